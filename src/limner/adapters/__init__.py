@@ -1,0 +1,18 @@
+"""Adapters: what training adds to a base, whole weights or low-rank updates, and how it is attached and stored."""
+
+from limner.adapters.adapter import Adapter, attached, untouched
+from limner.adapters.formats import load_adapter, save_adapter
+from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, target_layers
+
+__all__ = [
+    "Adapter",
+    "LowRankLayer",
+    "LowRankUpdate",
+    "attached",
+    "eject",
+    "inject",
+    "load_adapter",
+    "save_adapter",
+    "target_layers",
+    "untouched",
+]

@@ -1,0 +1,100 @@
+"""An adapter's folder: ordinary diffusers files, so that it can be used without limner.
+
+    unet.safetensors, text_encoder.safetensors    full weights, as diffusers and transformers name them
+    pytorch_lora_weights.safetensors              low-rank updates in the PEFT layout that diffusers loads, with the
+                                                  header metadata without which alpha is lost
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from limner.adapters.adapter import MODULES, Adapter, hash_weights
+from limner.adapters.low_rank import LowRankUpdate
+from limner.errors import AdapterError
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+METADATA_KEY = "lora_adapter_metadata"  # diffusers reads rank and alpha from it
+DOWN, UP = "lora_A.weight", "lora_B.weight"
+
+
+def save_adapter(folder: Path, adapter: Adapter) -> None:
+    """Write an adapter's files into an existing folder (a temporary one: see `artifacts.whole_folder`)."""
+    for module, state in adapter.full.items():
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / f"{module}.safetensors")
+    if adapter.low_rank:
+        save_low_rank(folder / LORA_FILE, adapter.low_rank)
+
+
+def save_low_rank(path: Path, low_rank: Mapping[str, Mapping[str, LowRankUpdate]], dtype: torch.dtype | None = None) -> None:
+    """Write low-rank updates as diffusers' `load_lora_weights` reads them, alpha included."""
+    tensors: dict[str, Tensor] = {}
+    for module, updates in low_rank.items():
+        for name, update in updates.items():
+            tensors[f"{module}.{name}.{DOWN}"] = update.down.detach().to("cpu", dtype).contiguous()
+            tensors[f"{module}.{name}.{UP}"] = update.up.detach().to("cpu", dtype).contiguous()
+    metadata = json.dumps(lora_metadata(low_rank), sort_keys=True)
+    save_file(tensors, path, metadata={"format": "pt", METADATA_KEY: metadata})
+
+
+def lora_metadata(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> dict[str, Any]:
+    """What PEFT's LoraConfig needs to know, prefixed by module: the most common rank and alpha, and the exceptions."""
+    metadata: dict[str, Any] = {}
+    for module, updates in low_rank.items():
+        rank = Counter(update.rank for update in updates.values()).most_common(1)[0][0]
+        alpha = Counter(update.alpha for update in updates.values()).most_common(1)[0][0]
+        metadata |= {
+            f"{module}.r": rank,
+            f"{module}.lora_alpha": alpha,
+            f"{module}.rank_pattern": {name: u.rank for name, u in updates.items() if u.rank != rank},
+            f"{module}.alpha_pattern": {name: u.alpha for name, u in updates.items() if u.alpha != alpha},
+            f"{module}.target_modules": sorted(updates),
+            f"{module}.lora_dropout": 0.0,
+            f"{module}.bias": "none",
+        }
+    return metadata
+
+
+def load_adapter(folder: Path, label: str = "") -> Adapter:
+    """Read an adapter's folder. Raises AdapterError for damaged files and for keys that are not understood."""
+    full = {module: _load(folder / f"{module}.safetensors") for module in MODULES if (folder / f"{module}.safetensors").is_file()}
+    low_rank = load_low_rank(folder / LORA_FILE) if (folder / LORA_FILE).is_file() else {}
+    if not full and not low_rank:
+        raise AdapterError(f"{folder} holds no adapter: neither {LORA_FILE} nor unet.safetensors is there")
+    return Adapter(label or folder.name, full, low_rank, hash_weights(full))
+
+
+def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:
+    """Read `pytorch_lora_weights.safetensors` in the PEFT layout with its metadata: {module: {layer: update}}."""
+    tensors = _load(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    strange = [key for key in tensors if not (key.startswith(MODULES) and key.endswith((DOWN, UP)))]
+    if strange:
+        raise AdapterError(f"{path}: {len(strange)} keys are not understood, first {strange[0]}")
+    low_rank: dict[str, dict[str, LowRankUpdate]] = {}
+    for key in sorted(key for key in tensors if key.endswith(DOWN)):
+        module, _, name = key.removesuffix("." + DOWN).partition(".")
+        up = tensors.get(f"{module}.{name}.{UP}")
+        if up is None:
+            raise AdapterError(f"{path}: {module}.{name} has no {UP}; the file is incomplete")
+        down = tensors[key]
+        alpha = metadata.get(f"{module}.alpha_pattern", {}).get(name, metadata.get(f"{module}.lora_alpha", down.shape[0]))
+        low_rank.setdefault(module, {})[name] = LowRankUpdate(down, up, float(alpha))
+    return low_rank
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path} cannot be read as safetensors ({error}); the file is damaged, make it again") from None

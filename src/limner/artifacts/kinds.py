@@ -1,0 +1,142 @@
+"""What lies between the stages: one small read-only type for each artefact on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts.disk import MANIFEST, Manifest, read_manifest
+from limner.errors import LimnerError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with a manifest that some stage wrote."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The folder's manifest; LimnerError when it is not there."""
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            raise LimnerError(f"{self.folder} has no {MANIFEST}; run the stage that makes it first")
+        return manifest
+
+    @property
+    def content_hash(self) -> str:
+        """What a later stage names as its input."""
+        return self.manifest.content_hash
+
+
+class PhotoSet(Artifact):
+    """Square crops of the subject (`photos/`), with where each came from and what was refused."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The crops, in order."""
+        return [self.folder / photo["file"] for photo in self.photos]
+
+    @property
+    def photos(self) -> list[dict[str, Any]]:
+        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes."""
+        return self.manifest.content["photos"]
+
+    @property
+    def refused(self) -> list[dict[str, Any]]:
+        """Records of photos left out: source, reason."""
+        return self.manifest.content["refused"]
+
+    @property
+    def size_px(self) -> int:
+        """Side of the crops."""
+        return self.manifest.settings["size_px"]
+
+
+class ClassSet(Artifact):
+    """Class images for prior preservation (`class/`)."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The pictures, in order."""
+        return [self.folder / image["file"] for image in self.manifest.content["images"]]
+
+    @property
+    def prompt(self) -> str:
+        """The class prompt they are trained with."""
+        return self.manifest.content["prompt"]
+
+
+class AdapterFolder(Artifact):
+    """A trained adapter (`adapters/VARIANT/`)."""
+
+    @property
+    def label(self) -> str:
+        """The variant's name, as its folders are called."""
+        return self.manifest.content["label"]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """label, method, rank, alpha, training_seed, steps, start_from, seconds, loss, trainable_parameters, …"""
+        return self.manifest.content
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a grid: what was asked for, and where it lies relative to the run's folder."""
+
+    variant: str
+    prompt: str  # the row's name; for a control cell the prompt's text
+    seed: int
+    image_index: int
+    file: str
+    text: str = ""  # the prompt as it was rendered
+    negative_prompt: str = ""
+    reference: str | None = None
+    conditioning_scale: float | None = None
+    training_seed: int | None = None
+    lora_scale: float | None = None
+    size: tuple[int, int] = (0, 0)  # width, height
+    flagged: bool | None = None  # by the safety checker; None when none ran
+
+
+class RenderSet(Artifact):
+    """Pictures of a grid (`renders/` or `control/`); cell files are relative to this folder."""
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells, in the order variant, row, seed, image."""
+        return [Cell(**{**cell, "size": tuple(cell["size"])}) for cell in self.manifest.content["cells"]]
+
+    def path(self, cell: Cell) -> Path:
+        """Where a cell's picture lies."""
+        return self.folder / cell.file
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """`scores.json`: one row a value."""
+
+    path: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The whole file: rows, anchors, models, notes, and the manifest's fields under "manifest"."""
+        try:
+            return json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LimnerError(f"{self.path} cannot be read ({error}); run the measure stage first") from None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """variant, prompt, reference, seed, image_index, training_seed, conditioning_scale, metric, value."""
+        return self.record["rows"]
+
+
+def unique(names: Iterable[str]) -> Sequence[str]:
+    """Names in the order they first occur."""
+    return list(dict.fromkeys(names))

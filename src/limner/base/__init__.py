@@ -1,0 +1,7 @@
+"""Find, load and describe base models; turn prompts into embeddings."""
+
+from limner.base.find import BaseLocation, find_base
+from limner.base.load import Base, load_base
+from limner.base.prompts import PromptTokens, encode_prompts, tokenize
+
+__all__ = ["Base", "BaseLocation", "PromptTokens", "encode_prompts", "find_base", "load_base", "tokenize"]

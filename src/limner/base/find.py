@@ -1,0 +1,102 @@
+"""Where a base model lies and what it says of itself, without loading a weight."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from limner.artifacts import canonical_json, hash_bytes, hash_file
+from limner.errors import BaseError
+
+MINIATURE = "miniature"
+MINIATURE_FOLDER = Path(__file__).parent / MINIATURE
+RECOMMENDED = "limner.json"
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+PICKLED = (".ckpt", ".bin", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class BaseLocation:
+    """A base on this machine: a diffusers folder or a single .safetensors file in the original layout."""
+
+    name: str
+    path: Path
+    kind: Literal["folder", "file"]
+
+    @cached_property
+    def recommended(self) -> dict[str, Any]:
+        """What the base's `limner.json` says; empty when it has none."""
+        file = self.path / RECOMMENDED
+        if self.kind == "file" or not file.is_file():
+            return {}
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BaseError(f"{file} is not JSON ({error}); mend or remove it") from None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The study settings that the base recommends."""
+        return self.recommended.get("defaults", {})
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over the content of all weights and configurations, independent of where they lie."""
+        if self.kind == "file":
+            return hash_file(self.path)
+        files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
+        return hash_bytes(canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)}))
+
+    def part(self, name: str) -> Path:
+        """Folder of a part that the base may bring along (`controlnet`, `clip`)."""
+        folder = self.path / name
+        if self.kind == "file" or not folder.is_dir():
+            raise BaseError(f'the base "{self.name}" brings no {name} of its own; name one in the study')
+        return folder
+
+
+def find_base(model: str, revision: str = "") -> BaseLocation:
+    """Find `model`: "miniature", a diffusers folder, a .safetensors file, or a hub id (its cached copy first)."""
+    if model == MINIATURE:
+        return _checked_folder(model, MINIATURE_FOLDER)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checked_folder(model, path)
+    if path.suffix in PICKLED:
+        raise BaseError(f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first")
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise BaseError(f"there is no file {path}; base.model names a .safetensors file that exists, a folder or a hub id")
+        return BaseLocation(model, path, "file")
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return _checked_folder(model, find_on_hub(model, revision))
+    raise BaseError(f'base.model "{model}" is unknown: give "miniature", a diffusers folder, a .safetensors file or a hub id (owner/name)')
+
+
+def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) -> Path:
+    """Folder of a hub id's cached copy, downloaded when it is not there and the network allows."""
+    from huggingface_hub import snapshot_download
+
+    patterns = files or HUB_FILES
+    try:
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=patterns, local_files_only=True))
+    except Exception:  # noqa: BLE001  the hub raises a dozen kinds; whichever it was, try to download
+        pass
+    try:
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # noqa: BLE001
+        raise BaseError(
+            f'"{model}" is not in the hub cache and could not be downloaded ({type(error).__name__}); '
+            f"on a machine with network run: hf download {model}"
+        ) from None
+
+
+def _checked_folder(name: str, folder: Path) -> BaseLocation:
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise BaseError(f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; base.model needs the diffusers layout")
+    return BaseLocation(name, folder, "folder")

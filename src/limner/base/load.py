@@ -1,0 +1,162 @@
+"""Load a base: the five parts of Stable Diffusion through the field's own libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limner.base.find import BaseLocation, find_on_hub
+from limner.errors import BaseError
+
+SD15_LATENT_CHANNELS = 4
+SUPPORTED_PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+@dataclass
+class Base:
+    """A loaded base. The modules are frozen and in evaluation mode; whoever trains thaws what it trains."""
+
+    location: BaseLocation
+    tokenizer: Any
+    text_encoder: Any
+    vae: Any
+    unet: Any
+    noise_schedule: dict[str, Any]  # the scheduler's configuration: betas, prediction type, steps offset
+    clip_skip: int = 0
+    safety_checker: Any = None
+    feature_extractor: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lies."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the UNet's weights."""
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels a latent (8 for Stable Diffusion)."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def native_size_px(self) -> int:
+        """Side of the pictures the UNet was made for."""
+        return int(self.unet.config.sample_size) * self.vae_factor
+
+    @property
+    def prediction_type(self) -> str:
+        """What the UNet predicts: "epsilon" or "v_prediction"."""
+        return self.noise_schedule.get("prediction_type", "epsilon")
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that adapters may change, by the names their keys start with."""
+        return {"unet": self.unet, "text_encoder": self.text_encoder}
+
+
+def load_base(
+    location: BaseLocation,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vae: str = "",
+    clip_skip: int = 0,
+    safety_checker: bool = False,
+) -> Base:
+    """Load a base onto `device` in `dtype`, frozen. Raises BaseError for what is not Stable Diffusion 1.5's family."""
+    base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
+    if vae:
+        base.vae = _load_vae(vae, dtype)
+    if safety_checker and location.kind == "folder":
+        base.safety_checker, base.feature_extractor = _load_safety_checker(location.path, dtype)
+    base.clip_skip = clip_skip
+    _require_sd15(base)
+    for module in (base.text_encoder, base.vae, base.unet, base.safety_checker):
+        if module is not None:
+            module.to(device).eval().requires_grad_(False)
+    return base
+
+
+def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    path = location.path
+    with plain_base_error(str(path)):
+        return Base(
+            location,
+            tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
+            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),
+            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype),
+            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype),
+            noise_schedule=_scheduler_config(path),
+        )
+
+
+def _from_file(location: BaseLocation, dtype: torch.dtype) -> Base:
+    from diffusers import StableDiffusionPipeline
+
+    with plain_base_error(str(location.path)):
+        pipeline = StableDiffusionPipeline.from_single_file(
+            str(location.path), torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
+        )
+    schedule = dict(pipeline.scheduler.config)
+    return Base(location, pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.unet, schedule)
+
+
+def _scheduler_config(path: Path) -> dict[str, Any]:
+    return json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+
+
+def _load_vae(vae: str, dtype: torch.dtype) -> Any:
+    from diffusers import AutoencoderKL
+
+    with plain_base_error(vae):
+        if vae.endswith(".safetensors"):
+            return AutoencoderKL.from_single_file(vae, torch_dtype=dtype)
+        folder = Path(vae) if Path(vae).is_dir() else find_on_hub(vae)
+        return AutoencoderKL.from_pretrained(folder, torch_dtype=dtype)
+
+
+def _load_safety_checker(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    if not (path / "safety_checker").is_dir() or not (path / "feature_extractor").is_dir():
+        return None, None
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessorPil
+
+    checker = StableDiffusionSafetyChecker.from_pretrained(path / "safety_checker", dtype=dtype)
+    return checker, CLIPImageProcessorPil.from_pretrained(path / "feature_extractor")
+
+
+def _require_sd15(base: Base) -> None:
+    channels = base.unet.config.in_channels
+    if channels != SD15_LATENT_CHANNELS:
+        raise BaseError(f"{base.location.path}: its UNet takes {channels} channels, SD 1.5's takes 4; an inpainting model cannot be trained here")
+    if base.unet.config.cross_attention_dim != base.text_encoder.config.hidden_size:
+        raise BaseError(
+            f"{base.location.path}: the UNet expects embeddings of {base.unet.config.cross_attention_dim}, "
+            f"its text encoder gives {base.text_encoder.config.hidden_size}; the parts are of different models"
+        )
+    if base.prediction_type not in SUPPORTED_PREDICTION_TYPES:
+        raise BaseError(f"{base.location.path}: prediction type {base.prediction_type!r} is not supported (epsilon, v_prediction)")
+
+
+@contextlib.contextmanager
+def plain_base_error(what: str) -> Iterator[None]:
+    """Turn a library's failure to read a model into one line."""
+    try:
+        yield
+    except BaseError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaseError(f"{what} cannot be loaded as Stable Diffusion 1.5: {reason}") from error

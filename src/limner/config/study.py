@@ -1,0 +1,129 @@
+"""The study file: TOML in, a validated `Study` out, with every fault listed at once.
+
+What a study leaves out comes from the base's `limner.json` if it has one, else from the defaults in `settings`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from limner.config.settings import (
+    BaseSettings,
+    ClassImages,
+    Control,
+    Measure,
+    Prepare,
+    Render,
+    Section,
+    Subject,
+    Variant,
+)
+from limner.config.variants import expand_variants, variant_stems
+from limner.errors import StudyError
+
+RESERVED_NAMES = ("base", "conditioning")
+
+
+class Study(Section):
+    """A whole study."""
+
+    subject: Subject
+    base: BaseSettings = BaseSettings()
+    prepare: Prepare = Prepare()
+    class_images: ClassImages = ClassImages()
+    variants: Annotated[list[Variant], Field(min_length=1)]
+    render: Render = Render()
+    control: Control | None = None
+    measure: Measure = Measure()
+
+    @field_validator("variants", mode="after")
+    @classmethod
+    def _agree(cls, variants: list[Any]) -> list[Any]:
+        labels = [run.label for run in expand_variants(variants)]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f'two variants would both be called "{label}"; give one of them a name')
+            if label in RESERVED_NAMES:
+                raise ValueError(f'"{label}" is the untouched model\'s name; give the variant another')
+        if faults := list(_start_faults(variants)):
+            raise ValueError("; ".join(faults))
+        return variants
+
+
+def _start_faults(variants: Sequence[Any]) -> Iterator[str]:
+    earlier: list[str] = []
+    for variant in variants:
+        if variant.start_from and variant.start_from not in earlier:
+            known = ", ".join(earlier) or "none"
+            yield f'start_from = "{variant.start_from}" names no variant above it (there: {known})'
+        earlier += variant_stems(variant)
+
+
+def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """`lower` with `upper` laid over it, table by table; lists and values are replaced whole."""
+    result = dict(lower)
+    for name, value in upper.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
+        result[name] = merged(result[name], value) if both else value
+    return result
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a study file; raises StudyError when it is missing or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(str(path), ["there is no such file; name a study (.toml)"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudyError(str(path), [f"cannot be read as TOML: {error}"]) from None
+
+
+def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: str = "study") -> Study:
+    """Lay a study over the base's recommended settings and validate it.
+
+    `defaults` is the `defaults` table of `limner.json`: tables as in a study, and under `variants` one table a
+    method. Raises StudyError with every fault at once.
+    """
+    lower = {name: value for name, value in defaults.items() if name not in ("variants", "control")}
+    laid = merged(lower, raw)
+    if isinstance(raw.get("control"), Mapping):
+        laid["control"] = merged(defaults.get("control", {}), raw["control"])
+    by_method = defaults.get("variants", {})
+    if isinstance(raw.get("variants"), list):
+        laid["variants"] = [
+            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v for v in raw["variants"]
+        ]
+    try:
+        return Study.model_validate(laid)
+    except ValidationError as error:
+        raise StudyError(source, [_fault(entry) for entry in error.errors()]) from None
+
+
+def _fault(entry: Any) -> str:
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in entry["loc"] if part not in ("full", "lora"))
+    value = entry.get("input")
+    if entry["type"] == "extra_forbidden":
+        return f"{place}: unknown key; look at the settings reference for the keys of this table"
+    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
+    message = entry["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+
+
+def file_faults(study: Study, folder: Path) -> list[str]:
+    """What the study names on disk and is not there; `folder` is the study file's."""
+    named = [("subject.photos", study.subject.photos, True)]
+    if study.class_images.folder:
+        named.append(("class_images.folder", study.class_images.folder, True))
+    if study.control:
+        named += [(f"control.references.{r.name}.image", r.image, False) for r in study.control.references]
+    faults = []
+    for place, path, is_folder in named:
+        found = (folder / path).is_dir() if is_folder else (folder / path).is_file()
+        if not found:
+            faults.append(f"{place}: there is no {'folder' if is_folder else 'file'} {folder / path}")
+    return faults

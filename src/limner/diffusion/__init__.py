@@ -1,0 +1,1 @@
+"""Plain tensor functions of diffusion: randomness, noise schedule, objective, samplers, latents."""

@@ -1,0 +1,39 @@
+"""A tiny random Stable Diffusion in SD 1.5's topology, drawn photos, and nothing from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.base import Base, find_base, load_base
+from tests.drawn import draw_subject
+from tests.tiny import write_tiny_base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder of random weights: 64x64 pictures, 8x8 latents, a controlnet and a limner.json."""
+    return write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture
+def tiny_base(tiny_folder: Path) -> Base:
+    """The tiny base, loaded in fp32 on the CPU; fresh for every test."""
+    return load_base(find_base(str(tiny_folder)))
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Five drawn pictures of one subject, of different sizes and shapes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, size in enumerate([(160, 120), (120, 160), (200, 200), (150, 140), (140, 130)]):
+        draw_subject(size, index).save(folder / f"photo-{index}.png")
+    return folder
