@@ -7,8 +7,44 @@ from pathlib import Path
 
 import torch
 
-WORDS = """a an the of in on at with and photo portrait picture sketch pencil sks ohwx zwx cat dog woman man face
-garden forest street night snow close up sunny blurry deformed ugly low quality best""".split()
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "in",
+    "on",
+    "at",
+    "with",
+    "and",
+    "photo",
+    "portrait",
+    "picture",
+    "sketch",
+    "pencil",
+    "sks",
+    "ohwx",
+    "zwx",
+    "cat",
+    "dog",
+    "woman",
+    "man",
+    "face",
+    "garden",
+    "forest",
+    "street",
+    "night",
+    "snow",
+    "close",
+    "up",
+    "sunny",
+    "blurry",
+    "deformed",
+    "ugly",
+    "low",
+    "quality",
+    "best",
+]
 CHANNELS, GROUPS, TEXT_WIDTH, SIZE_PX = (8, 8, 16, 16), 4, 16, 64
 PROJECTION_WIDTH = 16
 
@@ -22,7 +58,9 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
@@ -63,7 +101,9 @@ def write_tiny_base(folder: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.05) if not parameter.any() else None
     controlnet.save_pretrained(folder / "controlnet")
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    AutoencoderKL(latent_channels=4, down_block_types=down, up_block_types=up, **shared).save_pretrained(folder / "vae")
+    AutoencoderKL(latent_channels=4, down_block_types=down, up_block_types=up, **shared).save_pretrained(
+        folder / "vae"
+    )
     text = {
         "vocab_size": len(tokenizer), "hidden_size": TEXT_WIDTH, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 77, "projection_dim": PROJECTION_WIDTH,
@@ -78,7 +118,12 @@ def write_tiny_base(folder: Path) -> Path:
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=PROJECTION_WIDTH))
     _write_clip(folder / "clip", clip)
     DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     ).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline", "safety_checker": [None, None], "feature_extractor": [None, None],
@@ -95,14 +140,21 @@ def _write_clip(folder: Path, clip) -> None:
 
     folder.mkdir()
     clip.config.to_json_file(folder / "config.json")
-    own = {name: tensor.contiguous() for name, tensor in clip.state_dict().items() if not name.startswith("text_model.")}
+    own = {
+        name: tensor.contiguous()
+        for name, tensor in clip.state_dict().items()
+        if not name.startswith("text_model.")
+    }
     save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 TINY_DEFAULTS = {
     "prepare": {"size_px": SIZE_PX},
     "class_images": {"count": 3, "steps": 2, "batch_size": 2},
-    "variants": {"full": {"steps": 3, "learning_rate": 1e-3}, "lora": {"steps": 3, "learning_rate": 1e-2, "rank": [2]}},
+    "variants": {
+        "full": {"steps": 3, "learning_rate": 1e-3},
+        "lora": {"steps": 3, "learning_rate": 1e-2, "rank": [2]},
+    },
     "render": {"steps": 2, "size": [SIZE_PX, SIZE_PX]},
     "control": {"model": "base", "steps": 2},
     "measure": {"likeness": ["efficientnet-lite0"], "prompt_fidelity": "base"},

@@ -75,7 +75,9 @@ def _replace_weights(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str
     own = module.state_dict()
     absent, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if absent or unknown:
-        raise AdapterError(f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, first {(absent + unknown)[0]}")
+        raise AdapterError(
+            f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, first {(absent + unknown)[0]}"
+        )
     kept = {name: tensor.detach().clone() for name, tensor in own.items()}
     module.load_state_dict(state)
     return kept

@@ -1,8 +1,8 @@
 """An adapter's folder: ordinary diffusers files, so that it can be used without limner.
 
-    unet.safetensors, text_encoder.safetensors    full weights, as diffusers and transformers name them
-    pytorch_lora_weights.safetensors              low-rank updates in the PEFT layout that diffusers loads, with the
-                                                  header metadata without which alpha is lost
+unet.safetensors, text_encoder.safetensors    full weights, as diffusers and transformers name them
+pytorch_lora_weights.safetensors              low-rank updates in the PEFT layout that diffusers loads, with the
+                                              header metadata without which alpha is lost
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ DOWN, UP = "lora_A.weight", "lora_B.weight"
 def save_adapter(folder: Path, adapter: Adapter) -> None:
     """Write an adapter's files into an existing folder (a temporary one: see `artifacts.whole_folder`)."""
     for module, state in adapter.full.items():
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / f"{module}.safetensors")
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+            folder / f"{module}.safetensors",
+        )
     if adapter.low_rank:
         save_low_rank(folder / LORA_FILE, adapter.low_rank)
 
 
-def save_low_rank(path: Path, low_rank: Mapping[str, Mapping[str, LowRankUpdate]], dtype: torch.dtype | None = None) -> None:
+def save_low_rank(
+    path: Path, low_rank: Mapping[str, Mapping[str, LowRankUpdate]], dtype: torch.dtype | None = None
+) -> None:
     """Write low-rank updates as diffusers' `load_lora_weights` reads them, alpha included."""
     tensors: dict[str, Tensor] = {}
     for module, updates in low_rank.items():
@@ -66,7 +71,11 @@ def lora_metadata(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> dict[s
 
 def load_adapter(folder: Path, label: str = "") -> Adapter:
     """Read an adapter's folder. Raises AdapterError for damaged files and for keys that are not understood."""
-    full = {module: _load(folder / f"{module}.safetensors") for module in MODULES if (folder / f"{module}.safetensors").is_file()}
+    full = {
+        module: _load(folder / f"{module}.safetensors")
+        for module in MODULES
+        if (folder / f"{module}.safetensors").is_file()
+    }
     low_rank = load_low_rank(folder / LORA_FILE) if (folder / LORA_FILE).is_file() else {}
     if not full and not low_rank:
         raise AdapterError(f"{folder} holds no adapter: neither {LORA_FILE} nor unet.safetensors is there")
@@ -88,7 +97,9 @@ def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:
         if up is None:
             raise AdapterError(f"{path}: {module}.{name} has no {UP}; the file is incomplete")
         down = tensors[key]
-        alpha = metadata.get(f"{module}.alpha_pattern", {}).get(name, metadata.get(f"{module}.lora_alpha", down.shape[0]))
+        alpha = metadata.get(f"{module}.alpha_pattern", {}).get(
+            name, metadata.get(f"{module}.lora_alpha", down.shape[0])
+        )
         low_rank.setdefault(module, {})[name] = LowRankUpdate(down, up, float(alpha))
     return low_rank
 
@@ -97,4 +108,6 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path} cannot be read as safetensors ({error}); the file is damaged, make it again") from None
+        raise AdapterError(
+            f"{path} cannot be read as safetensors ({error}); the file is damaged, make it again"
+        ) from None

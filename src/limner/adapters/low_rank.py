@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,9 @@ class LowRankLayer(nn.Module):
         """The original layer's output plus the scaled update."""
         if isinstance(self.original, nn.Conv2d):
             down = self.down.to(x.dtype)
-            hidden = functional.conv2d(x, down, None, self.original.stride, self.original.padding, self.original.dilation)
+            hidden = functional.conv2d(
+                x, down, None, self.original.stride, self.original.padding, self.original.dilation
+            )
             update = functional.conv2d(hidden, self.up.to(x.dtype))
         else:
             update = functional.linear(functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
@@ -76,7 +79,9 @@ def _is_target(name: str, layer: nn.Module, targets: str) -> bool:
     in_transformer = "transformer_blocks" in name or "encoder.layers" in name
     if targets == "transformer":
         return isinstance(layer, nn.Linear) and in_transformer
-    return isinstance(layer, nn.Linear | nn.Conv2d) and ("_blocks" in name or "mid_block" in name or in_transformer)
+    return isinstance(layer, nn.Linear | nn.Conv2d) and (
+        "_blocks" in name or "mid_block" in name or in_transformer
+    )
 
 
 def initial_update(layer: nn.Module, rank: int, alpha: float, seed: int, index: int) -> LowRankUpdate:
@@ -87,21 +92,27 @@ def initial_update(layer: nn.Module, rank: int, alpha: float, seed: int, index: 
     elif isinstance(layer, nn.Linear):
         down_shape, up_shape = (rank, layer.in_features), (layer.out_features, rank)
     else:
-        raise AdapterError(f"a {type(layer).__name__} cannot take a low-rank update; only linear and convolution layers can")
+        raise AdapterError(
+            f"a {type(layer).__name__} cannot take a low-rank update; only linear and convolution layers can"
+        )
     bound = 1.0 / math.sqrt(math.prod(down_shape[1:]))  # kaiming_uniform with a = sqrt(5)
     down = (uniform(seed, "low-rank down", index, down_shape) * 2 - 1) * bound
     return LowRankUpdate(down, torch.zeros(up_shape), alpha)
 
 
-def inject(module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: float = 1.0) -> dict[str, LowRankLayer]:
+def inject(
+    module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: float = 1.0
+) -> dict[str, LowRankLayer]:
     """Put each update beside the layer of its name. Raises AdapterError, before any change, for names or shapes that do not fit."""
     layers = dict(module.named_modules())
     faults = [fault for name, update in updates.items() if (fault := _misfit(name, layers.get(name), update))]
     if faults:
-        raise AdapterError(f"{len(faults)} of {len(updates)} updates do not fit this base: {'; '.join(faults[:3])}")
+        raise AdapterError(
+            f"{len(faults)} of {len(updates)} updates do not fit this base: {'; '.join(faults[:3])}"
+        )
     injected = {}
     for name, update in updates.items():
-        original = layers[name]
+        original = cast("nn.Linear | nn.Conv2d", layers[name])  # `_misfit` has seen to it
         device = original.weight.device
         injected[name] = LowRankLayer(original, update.down.to(device), update.up.to(device), update.alpha)
         injected[name].strength = strength

@@ -19,7 +19,16 @@ from limner.artifacts.disk import (
     write_manifest,
     write_whole,
 )
-from limner.artifacts.kinds import AdapterFolder, Artifact, Cell, ClassSet, PhotoSet, RenderSet, ScoreTable, unique
+from limner.artifacts.kinds import (
+    AdapterFolder,
+    Artifact,
+    Cell,
+    ClassSet,
+    PhotoSet,
+    RenderSet,
+    ScoreTable,
+    unique,
+)
 
 __all__ = [
     "MANIFEST",

@@ -15,7 +15,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +25,15 @@ from limner.errors import DiskError, LimnerError
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = ".unfinished-"
-RECORDED_PACKAGES = ("limner", "torch", "diffusers", "transformers", "numpy", "pillow", "opencv-python-headless")
+RECORDED_PACKAGES = (
+    "limner",
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -106,7 +114,10 @@ def is_current(folder: Path, key: str) -> bool:
     manifest = read_manifest(folder)
     if manifest is None or manifest.key != key:
         return False
-    return all((folder / name).is_file() and hash_file(folder / name) == digest for name, digest in manifest.files.items())
+    return all(
+        (folder / name).is_file() and hash_file(folder / name) == digest
+        for name, digest in manifest.files.items()
+    )
 
 
 @contextlib.contextmanager
@@ -116,9 +127,13 @@ def told_plainly(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"no space left on the disk while writing {path}; free some, then run the same command again") from error
+            raise DiskError(
+                f"no space left on the disk while writing {path}; free some, then run the same command again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions") from error
+            raise DiskError(
+                f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions"
+            ) from error
         raise
 
 

@@ -237,7 +237,9 @@ class LoraVariant(VariantSettings):
     @model_validator(mode="after")
     def _trains_something(self) -> LoraVariant:
         if not (self.unet or self.text_encoder):
-            raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
+            raise ValueError(
+                "unet and text_encoder are both false, so nothing would be trained; set one to true"
+            )
         if any(rank < 1 for rank in self.rank):
             raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
         return self

@@ -49,7 +49,7 @@ class Study(Section):
             if labels.count(label) > 1:
                 raise ValueError(f'two variants would both be called "{label}"; give one of them a name')
             if label in RESERVED_NAMES:
-                raise ValueError(f'"{label}" is the untouched model\'s name; give the variant another')
+                raise ValueError(f'"{label}" is a name limner keeps for itself; give the variant another')
         if faults := list(_start_faults(variants)):
             raise ValueError("; ".join(faults))
         return variants
@@ -96,7 +96,8 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
     by_method = defaults.get("variants", {})
     if isinstance(raw.get("variants"), list):
         laid["variants"] = [
-            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v for v in raw["variants"]
+            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v
+            for v in raw["variants"]
         ]
     try:
         return Study.model_validate(laid)
@@ -105,7 +106,11 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
 
 
 def _fault(entry: Any) -> str:
-    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in entry["loc"] if part not in ("full", "lora"))
+    place = ".".join(
+        str(part + 1) if isinstance(part, int) else part
+        for part in entry["loc"]
+        if part not in ("full", "lora")
+    )
     value = entry.get("input")
     if entry["type"] == "extra_forbidden":
         return f"{place}: unknown key; look at the settings reference for the keys of this table"

@@ -21,7 +21,9 @@ class VariantRun:
     @property
     def alpha(self) -> float | None:
         """LoRA's stored alpha; None for a full variant."""
-        return self.variant.alpha_for(self.rank) if isinstance(self.variant, LoraVariant) and self.rank else None
+        return (
+            self.variant.alpha_for(self.rank) if isinstance(self.variant, LoraVariant) and self.rank else None
+        )
 
 
 def expand_variants(variants: Sequence[FullVariant | LoraVariant]) -> list[VariantRun]:
@@ -29,7 +31,9 @@ def expand_variants(variants: Sequence[FullVariant | LoraVariant]) -> list[Varia
     return [run for variant in variants for run in _runs_of(variant, variants)]
 
 
-def _runs_of(variant: FullVariant | LoraVariant, variants: Sequence[FullVariant | LoraVariant]) -> Iterator[VariantRun]:
+def _runs_of(
+    variant: FullVariant | LoraVariant, variants: Sequence[FullVariant | LoraVariant]
+) -> Iterator[VariantRun]:
     ranks: list[int | None] = list(variant.rank) if isinstance(variant, LoraVariant) else [None]
     for rank in ranks:
         for seed in variant.training_seeds:
