@@ -6,6 +6,7 @@ LimnerError            something failed; exit code 1
     PhotoError         photos: none there, none usable, or one refused under --strict
     BaseError          the base model: unknown, absent, of another family
     AdapterError       an adapter: wrong format, keys that find no place
+    EmbedderError      a model that measures: unknown, absent, unfit
     PromptError        a prompt: unknown placeholder, subject cut off
     DiskError          no space, no permission, a folder in the way
 
@@ -48,6 +49,10 @@ class BaseError(InputError):
 
 class AdapterError(InputError):
     """An adapter cannot be read, or some of its keys find no place in the base."""
+
+
+class EmbedderError(InputError):
+    """A model that turns pictures or prompts into embeddings is unknown, absent or unfit for its use."""
 
 
 class PromptError(InputError):

@@ -49,7 +49,13 @@ class BaseLocation:
         if self.kind == "file":
             return hash_file(self.path)
         files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
-        return hash_bytes(canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)}))
+        return hash_bytes(
+            canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)})
+        )
+
+    def weight_files(self, part: str) -> list[Path]:
+        """The weight files of a part; for a single file, that file."""
+        return [self.path] if self.kind == "file" else sorted((self.path / part).glob("*.safetensors"))
 
     def part(self, name: str) -> Path:
         """Folder of a part that the base may bring along (`controlnet`, `clip`)."""
@@ -67,14 +73,32 @@ def find_base(model: str, revision: str = "") -> BaseLocation:
     if path.is_dir():
         return _checked_folder(model, path)
     if path.suffix in PICKLED:
-        raise BaseError(f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first")
+        raise BaseError(
+            f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first"
+        )
     if path.suffix == ".safetensors":
         if not path.is_file():
-            raise BaseError(f"there is no file {path}; base.model names a .safetensors file that exists, a folder or a hub id")
+            raise BaseError(
+                f"there is no file {path}; base.model names a .safetensors file that exists, a folder or a hub id"
+            )
         return BaseLocation(model, path, "file")
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return _checked_folder(model, find_on_hub(model, revision))
-    raise BaseError(f'base.model "{model}" is unknown: give "miniature", a diffusers folder, a .safetensors file or a hub id (owner/name)')
+    raise BaseError(
+        f'base.model "{model}" is unknown: give "miniature", a diffusers folder, a .safetensors file or a hub id (owner/name)'
+    )
+
+
+def find_controlnet(model: str, base: BaseLocation) -> Path:
+    """Folder of a ControlNet: "base" for the one the base brings along, a folder, or a hub id."""
+    if model == "base":
+        return base.part("controlnet")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return find_on_hub(model)
+    raise BaseError(f'control.model "{model}" is unknown: give "base", a folder or a hub id (owner/name)')
 
 
 def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) -> Path:
@@ -83,12 +107,16 @@ def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) 
 
     patterns = files or HUB_FILES
     try:
-        return Path(snapshot_download(model, revision=revision or None, allow_patterns=patterns, local_files_only=True))
-    except Exception:  # noqa: BLE001  the hub raises a dozen kinds; whichever it was, try to download
+        return Path(
+            snapshot_download(
+                model, revision=revision or None, allow_patterns=patterns, local_files_only=True
+            )
+        )
+    except Exception:
         pass
     try:
         return Path(snapshot_download(model, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise BaseError(
             f'"{model}" is not in the hub cache and could not be downloaded ({type(error).__name__}); '
             f"on a machine with network run: hf download {model}"
@@ -98,5 +126,7 @@ def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) 
 def _checked_folder(name: str, folder: Path) -> BaseLocation:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
-        raise BaseError(f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; base.model needs the diffusers layout")
+        raise BaseError(
+            f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; base.model needs the diffusers layout"
+        )
     return BaseLocation(name, folder, "folder")

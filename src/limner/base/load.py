@@ -140,14 +140,18 @@ def _load_safety_checker(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 def _require_sd15(base: Base) -> None:
     channels = base.unet.config.in_channels
     if channels != SD15_LATENT_CHANNELS:
-        raise BaseError(f"{base.location.path}: its UNet takes {channels} channels, SD 1.5's takes 4; an inpainting model cannot be trained here")
+        raise BaseError(
+            f"{base.location.path}: its UNet takes {channels} channels, SD 1.5's takes 4; an inpainting model cannot be trained here"
+        )
     if base.unet.config.cross_attention_dim != base.text_encoder.config.hidden_size:
         raise BaseError(
             f"{base.location.path}: the UNet expects embeddings of {base.unet.config.cross_attention_dim}, "
             f"its text encoder gives {base.text_encoder.config.hidden_size}; the parts are of different models"
         )
     if base.prediction_type not in SUPPORTED_PREDICTION_TYPES:
-        raise BaseError(f"{base.location.path}: prediction type {base.prediction_type!r} is not supported (epsilon, v_prediction)")
+        raise BaseError(
+            f"{base.location.path}: prediction type {base.prediction_type!r} is not supported (epsilon, v_prediction)"
+        )
 
 
 @contextlib.contextmanager

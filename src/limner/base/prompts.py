@@ -21,7 +21,9 @@ def tokenize(tokenizer, prompts: Sequence[str]) -> PromptTokens:
     """Tokenize to the text encoder's length (77), padding, and cutting what does not fit."""
     length = tokenizer.model_max_length
     whole = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
-    ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(
+        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     return PromptTokens(ids, [max(0, len(row) - length) for row in whole])
 
 

@@ -18,7 +18,7 @@ from limner.config.settings import (
     Validation,
     VariantSettings,
 )
-from limner.config.study import Study, file_faults, merged, read_toml, resolve_study
+from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins
 from limner.config.variants import VariantRun, expand_variants
 
 __all__ = [
@@ -45,4 +45,5 @@ __all__ = [
     "merged",
     "read_toml",
     "resolve_study",
+    "setting_origins",
 ]

@@ -105,6 +105,43 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
         raise StudyError(source, [_fault(entry) for entry in error.errors()]) from None
 
 
+def setting_origins(study: Study, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Where every setting came from, by its dotted path: "study", "limner.json" or "default"."""
+    origins = {}
+    for path in _paths(study.model_dump(mode="json")):
+        recommended: Any = defaults
+        if path[0] == "variants":
+            method = study.variants[int(path[1])].method
+            recommended, rest = defaults.get("variants", {}).get(method, {}), path[2:]
+        else:
+            rest = path
+        found_in = "study" if _has(raw, path) else "limner.json" if _has(recommended, rest) else "default"
+        origins[".".join(path)] = found_in
+    return origins
+
+
+def _paths(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _paths(below, (*above, name))
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        for index, below in enumerate(value):
+            yield from _paths(below, (*above, str(index)))
+    else:
+        yield above
+
+
+def _has(tree: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if isinstance(tree, list):
+            tree = tree[int(name)] if int(name) < len(tree) else None
+        elif isinstance(tree, Mapping) and name in tree:
+            tree = tree[name]
+        else:
+            return False
+    return True
+
+
 def _fault(entry: Any) -> str:
     place = ".".join(
         str(part + 1) if isinstance(part, int) else part

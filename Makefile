@@ -1,0 +1,52 @@
+# limner: `make demo` and `make test` need nothing but Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+PIP_OPTIONS ?=
+# Another build of torch: make demo TORCH_INDEX=https://…/whl/cu130
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+SOURCES := src tests miniature bench
+
+.PHONY: help demo install dev test check format clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: install ## Install limner and run the demo; prints where the report is
+	$(BIN)/limner demo --out runs/demo
+
+install: $(VENV)/installed ## Install limner into .venv
+dev: $(VENV)/installed-dev ## Install limner and what its tests need
+
+test: check ## Every check and every test
+	$(BIN)/python -m pytest
+
+check: dev ## Formatting, lint, types, layers
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: dev ## Format the code and mend what lint can mend
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean: ## Remove the virtual environment and caches (never runs/)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/python-checked:
+	@command -v $(PYTHON) >/dev/null || { echo "limner needs Python 3.11 or newer, and there is no $(PYTHON); try make PYTHON=/path/to/python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "limner needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; on Debian or Ubuntu: apt install python3-venv"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python-checked pyproject.toml constraints.txt
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install $(PIP_OPTIONS) torch --index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --quiet --disable-pip-version-check -e . $(if $(TORCH_INDEX),,-c constraints.txt)
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --quiet --disable-pip-version-check -e '.[dev]' $(if $(TORCH_INDEX),,-c constraints.txt)
+	@touch $@

@@ -1,0 +1,232 @@
+"""Commands. Every one parses, calls one public function and prints where the result is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limner import __version__
+from limner.errors import InputError, LimnerError
+
+INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
+
+app = typer.Typer(
+    name="limner",
+    help="Teach Stable Diffusion 1.5 one subject from a handful of photos, and measure how well each way of doing it worked.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
+Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"limner {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+    photos: Annotated[Path | None, typer.Option(help="Your own photos of one cat or dog.")] = None,
+    class_noun: Annotated[str, typer.Option(help="What the subject is: cat face or dog face.")] = "cat face",
+    device: Device = "auto",
+    json_output: Json = False,
+) -> None:
+    """The whole corridor on the embedded miniature, from one photo that ships with limner (or yours) to a report.
+
+    Example: `limner demo --photos ~/pictures/felix`
+    """
+    from limner.demo import run_demo
+
+    path = run_demo(out, photos, class_noun, device=_device(device), progress=_progress())
+    _print_path("report", path, json_output)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Out = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    deterministic: Deterministic = False,
+    json_output: Json = False,
+) -> None:
+    """The whole corridor of a study; run again to go on where it stopped.
+
+    Example: `limner run configs/coursework-a.toml --out runs/a`
+    """
+    _run_until("report", study, out, device, strict, deterministic, json_output)
+
+
+@app.command()
+def prepare(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos, or a study file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the crops and their manifest.")],
+    size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
+    focus: Annotated[str, typer.Option(help="auto or center.")] = "auto",
+    zoom: Annotated[str, typer.Option(help="picture (largest square) or head (closer).")] = "picture",
+    strict: Strict = False,
+    json_output: Json = False,
+) -> None:
+    """Photos to square crops around the subject, with a contact sheet that shows every crop box.
+
+    Example: `limner prepare photos --out crops --size 512`
+    """
+    from limner.stages.prepare import prepare as prepare_photos
+
+    settings = _settings("Prepare", size_px=size, focus=focus, zoom=zoom)
+    photo_set = prepare_photos(photos, out, settings, strict=strict, progress=_progress())
+    if json_output:
+        print(json.dumps(photo_set.manifest.to_json(), indent=2))
+        return
+    print(f"{len(photo_set.files)} crops in {out}, {len(photo_set.refused)} photos left out; see {out / 'contact.jpg'}")
+
+
+@app.command()
+def train(
+    study: StudyFile, out: Out = None, device: Device = "auto", deterministic: Deterministic = False, json_output: Json = False
+) -> None:
+    """Train every variant of a study; what comes before and is not current is made first.
+
+    Example: `limner train study.toml --out runs/mine`
+    """
+    _run_until("train", study, out, device, False, deterministic, json_output)
+
+
+@app.command()
+def render(
+    target: Annotated[Path, typer.Argument(help="A study file, or the folder of a trained adapter.", show_default=False)],
+    prompt: Annotated[str, typer.Option(help="Prompt for a quick look; {subject} is filled in.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the picture.")] = 0,
+    scale: Annotated[float, typer.Option(help="Strength of a LoRA.")] = 1.0,
+    base: Annotated[str, typer.Option(help="Base of the adapter, where its run's folder does not say.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Run folder of a study; file of a quick look.")] = None,
+    device: Device = "auto",
+    json_output: Json = False,
+) -> None:
+    """Render a study's grid, or one picture from an adapter.
+
+    Example: `limner render runs/demo/adapters/lora-16 --prompt "a photo of {subject}" --seed 3 --scale 0.8`
+    """
+    if target.suffix == ".toml":
+        _run_until("render", target, out, device, False, False, json_output)
+        return
+    from limner.quick_look import quick_look
+
+    path = quick_look(target, prompt, seed, strength=scale, base=base, out=out, device=_device(device))
+    _print_path("picture", path, json_output)
+
+
+@app.command()
+def control(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+    """Render a study's references through ControlNet-canny with every variant.
+
+    Example: `limner control study.toml --out runs/mine`
+    """
+    _run_until("control", study, out, device, False, False, json_output)
+
+
+@app.command()
+def measure(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+    """Score a study's pictures: likeness, prompt fidelity, copying, edge agreement.
+
+    Example: `limner measure study.toml --out runs/mine --json`
+    """
+    _run_until("measure", study, out, device, False, False, json_output)
+
+
+@app.command()
+def report(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+    """Write a study's comparison up as one web page and as Markdown.
+
+    Example: `limner report study.toml --out runs/mine`
+    """
+    _run_until("report", study, out, device, False, False, json_output)
+
+
+def main() -> None:
+    """Run the command line: one line an error, exit code 2 for wrong input, 1 for failure, 130 for Ctrl-C."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        print("limner: interrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        code = INTERRUPTED
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        code = _tell(error)
+    sys.exit(code or 0)
+
+
+def _tell(error: Exception) -> int:
+    """Print one line for the user; returns the exit code."""
+    if isinstance(error, LimnerError):
+        print(f"limner: {error}", file=sys.stderr)
+        return error.exit_code
+    if hasattr(error, "format_message"):  # the parser's own: a missing argument, an unknown option
+        print(f"limner: {error.format_message()}; see limner --help", file=sys.stderr)
+        return InputError.exit_code
+    print(f"limner: {type(error).__name__}: {error} (limner --debug … shows the traceback)", file=sys.stderr)
+    return LimnerError.exit_code
+
+
+def _run_until(stage: Any, study: Path, out: Path | None, device: str, strict: bool, deterministic: bool, as_json: bool) -> None:
+    from limner.base.devices import use_deterministic
+    from limner.study import run_study
+
+    use_deterministic(deterministic)
+    path = run_study(study, out, until=stage, device=_device(device), strict=strict, progress=_progress())
+    _print_path("report" if stage == "report" else "run", path, as_json)
+
+
+def _print_path(what: str, path: Path, as_json: bool) -> None:
+    print(json.dumps({what: str(path)}) if as_json else f"{what}: {path}")
+
+
+def _device(name: str) -> Any:
+    from limner.base.devices import choose_device
+
+    return choose_device(name)
+
+
+def _progress() -> Any:
+    from limner.cli.terminal import TerminalProgress
+
+    return TerminalProgress()
+
+
+def _settings(section: str, **values: Any) -> Any:
+    from pydantic import ValidationError
+
+    from limner import config
+
+    try:
+        return getattr(config, section)(**values)
+    except ValidationError as error:
+        listed = "; ".join(f"--{entry['loc'][0]}: {entry['msg']} (got {entry['input']!r})" for entry in error.errors())
+        raise InputError(listed) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A quick look at one adapter: one prompt, one seed, one picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from limner.adapters import load_trained
+from limner.artifacts import AdapterFolder, write_whole
+from limner.base import find_base, load_base
+from limner.base.devices import rendering_dtype
+from limner.config import Study
+from limner.errors import AdapterError, BaseError, PromptError
+from limner.rendering import render_prompt
+
+LOCK = "study.lock.json"
+
+
+def quick_look(
+    folder: Path,
+    prompt: str,
+    seed: int,
+    *,
+    strength: float = 1.0,
+    base: str = "",
+    out: Path | None = None,
+    device: torch.device | None = None,
+) -> Path:
+    """Render `prompt` with the adapter in `folder`, as its run's study renders; returns the picture's path.
+
+    The base and the subject come from the run's lock file (two folders up) unless `base` is given. Raises
+    AdapterError for a folder without an adapter, PromptError without a prompt, BaseError for an unknown base.
+    """
+    if not prompt:
+        raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
+    if not (folder / "manifest.json").is_file():
+        raise AdapterError(f"{folder} is neither a study file (.toml) nor the folder of a trained adapter")
+    study = _study_of(folder)
+    model = base or (study.base.model if study else "")
+    if not model:
+        raise BaseError(f"{folder} does not lie in a run's folder, so its base is unknown; name it with --base")
+    device = device or torch.device("cpu")
+    loaded = load_base(find_base(model), device=device, dtype=rendering_dtype("auto", device))
+    text = study.subject.fill(prompt) if study else prompt
+    settings = study.render if study else None
+    picture = render_prompt(loaded, load_trained(AdapterFolder(folder)), text, seed, strength=strength, settings=settings)
+    path = out or Path(f"{folder.name}-{seed}.png")
+    write_whole(path, picture)
+    return path
+
+
+def _study_of(folder: Path) -> Study | None:
+    lock = folder.resolve().parent.parent / LOCK
+    if not lock.is_file():
+        return None
+    return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])
