@@ -101,13 +101,12 @@ def write_tiny_base(folder: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.05) if not parameter.any() else None
     controlnet.save_pretrained(folder / "controlnet")
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    AutoencoderKL(latent_channels=4, down_block_types=down, up_block_types=up, **shared).save_pretrained(
-        folder / "vae"
-    )
+    AutoencoderKL(latent_channels=4, down_block_types=down, up_block_types=up, **shared).save_pretrained(folder / "vae")
     text = {
         "vocab_size": len(tokenizer), "hidden_size": TEXT_WIDTH, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 77, "projection_dim": PROJECTION_WIDTH,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
     text_encoder = CLIPTextModel(CLIPTextConfig(**text))
     text_encoder.save_pretrained(folder / "text_encoder")
@@ -127,8 +126,9 @@ def write_tiny_base(folder: Path) -> Path:
     ).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline", "safety_checker": [None, None], "feature_extractor": [None, None],
-        "requires_safety_checker": False, "scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "requires_safety_checker": False, "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
     }  # fmt: skip
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "limner.json").write_text(json.dumps({"defaults": TINY_DEFAULTS}))
@@ -141,9 +141,7 @@ def _write_clip(folder: Path, clip) -> None:
     folder.mkdir()
     clip.config.to_json_file(folder / "config.json")
     own = {
-        name: tensor.contiguous()
-        for name, tensor in clip.state_dict().items()
-        if not name.startswith("text_model.")
+        name: tensor.contiguous() for name, tensor in clip.state_dict().items() if not name.startswith("text_model.")
     }
     save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
 

@@ -45,7 +45,9 @@ def quick_look(
     loaded = load_base(find_base(model), device=device, dtype=rendering_dtype("auto", device))
     text = study.subject.fill(prompt) if study else prompt
     settings = study.render if study else None
-    picture = render_prompt(loaded, load_trained(AdapterFolder(folder)), text, seed, strength=strength, settings=settings)
+    picture = render_prompt(
+        loaded, load_trained(AdapterFolder(folder)), text, seed, strength=strength, settings=settings
+    )
     path = out or Path(f"{folder.name}-{seed}.png")
     write_whole(path, picture)
     return path

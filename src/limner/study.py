@@ -77,7 +77,9 @@ def open_study(source: Path) -> OpenStudy:
     raw = read_toml(source)
     faults: list[str] = []
     try:
-        base = find_base(str(raw.get("base", {}).get("model", "miniature")), str(raw.get("base", {}).get("revision", "")))
+        base = find_base(
+            str(raw.get("base", {}).get("model", "miniature")), str(raw.get("base", {}).get("revision", ""))
+        )
         defaults = base.defaults
     except (BaseError, AttributeError) as error:
         faults, base, defaults = [str(error)], None, {}
@@ -115,7 +117,7 @@ def run_study(
 
 @dataclass
 class Run:
-    """One study on its way through the corridor. Each property is an artefact, made (or found current) when asked for."""
+    """One study on its way through the corridor; each artefact is made, or found current, when it is asked for."""
 
     opened: OpenStudy
     out: Path

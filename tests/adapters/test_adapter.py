@@ -47,7 +47,9 @@ def test_a_fresh_update_changes_nothing_and_a_removed_one_leaves_no_trace(tiny_b
 
 
 def test_more_targets_are_supersets(tiny_base):
-    attention, transformer, everything = (set(target_layers(tiny_base.unet, t)) for t in ("attention", "transformer", "all"))
+    attention, transformer, everything = (
+        set(target_layers(tiny_base.unet, t)) for t in ("attention", "transformer", "all")
+    )
     assert attention < transformer < everything
 
 

@@ -76,7 +76,8 @@ def _replace_weights(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str
     absent, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if absent or unknown:
         raise AdapterError(
-            f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, first {(absent + unknown)[0]}"
+            f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, "
+            f"first {(absent + unknown)[0]}"
         )
     kept = {name: tensor.detach().clone() for name, tensor in own.items()}
     module.load_state_dict(state)

@@ -79,13 +79,11 @@ def _is_target(name: str, layer: nn.Module, targets: str) -> bool:
     in_transformer = "transformer_blocks" in name or "encoder.layers" in name
     if targets == "transformer":
         return isinstance(layer, nn.Linear) and in_transformer
-    return isinstance(layer, nn.Linear | nn.Conv2d) and (
-        "_blocks" in name or "mid_block" in name or in_transformer
-    )
+    return isinstance(layer, nn.Linear | nn.Conv2d) and ("_blocks" in name or "mid_block" in name or in_transformer)
 
 
 def initial_update(layer: nn.Module, rank: int, alpha: float, seed: int, index: int) -> LowRankUpdate:
-    """A fresh update that changes nothing yet: `down` is uniform as nn.Linear's own start, `up` is zero (LoRA, section 4.1)."""
+    """A fresh update that changes nothing yet: `down` starts as nn.Linear does, `up` is zero (LoRA, section 4.1)."""
     if isinstance(layer, nn.Conv2d):
         down_shape = (rank, layer.in_channels, *layer.kernel_size)
         up_shape = (layer.out_channels, rank, 1, 1)
@@ -100,16 +98,15 @@ def initial_update(layer: nn.Module, rank: int, alpha: float, seed: int, index: 
     return LowRankUpdate(down, torch.zeros(up_shape), alpha)
 
 
-def inject(
-    module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: float = 1.0
-) -> dict[str, LowRankLayer]:
-    """Put each update beside the layer of its name. Raises AdapterError, before any change, for names or shapes that do not fit."""
+def inject(module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: float = 1.0) -> dict[str, LowRankLayer]:
+    """Put each update beside the layer of its name.
+
+    Raises AdapterError, before anything is changed, for names or shapes that do not fit.
+    """
     layers = dict(module.named_modules())
     faults = [fault for name, update in updates.items() if (fault := _misfit(name, layers.get(name), update))]
     if faults:
-        raise AdapterError(
-            f"{len(faults)} of {len(updates)} updates do not fit this base: {'; '.join(faults[:3])}"
-        )
+        raise AdapterError(f"{len(faults)} of {len(updates)} updates do not fit this base: {'; '.join(faults[:3])}")
     injected = {}
     for name, update in updates.items():
         original = cast("nn.Linear | nn.Conv2d", layers[name])  # `_misfit` has seen to it
@@ -121,7 +118,7 @@ def inject(
 
 
 def eject(module: nn.Module) -> dict[str, LowRankUpdate]:
-    """Put every original layer back and return the updates, detached; the module's output is then exactly what it was."""
+    """Put every original layer back and return the updates, detached; the output is then exactly what it was."""
     updates = {}
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LowRankLayer):

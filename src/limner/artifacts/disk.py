@@ -115,8 +115,7 @@ def is_current(folder: Path, key: str) -> bool:
     if manifest is None or manifest.key != key:
         return False
     return all(
-        (folder / name).is_file() and hash_file(folder / name) == digest
-        for name, digest in manifest.files.items()
+        (folder / name).is_file() and hash_file(folder / name) == digest for name, digest in manifest.files.items()
     )
 
 

@@ -13,7 +13,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes a CUDA GPU, else Apple's, else the CPU. Raises InputError for one that is not there."""
+    """The device of that name; "auto" takes a CUDA GPU, else Apple's, else the CPU.
+
+    Raises InputError for a device that is not there.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, found in there.items() if found))

@@ -49,9 +49,7 @@ class BaseLocation:
         if self.kind == "file":
             return hash_file(self.path)
         files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
-        return hash_bytes(
-            canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)})
-        )
+        return hash_bytes(canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)}))
 
     def weight_files(self, part: str) -> list[Path]:
         """The weight files of a part; for a single file, that file."""
@@ -73,9 +71,7 @@ def find_base(model: str, revision: str = "") -> BaseLocation:
     if path.is_dir():
         return _checked_folder(model, path)
     if path.suffix in PICKLED:
-        raise BaseError(
-            f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first"
-        )
+        raise BaseError(f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first")
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise BaseError(
@@ -85,7 +81,8 @@ def find_base(model: str, revision: str = "") -> BaseLocation:
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return _checked_folder(model, find_on_hub(model, revision))
     raise BaseError(
-        f'base.model "{model}" is unknown: give "miniature", a diffusers folder, a .safetensors file or a hub id (owner/name)'
+        f'base.model "{model}" is unknown: give "miniature", a diffusers folder, a .safetensors file '
+        "or a hub id (owner/name)"
     )
 
 
@@ -107,11 +104,7 @@ def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) 
 
     patterns = files or HUB_FILES
     try:
-        return Path(
-            snapshot_download(
-                model, revision=revision or None, allow_patterns=patterns, local_files_only=True
-            )
-        )
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=patterns, local_files_only=True))
     except Exception:
         pass
     try:
@@ -127,6 +120,7 @@ def _checked_folder(name: str, folder: Path) -> BaseLocation:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise BaseError(
-            f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; base.model needs the diffusers layout"
+            f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; "
+            "base.model needs the diffusers layout"
         )
     return BaseLocation(name, folder, "folder")

@@ -73,6 +73,7 @@ def load_base(
     safety_checker: bool = False,
 ) -> Base:
     """Load a base onto `device` in `dtype`, frozen. Raises BaseError for what is not Stable Diffusion 1.5's family."""
+    quiet_libraries()
     base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
     if vae:
         base.vae = _load_vae(vae, dtype)
@@ -84,6 +85,16 @@ def load_base(
         if module is not None:
             module.to(device).eval().requires_grad_(False)
     return base
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and hints out of the terminal; what a user needs to know limner says itself."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
@@ -141,7 +152,8 @@ def _require_sd15(base: Base) -> None:
     channels = base.unet.config.in_channels
     if channels != SD15_LATENT_CHANNELS:
         raise BaseError(
-            f"{base.location.path}: its UNet takes {channels} channels, SD 1.5's takes 4; an inpainting model cannot be trained here"
+            f"{base.location.path}: its UNet takes {channels} channels, SD 1.5's takes 4; "
+            "an inpainting model cannot be trained here"
         )
     if base.unet.config.cross_attention_dim != base.text_encoder.config.hidden_size:
         raise BaseError(

@@ -17,7 +17,7 @@ INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
 
 app = typer.Typer(
     name="limner",
-    help="Teach Stable Diffusion 1.5 one subject from a handful of photos, and measure how well each way of doing it worked.",
+    help="Teach Stable Diffusion 1.5 one subject from a handful of photos, and measure how well each way worked.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -103,7 +103,11 @@ def prepare(
 
 @app.command()
 def train(
-    study: StudyFile, out: Out = None, device: Device = "auto", deterministic: Deterministic = False, json_output: Json = False
+    study: StudyFile,
+    out: Out = None,
+    device: Device = "auto",
+    deterministic: Deterministic = False,
+    json_output: Json = False,
 ) -> None:
     """Train every variant of a study; what comes before and is not current is made first.
 
@@ -114,7 +118,9 @@ def train(
 
 @app.command()
 def render(
-    target: Annotated[Path, typer.Argument(help="A study file, or the folder of a trained adapter.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help="A study file, or the folder of a trained adapter.", show_default=False)
+    ],
     prompt: Annotated[str, typer.Option(help="Prompt for a quick look; {subject} is filled in.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the picture.")] = 0,
     scale: Annotated[float, typer.Option(help="Strength of a LoRA.")] = 1.0,
@@ -184,14 +190,17 @@ def _tell(error: Exception) -> int:
     if isinstance(error, LimnerError):
         print(f"limner: {error}", file=sys.stderr)
         return error.exit_code
-    if hasattr(error, "format_message"):  # the parser's own: a missing argument, an unknown option
-        print(f"limner: {error.format_message()}; see limner --help", file=sys.stderr)
+    tell = getattr(error, "format_message", None)  # the parser's own: a missing argument, an unknown option
+    if tell is not None:
+        print(f"limner: {tell()}; see limner --help", file=sys.stderr)
         return InputError.exit_code
     print(f"limner: {type(error).__name__}: {error} (limner --debug … shows the traceback)", file=sys.stderr)
     return LimnerError.exit_code
 
 
-def _run_until(stage: Any, study: Path, out: Path | None, device: str, strict: bool, deterministic: bool, as_json: bool) -> None:
+def _run_until(
+    stage: Any, study: Path, out: Path | None, device: str, strict: bool, deterministic: bool, as_json: bool
+) -> None:
     from limner.base.devices import use_deterministic
     from limner.study import run_study
 

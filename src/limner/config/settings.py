@@ -75,7 +75,7 @@ class Subject(Section):
         return f"{self.identifier} {self.class_noun}"
 
     def fill(self, prompt: str, *, as_class: bool = False) -> str:
-        """Replace the placeholders of `prompt`; `as_class` reads the subject as the class noun, for the untouched base."""
+        """Replace the placeholders of `prompt`; `as_class` reads the subject as the class noun (for the base)."""
         identifier = "" if as_class else self.identifier
         subject = self.class_noun if as_class else self.phrase
         filled = prompt.format(subject=subject, identifier=identifier, class_noun=self.class_noun)
@@ -237,9 +237,7 @@ class LoraVariant(VariantSettings):
     @model_validator(mode="after")
     def _trains_something(self) -> LoraVariant:
         if not (self.unet or self.text_encoder):
-            raise ValueError(
-                "unet and text_encoder are both false, so nothing would be trained; set one to true"
-            )
+            raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
         if any(rank < 1 for rank in self.rank):
             raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
         return self

@@ -96,8 +96,7 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
     by_method = defaults.get("variants", {})
     if isinstance(raw.get("variants"), list):
         laid["variants"] = [
-            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v
-            for v in raw["variants"]
+            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v for v in raw["variants"]
         ]
     try:
         return Study.model_validate(laid)
@@ -144,9 +143,7 @@ def _has(tree: Any, path: Sequence[str]) -> bool:
 
 def _fault(entry: Any) -> str:
     place = ".".join(
-        str(part + 1) if isinstance(part, int) else part
-        for part in entry["loc"]
-        if part not in ("full", "lora")
+        str(part + 1) if isinstance(part, int) else part for part in entry["loc"] if part not in ("full", "lora")
     )
     value = entry.get("input")
     if entry["type"] == "extra_forbidden":

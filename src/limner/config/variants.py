@@ -21,9 +21,7 @@ class VariantRun:
     @property
     def alpha(self) -> float | None:
         """LoRA's stored alpha; None for a full variant."""
-        return (
-            self.variant.alpha_for(self.rank) if isinstance(self.variant, LoraVariant) and self.rank else None
-        )
+        return self.variant.alpha_for(self.rank) if isinstance(self.variant, LoraVariant) and self.rank else None
 
 
 def expand_variants(variants: Sequence[FullVariant | LoraVariant]) -> list[VariantRun]:
@@ -31,9 +29,7 @@ def expand_variants(variants: Sequence[FullVariant | LoraVariant]) -> list[Varia
     return [run for variant in variants for run in _runs_of(variant, variants)]
 
 
-def _runs_of(
-    variant: FullVariant | LoraVariant, variants: Sequence[FullVariant | LoraVariant]
-) -> Iterator[VariantRun]:
+def _runs_of(variant: FullVariant | LoraVariant, variants: Sequence[FullVariant | LoraVariant]) -> Iterator[VariantRun]:
     ranks: list[int | None] = list(variant.rank) if isinstance(variant, LoraVariant) else [None]
     for rank in ranks:
         for seed in variant.training_seeds:
@@ -54,5 +50,6 @@ def variant_stem(variant: FullVariant | LoraVariant, rank: int | None) -> str:
 
 
 def variant_stems(variant: FullVariant | LoraVariant) -> list[str]:
+    """The names of a variant's runs without their training seeds: what `start_from` may name."""
     ranks: list[int | None] = list(variant.rank) if isinstance(variant, LoraVariant) else [None]
     return [variant_stem(variant, rank) for rank in ranks]
