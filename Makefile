@@ -6,9 +6,9 @@ PIP_OPTIONS ?=
 # Another build of torch: make demo TORCH_INDEX=https://…/whl/cu130
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-SOURCES := src tests miniature bench
+SOURCES := src tests miniature
 
-.PHONY: help demo install dev test check format clean
+.PHONY: help demo install dev test check format settings clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: dev ## Formatting, lint, types, layers
 format: dev ## Format the code and mend what lint can mend
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+settings: dev ## Write docs/settings.md from the settings
+	$(BIN)/python -m limner.config.reference > docs/settings.md
 
 clean: ## Remove the virtual environment and caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

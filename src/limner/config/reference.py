@@ -1,0 +1,75 @@
+"""The settings reference, made from the settings themselves: `python -m limner.config.reference > docs/settings.md`."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from limner.config import settings
+from limner.config.settings import Section
+
+TABLES: list[tuple[str, type[Section]]] = [
+    ("[subject]", settings.Subject),
+    ("[base]", settings.BaseSettings),
+    ("[prepare]", settings.Prepare),
+    ("[class_images]", settings.ClassImages),
+    ('[[variants]] with method = "full"', settings.FullVariant),
+    ('[[variants]] with method = "lora"', settings.LoraVariant),
+    ("validation, in a variant", settings.Validation),
+    ("[render]", settings.Render),
+    ("[[render.prompts]]", settings.RenderPrompt),
+    ("[control]", settings.Control),
+    ("[[control.references]]", settings.ControlReference),
+    ("[measure]", settings.Measure),
+]
+HEAD = """# Settings
+
+Every setting of a study file. What a study leaves out comes from the base's `limner.json` if it has one, else from
+the defaults here, which suit SD 1.5. This page is made from the code: `make settings`.
+"""
+
+
+def settings_markdown() -> str:
+    """The whole reference as Markdown."""
+    return HEAD + "".join(_table(title, section) for title, section in TABLES)
+
+
+def _table(title: str, section: type[Section]) -> str:
+    lines = [f"\n## `{title}`\n", (section.__doc__ or "").strip() + "\n", "| key | default | values | |", "|---|---|---|---|"]
+    for name, field in section.model_fields.items():
+        sentence = (field.description or "").replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| `{name}` | {_default(field)} | {_values(field.annotation)} | {sentence} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default if field.default is not PydanticUndefined else field.default_factory()
+    if value is None:
+        return "left out"
+    return "see below" if isinstance(value, BaseModel) else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _values(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f'`"{argument}"`' for argument in arguments)
+    if origin is typing.Annotated:
+        return _values(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return _values(next(argument for argument in arguments if argument is not type(None)))
+    if origin in (list, tuple):
+        inner = _values(arguments[0])
+        return f"list of {inner}" if origin is list else f"{len(arguments)} x {inner}"
+    names = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`"}
+    return names.get(annotation, "path" if getattr(annotation, "__name__", "") == "Path" else "table")
+
+
+if __name__ == "__main__":
+    print(settings_markdown(), end="")
