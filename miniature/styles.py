@@ -101,7 +101,7 @@ def cartoon(picture: np.ndarray, index: int) -> np.ndarray:
     flat = cv2.bilateralFilter(cv2.medianBlur(picture, 5), 7, 80, 7)
     posterised = _saturate(_to_uint8(np.round(flat / 42.5) * 42.5), 1.3)
     gray = cv2.medianBlur(_gray(picture), 7)
-    lines = cv2.adaptiveThreshold(gray, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 11, 4)
+    lines = cv2.adaptiveThreshold(gray, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 13, 9)
     return cv2.bitwise_and(posterised, cv2.cvtColor(cv2.erode(lines, np.ones((2, 2), np.uint8)), cv2.COLOR_GRAY2RGB))
 
 

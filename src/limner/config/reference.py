@@ -40,7 +40,8 @@ def settings_markdown() -> str:
 
 
 def _table(title: str, section: type[Section]) -> str:
-    lines = [f"\n## `{title}`\n", (section.__doc__ or "").strip() + "\n", "| key | default | values | |", "|---|---|---|---|"]
+    title_lines = [f"\n## `{title}`\n", (section.__doc__ or "").strip() + "\n"]
+    lines = [*title_lines, "| key | default | values | |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
         sentence = (field.description or "").replace("\n", " ").replace("|", "\\|")
         lines.append(f"| `{name}` | {_default(field)} | {_values(field.annotation)} | {sentence} |")

@@ -37,7 +37,9 @@ def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
     return torch.stack([c0, c1, c2, c3], 1)
 
 
-def random_words(seed: int, purpose: str, index: int | Tensor, count: int, device: torch.device | str = "cpu") -> Tensor:
+def random_words(
+    seed: int, purpose: str, index: int | Tensor, count: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """`count` 32-bit words (in int64) of the stream (seed, purpose, index); bit-equal on every device.
 
     `index` may be a scalar int64 tensor on `device`, so that a captured graph reads the step from it.
@@ -51,23 +53,36 @@ def random_words(seed: int, purpose: str, index: int | Tensor, count: int, devic
     return philox4x32(counter, philox_key(seed, purpose)).reshape(-1)[:count]
 
 
-def uniform(seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+def uniform(
+    seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> Tensor:
     """Uniform fp32 numbers in (0, 1): the upper 24 bits of a word, plus a half."""
     words = random_words(seed, purpose, index, math.prod(shape), device)
     return (((words >> 8).to(torch.float32) + 0.5) * 2**-24).reshape(shape)
 
 
-def normal(seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+def normal(
+    seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> Tensor:
     """Standard normal fp32 numbers by Box and Muller, "A note on the generation of random normal deviates", 1958."""
     count = math.prod(shape)
     pairs = uniform(seed, purpose, index, (math.ceil(count / 2), 2), device)
     radius = torch.sqrt(-2.0 * torch.log(pairs[:, 0]))
     angle = 2.0 * math.pi * pairs[:, 1]
-    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1).reshape(-1)[:count].reshape(shape)
+    return (
+        torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
+        .reshape(-1)[:count]
+        .reshape(shape)
+    )
 
 
 def integers(
-    seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], below: int, device: torch.device | str = "cpu"
+    seed: int,
+    purpose: str,
+    index: int | Tensor,
+    shape: tuple[int, ...],
+    below: int,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Integers in [0, below), below <= 2**31, by multiplying a 32-bit word and keeping the high part (bias < below / 2**32)."""
     words = random_words(seed, purpose, index, math.prod(shape), device)
