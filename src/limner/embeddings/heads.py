@@ -1,0 +1,229 @@
+"""Where the heads are in a picture, by OpenCV's Haar cascades (Viola and Jones, CVPR 2001; Lienhart, ICIP 2002).
+
+Each cascade looks at the picture upright and turned to both sides. What several cascades, turns and scales agree
+on is a head; windows that stand alone are dropped. There is no cascade for dogs.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from limner.errors import InputError
+
+HEAD_FINDER_VERSION = 1
+WORKING_SIDE_PX = 240
+SMALLEST_HEAD = 0.11  # of the short side
+SCALE_STEP = 1.12
+TURNS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only where the first leaves a doubt
+NO_DOUBT = 2.5  # score
+SAME_HEAD_OVERLAP = 0.4  # intersection over union of two windows
+HEAD_SHARE = 2 / 3  # of the side of a head crop, as in portraits
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The cascades of one kind of head; how a found window relates to the whole head; how many windows must agree.
+
+    `head_size` and `head_shift` (downwards) are in sides of the window.
+    """
+
+    cascades: tuple[tuple[str, bool], ...]  # file name, whether its mirror image is looked for too
+    head_size: tuple[float, float]
+    head_shift: float
+    least_votes: int
+
+
+KINDS = {
+    "cat": _Kind(
+        (("haarcascade_frontalcatface.xml", False), ("haarcascade_frontalcatface_extended.xml", False)),
+        head_size=(1.25, 1.3),
+        head_shift=-0.23,
+        least_votes=5,
+    ),
+    "person": _Kind(
+        (
+            ("haarcascade_frontalface_alt2.xml", False),
+            ("haarcascade_frontalface_default.xml", False),
+            ("haarcascade_profileface.xml", True),
+        ),
+        head_size=(1.1, 1.4),
+        head_shift=-0.08,
+        least_votes=12,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head: box (x0, y0, x1, y1) in px inside the picture, kind, and score (windows that agree, 1 = just enough)."""
+
+    box: tuple[float, float, float, float]
+    kind: str
+    score: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Middle of the box (x, y) in px."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+
+@dataclass(frozen=True)
+class HeadCrop:
+    """A square around the head; `found` is false when none was found and the middle of the picture was taken."""
+
+    image: np.ndarray  # (S, S, 3) uint8
+    found: bool
+
+
+def find_heads(image: np.ndarray, kinds: Sequence[str] | None = None) -> list[Head]:
+    """Find heads in `image` (H, W, 3) uint8 RGB, best first; `kinds` out of "cat" and "person", all if left out.
+
+    Raises InputError for another kind.
+    """
+    wanted = list(KINDS) if kinds is None else list(kinds)
+    for kind in wanted:
+        if kind not in KINDS:
+            raise InputError(f'there is no head finder for "{kind}"; there are {", ".join(KINDS)}')
+    grey, scale = _working_copy(image)
+    windows: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in wanted}
+    heads: list[Head] = []
+    for turns in TURNS_DEGREES:
+        turned = [_turn(grey, degrees) for degrees in turns]
+        for kind in wanted:
+            windows[kind] += _windows(KINDS[kind], turned)
+        heads = [head for kind in wanted for head in _heads_of(kind, windows[kind], scale, image.shape[:2])]
+        if any(head.score >= NO_DOUBT for head in heads):
+            break
+    heads.sort(key=lambda head: (-head.score, head.box))
+    kept: list[Head] = []
+    for head in heads:
+        if all(_overlap(np.array([head.box]), np.array([other.box]))[0, 0] < SAME_HEAD_OVERLAP for other in kept):
+            kept.append(head)
+    return kept
+
+
+def head_crop(image: np.ndarray, side_px: int, kinds: Sequence[str] | None = None) -> HeadCrop:
+    """Cut a square around the best head of `image` (H, W, 3) uint8 and resize it to `side_px`.
+
+    The head fills two thirds of the side. Where none is found it is the square that a portrait has it in: two thirds
+    of the short side, in the middle; `found` then is false.
+    """
+    height, width = image.shape[:2]
+    heads = find_heads(image, kinds)
+    if heads:
+        x0, y0, x1, y1 = heads[0].box
+        side = min(max(x1 - x0, y1 - y0) / HEAD_SHARE, width, height)
+        (x, y), found = heads[0].centre, True
+    else:
+        (x, y), side, found = (width / 2, height / 2), HEAD_SHARE * min(width, height), False
+    left = min(max(x - side / 2, 0.0), width - side)
+    top = min(max(y - side / 2, 0.0), height - side)
+    picture = Image.fromarray(image)
+    box = (left, top, left + side, top + side)
+    return HeadCrop(np.asarray(picture.resize((side_px, side_px), Image.Resampling.LANCZOS, box=box)), found)
+
+
+def _working_copy(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Grey copy with evened contrast and a short side of 240 px, and how many of its px make one of `image`."""
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = WORKING_SIDE_PX / min(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=way)
+    return cv2.createCLAHE(2.0, (4, 4)).apply(grey), scale
+
+
+def _turn(grey: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture turned about its middle on a canvas that holds all of it, and the matrix (2, 3) back."""
+    import cv2
+
+    height, width = grey.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    canvas = (int(height * sine + width * cosine), int(height * cosine + width * sine))
+    matrix[:, 2] += (canvas[0] / 2 - width / 2, canvas[1] / 2 - height / 2)
+    if degrees == 0:
+        return grey, np.eye(2, 3)
+    turned = cv2.warpAffine(grey, matrix, canvas, borderMode=cv2.BORDER_REPLICATE)
+    return turned, cv2.invertAffineTransform(matrix)
+
+
+class _Cascades(threading.local):
+    """Loaded cascades; a classifier may not be used by two threads at once."""
+
+    @functools.cached_property
+    def loaded(self) -> dict[str, Any]:
+        import cv2
+        import cv2.data
+
+        folder = cv2.data.haarcascades
+        names = {name for kind in KINDS.values() for name, _ in kind.cascades}
+        return {name: cv2.CascadeClassifier(folder + name) for name in names}
+
+
+_CASCADES = _Cascades()
+
+
+def _windows(what: _Kind, turned: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[float, float, float]]:
+    """Every window that passes all stages of a cascade: middle (x, y) and side, in px of the working copy."""
+    least = int(SMALLEST_HEAD * WORKING_SIDE_PX)
+    looks = [(name, flip) for name, mirrored in what.cascades for flip in ((False, True) if mirrored else (False,))]
+    for grey, back in turned:
+        for name, flip in looks:
+            looked_at = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
+            found = _CASCADES.loaded[name].detectMultiScale(looked_at, SCALE_STEP, 0, 0, (least, least))
+            for x, y, width, height in found:
+                middle_x = grey.shape[1] - (x + width / 2) if flip else x + width / 2
+                across, down = back @ np.array([middle_x, y + height / 2, 1.0])
+                yield float(across), float(down), float(max(width, height))
+
+
+def _heads_of(
+    kind: str, found: list[tuple[float, float, float]], scale: float, shape: tuple[int, ...]
+) -> Iterator[Head]:
+    """Heads of one kind: the windows that overlap most others first, each group counted once."""
+    what = KINDS[kind]
+    windows = np.array(found, dtype=np.float64).reshape(-1, 3)  # x, y, side
+    boxes = np.concatenate([windows[:, :2] - windows[:, 2:] / 2, windows[:, :2] + windows[:, 2:] / 2], 1)
+    agree = _overlap(boxes, boxes) > SAME_HEAD_OVERLAP  # (N, N)
+    left = np.ones(len(boxes), dtype=bool)
+    while left.any():
+        votes = np.where(left, (agree & left).sum(1), 0)
+        best = int(votes.argmax())
+        if votes[best] < what.least_votes:
+            return
+        group = agree[best] & left
+        left &= ~group
+        x, y, side = windows[group].mean(0) / scale
+        yield Head(_head_box(what, x, y, side, shape), kind, float(votes[best]) / what.least_votes)
+
+
+def _head_box(
+    what: _Kind, x: float, y: float, side: float, shape: tuple[int, ...]
+) -> tuple[float, float, float, float]:
+    half_width, half_height = (side * share / 2 for share in what.head_size)
+    y += what.head_shift * side
+    return (
+        float(max(x - half_width, 0)),
+        float(max(y - half_height, 0)),
+        float(min(x + half_width, shape[1])),
+        float(min(y + half_height, shape[0])),
+    )
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (N, 4) and (M, 4): (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    both = np.clip(high - low, 0, None).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    return both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)

@@ -1,0 +1,167 @@
+"""prepare: any folder of pictures to square crops around the subject, upright, in sRGB, without metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from limner.artifacts import (
+    MANIFEST,
+    Manifest,
+    PhotoSet,
+    file_hashes,
+    hash_file,
+    is_current,
+    machine_record,
+    read_manifest,
+    require_folder,
+    stage_key,
+    whole_folder,
+    write_manifest,
+    write_whole,
+)
+from limner.config import Prepare
+from limner.embeddings.heads import HEAD_FINDER_VERSION
+from limner.errors import DiskError, PhotoError
+from limner.photos import (
+    MOST_BYTES,
+    Listing,
+    Refusal,
+    RefusedPhotoError,
+    SheetEntry,
+    Twins,
+    contact_sheet,
+    cut,
+    find_focus,
+    list_photos,
+    plan_crop,
+    read_photo,
+    used_entry,
+)
+from limner.progress import SILENT, Progress
+
+STAGE, VERSION = "prepare", 1
+CONTACT_SHEET = "contact.jpg"
+
+
+def prepare(
+    photos: Path, out: Path, settings: Prepare, *, strict: bool = False, progress: Progress = SILENT
+) -> PhotoSet:
+    """Make the photo set `out` from the folder `photos`, whole or not at all; nothing when it is current.
+
+    `out` holds the crops NNNN.png (size_px, size_px), contact.jpg and manifest.json. Photos that cannot be used
+    are left out and listed. Raises PhotoError when the folder is absent, no photo in it can be used, or one
+    cannot and `strict` asks for all.
+    """
+    listing = list_photos(photos)
+    inputs = _inputs(listing)
+    key = stage_key(STAGE, VERSION, settings.model_dump(mode="json"), inputs)
+    if is_current(out, key):
+        done = PhotoSet(out)
+        _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
+        return done
+    _refuse_to_replace(out, photos)
+    with whole_folder(out) as folder:
+        records, refused, entries = _make_crops(listing, folder, settings, progress)
+        if not records:
+            raise PhotoError(f"no photo in {photos} can be used: {_listed(refused)}")
+        _refuse_strictly(refused, photos, strict)
+        entries += [SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in refused]
+        write_whole(folder / CONTACT_SHEET, contact_sheet(entries))
+        content = {"photos": records, "refused": [asdict(refusal) for refusal in refused]}
+        settings_record = settings.model_dump(mode="json")
+        write_manifest(
+            folder,
+            Manifest(STAGE, VERSION, key, settings_record, inputs, file_hashes(folder), machine_record(), content),
+        )
+    return PhotoSet(out)
+
+
+def _refuse_to_replace(out: Path, photos: Path) -> None:
+    """The old photo set is replaced whole, so nothing else may lie there, least of all the photos themselves."""
+    require_folder(out)
+    if photos.resolve().is_relative_to(out.resolve()):
+        raise DiskError(f"{out} holds the photos themselves and would be replaced; choose another --out")
+    if not out.is_dir():
+        return
+    manifest = read_manifest(out)
+    ours = {MANIFEST, *(manifest.files if manifest and manifest.stage == STAGE else ())}
+    names = (path.relative_to(out).as_posix() for path in sorted(out.rglob("*")) if path.is_file())
+    foreign = [name for name in names if name not in ours and not name.startswith(".")]
+    if foreign:
+        raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
+
+
+def _inputs(listing: Listing) -> dict[str, Any]:
+    return {
+        "photos": {path.name: _content_hash(path) for path in listing.photos},
+        "not_read": [refusal.source for refusal in listing.refused],
+        "head_finder": HEAD_FINDER_VERSION,
+    }
+
+
+def _content_hash(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        length = path.stat().st_size
+        return hash_file(path) if length <= MOST_BYTES else f"{length} bytes"
+    return "not readable"
+
+
+def _make_crops(
+    listing: Listing, folder: Path, settings: Prepare, progress: Progress
+) -> tuple[list[dict[str, Any]], list[Refusal], list[SheetEntry]]:
+    records: list[dict[str, Any]] = []
+    refused = list(listing.refused)
+    entries: list[SheetEntry] = []
+    twins = Twins()
+    with progress.task("prepare photos", len(listing.photos)) as advance:
+        for path in listing.photos:
+            try:
+                record, crop, entry = _crop_of(path, settings, twins)
+            except RefusedPhotoError as error:
+                refused.append(Refusal(path.name, str(error)))
+            else:
+                record["file"] = f"{len(records):04d}.png"
+                write_whole(folder / record["file"], _png(crop))
+                records.append(record)
+                entries.append(entry)
+            advance(1)
+    refused.sort(key=lambda refusal: refusal.source)
+    for refusal in refused:
+        progress.notice(f"left out {refusal.source}: {refusal.reason}")
+    return records, refused, entries
+
+
+def _crop_of(path: Path, settings: Prepare, twins: Twins) -> tuple[dict[str, Any], np.ndarray, SheetEntry]:
+    photo = read_photo(path, settings.size_px)
+    height, width = photo.pixels.shape[:2]
+    focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+    head = focus.head.box if focus.head else None
+    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px)
+    crop = cut(photo.pixels, plan, settings.size_px)
+    notes = [*photo.notes, *plan.notes, *twins.notes(path.name, crop)]
+    box = {"x0": plan.x0, "y0": plan.y0, "x1": plan.x1, "y1": plan.y1}
+    record = {"source": path.name, "file": "", "crop": box, "focus": focus.how, "notes": notes}
+    caption = "; ".join([f"{path.name}: {focus.how}", *notes])
+    return record, crop, used_entry(caption, photo.pixels, plan, crop)
+
+
+def _png(crop: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(crop).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _listed(refused: list[Refusal]) -> str:
+    return "; ".join(f"{refusal.source}: {refusal.reason}" for refusal in refused)
+
+
+def _refuse_strictly(refused: list[Refusal], photos: Path, strict: bool) -> None:
+    if strict and refused:
+        raise PhotoError(f"with --strict every photo in {photos} must be usable; mend or remove {_listed(refused)}")
