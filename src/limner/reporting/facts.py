@@ -1,0 +1,148 @@
+"""Collects what the reports say: facts with names, ready for a template, and the pictures that go with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import limner
+from limner.artifacts import AdapterFolder, PhotoSet, RenderSet, ScoreTable
+from limner.config import Study
+from limner.reporting import charts, words
+from limner.reporting.columns import Column, make_columns
+from limner.reporting.curves import training_curves
+from limner.reporting.findings import (
+    EDGES,
+    LIKENESS,
+    PROMPT_FIDELITY,
+    Finding,
+    Scores,
+    metric_title,
+    role_of,
+)
+from limner.reporting.pictures import Gallery
+from limner.reporting.plates import make_plate
+from limner.reporting.record import loading_lines, machines, read_origins, settings_tables, timings
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything a report is written from."""
+
+    run: Path
+    study: Study
+    photo_set: PhotoSet
+    adapters: Sequence[AdapterFolder]
+    renders: RenderSet
+    controls: RenderSet | None
+    scores: ScoreTable
+
+    @property
+    def artifacts(self) -> list[tuple[str, Any]]:
+        """The folders that went in, named, in the corridor's order."""
+        named = [("photos", self.photo_set), *((a.label, a) for a in self.adapters), ("renders", self.renders)]
+        return [*named, ("control", self.controls)] if self.controls else named
+
+
+def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
+    """The facts both reports are written from; the pictures they show go into `gallery`."""
+    study, scores = inputs.study, Scores(inputs.scores)
+    cells = [*inputs.renders.cells, *(inputs.controls.cells if inputs.controls else [])]
+    columns = make_columns(study, cells)
+    photos = [
+        {**photo, "file": gallery.add(file, f"photos/{file.name}")}
+        for photo, file in zip(inputs.photo_set.photos, inputs.photo_set.files, strict=True)
+    ]
+    plate = make_plate(inputs.renders, columns, scores, gallery, "renders")
+    control = make_plate(inputs.controls, columns, scores, gallery, "control") if inputs.controls else None
+    findings = scores.findings(columns, inputs.renders.cells)
+    plates = [plate, *([control] if control else [])]
+    lines = timings(inputs.artifacts, inputs.run, inputs.scores)
+    known = [line.seconds for line in lines if line.seconds is not None]
+    return {
+        "study": study,
+        "subject": study.subject,
+        "base_name": _last_part(study.base.model),
+        "date": time.strftime("%-d %B %Y") if time.strftime("%-d").isdigit() else time.strftime("%d %B %Y"),
+        "version": limner.__version__,
+        "run_name": inputs.run.resolve().name,
+        "columns": columns,
+        "photos": photos,
+        "refused": inputs.photo_set.refused,
+        "plate": plate,
+        "control": control,
+        "standfirst": words.standfirst(study, inputs.photo_set, sum(p.pictures for p in plates)),
+        "summary": words.summary(study, findings, scores, plate),
+        "seeds": words.training_seeds(study),
+        "score_tables": _score_tables(scores, columns, findings, inputs.controls),
+        "meanings": words.metric_meanings(scores),
+        "anchors": words.anchor_lines(scores, _titles(scores)),
+        "charts": [
+            chart
+            for chart in (
+                charts.scatter(columns, findings, inputs.renders.cells, scores),
+                charts.rank_chart(columns, findings, scores),
+            )
+            if chart
+        ],
+        "curves": training_curves(inputs.adapters, columns),
+        "settings": settings_tables(study, read_origins(inputs.run)),
+        "timings": lines,
+        "longest": max(known, default=0.0),
+        "total_seconds": sum(known) if known else None,
+        "machines": machines(inputs.run, inputs.artifacts, inputs.scores),
+        "notes": [words.sentence(note) for note in scores.record.get("notes", [])],
+        "models": scores.record.get("models", {}),
+        "titles": _titles(scores),
+        "seen_by": {role: _model_name(scores, role) for role in (LIKENESS, PROMPT_FIDELITY)},
+        "safety": words.safety_line(plates),
+        "adapters": [
+            {"label": a.label, "record": a.record, "code": loading_lines(a, study.base.model, inputs.adapters)}
+            for a in inputs.adapters
+        ],
+    }
+
+
+def _model_name(scores: Scores, role: str) -> str:
+    model = scores.record.get("models", {}).get(scores.metric(role))
+    return _last_part(str(model["name"])) if model else "no model"
+
+
+def _titles(scores: Scores) -> dict[str, str]:
+    roles = [role_of(metric) for metric in scores.metrics]
+    return {m: metric_title(m, several=roles.count(role_of(m)) > 1) for m in scores.metrics}
+
+
+def _score_tables(
+    scores: Scores, columns: Sequence[Column], findings: Sequence[Finding], controls: RenderSet | None
+) -> list[dict[str, Any]]:
+    """The tables of scores: one for the prompts, one for each conditioning scale."""
+    tables = [_score_table("Prompts", findings, scores, without=EDGES)]
+    scales = sorted({cell.conditioning_scale for cell in controls.cells}, key=str) if controls else []
+    for scale in scales:
+        cells = [cell for cell in controls.cells if cell.conditioning_scale == scale] if controls else []
+        title = "References" if len(scales) == 1 else f"References, conditioning scale {scale:g}"
+        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=""))
+    return tables
+
+
+def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
+    titles = _titles(scores)
+    likeness = scores.metric(LIKENESS)
+    measured = [m for m in scores.metrics if role_of(m) != without and any(f.values[m] for f in findings)]
+    needed = [scores.metric(role) for role in (LIKENESS, PROMPT_FIDELITY)]
+    shown = list(dict.fromkeys([*(m for m in needed if m), *measured]))
+    return {
+        "title": title,
+        "likeness": likeness,
+        "metrics": [(metric, titles[metric]) for metric in shown],
+        "findings": findings,
+        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) != without],
+    }
+
+
+def _last_part(model: str) -> str:
+    return model if model.count("/") == 1 and not model.startswith((".", "/")) else Path(model).name

@@ -1,0 +1,170 @@
+"""What the scores say: per picture, per column, against the base and between the anchors. Nothing is filled in.
+
+A metric's role is its name up to the first ":" or "/", so that `likeness:facebook/dinov2-small` is a likeness.
+The first metric of a role is the one that stands under the pictures; the others have columns of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from limner.artifacts import Cell, ScoreTable, unique
+from limner.reporting.columns import Column
+
+LIKENESS, PROMPT_FIDELITY, COPYING, EDGES = "likeness", "prompt_fidelity", "copying", "edge_agreement"
+TITLES = {
+    LIKENESS: "Likeness",
+    PROMPT_FIDELITY: "Prompt fidelity",
+    COPYING: "Copying",
+    EDGES: "Edge agreement",
+}
+FEWEST_SEEDS = 3  # training seeds below which nothing more than description is fair
+NOT_MEASURABLE = "not measurable"
+
+CellKey = tuple[str, str, str | None, int, int, float | None]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (over n - 1) of some pictures' values."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    def __str__(self) -> str:
+        around = "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        return f"{signless(self.mean)}{around}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table of scores: a column's values over its pictures."""
+
+    column: Column
+    count: int
+    values: dict[str, Spread | None]
+    gain: Spread | None
+    share: float | None  # of the span between floor and ceiling
+    conditioning_scale: float | None = None
+
+
+def signless(value: float) -> str:
+    """Three decimals with a true minus sign."""
+    return f"{value:.3f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Three decimals that always carry their sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Mean and spread of the values that are there; None when none is."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+class Scores:
+    """`scores.json`, found by picture."""
+
+    def __init__(self, table: ScoreTable) -> None:
+        self.record: dict[str, Any] = table.record
+        self._values: dict[CellKey, dict[str, float | None]] = {}
+        for row in table.rows:
+            self._values.setdefault(_row_key(row), {})[row["metric"]] = row["value"]
+
+    @cached_property
+    def metrics(self) -> Sequence[str]:
+        """All metrics, in the order in which they are named: those with rows, then those without any."""
+        named = [row["metric"] for row in self.record["rows"]]
+        return unique([*named, *self.record.get("models", {}), *self.record.get("anchors", {})])
+
+    def metric(self, role: str) -> str | None:
+        """The first metric of a role."""
+        return next((metric for metric in self.metrics if role_of(metric) == role), None)
+
+    def value(self, cell: Cell, metric: str | None, variant: str | None = None) -> float | None:
+        """A picture's value, or that of `variant`'s picture of the same row, seed and image."""
+        return self._values.get(cell_key(cell, variant), {}).get(metric) if metric else None
+
+    def gain(self, cell: Cell, metric: str | None, base: str = "base") -> float | None:
+        """A picture's value less that of the base's picture of the same row and seed."""
+        own, other = self.value(cell, metric), self.value(cell, metric, base)
+        return None if own is None or other is None or cell.variant == base else own - other
+
+    def anchor(self, metric: str | None, name: str) -> float | None:
+        """`ceiling` or `floor` of a metric, where it could be measured."""
+        return (self.record.get("anchors", {}).get(metric) or {}).get(name) if metric else None
+
+    def share(self, metric: str | None, mean: float | None) -> float | None:
+        """Where a mean lies between floor (0) and ceiling (1)."""
+        ceiling, floor = self.anchor(metric, "ceiling"), self.anchor(metric, "floor")
+        if mean is None or ceiling is None or floor is None or ceiling <= floor:
+            return None
+        return (mean - floor) / (ceiling - floor)
+
+    def findings(
+        self, columns: Sequence[Column], cells: Sequence[Cell], keep: Callable[[Cell], bool] = lambda _: True
+    ) -> list[Finding]:
+        """One row a column that has pictures among `cells`."""
+        chosen = [(c, [x for x in cells if x.variant in c.labels and keep(x)]) for c in columns]
+        return [self._finding(column, own) for column, own in chosen if own]
+
+    def _finding(self, column: Column, cells: Sequence[Cell]) -> Finding:
+        likeness = self.metric(LIKENESS)
+        values = {m: spread(self.value(cell, m) for cell in cells) for m in self.metrics}
+        mean = values[likeness] if likeness else None
+        return Finding(
+            column=column,
+            count=len(cells),
+            values=values,
+            gain=spread(self.gain(cell, likeness) for cell in cells),
+            share=self.share(likeness, mean.mean if mean else None),
+        )
+
+
+def role_of(metric: str) -> str:
+    """`likeness:facebook/dino-vits16` plays the role `likeness`."""
+    return re.split("[:/]", metric)[0].strip()
+
+
+def metric_title(metric: str, *, several: bool = False) -> str:
+    """A metric's name as a heading; with its model where several metrics share a role."""
+    role = role_of(metric)
+    title = TITLES.get(role, role.replace("_", " ").capitalize())
+    model = metric[len(role) :].lstrip(":/ ").rpartition("/")[2]
+    return f"{title}, {model}" if several and model else title
+
+
+def cell_key(cell: Cell, variant: str | None = None) -> CellKey:
+    """What finds a picture's scores."""
+    row = "" if cell.reference is not None else cell.prompt
+    return (
+        variant or cell.variant,
+        row,
+        cell.reference,
+        cell.seed,
+        cell.image_index,
+        cell.conditioning_scale,
+    )
+
+
+def _row_key(row: dict[str, Any]) -> CellKey:
+    name = "" if row.get("reference") is not None else row["prompt"]
+    return (
+        row["variant"],
+        name,
+        row.get("reference"),
+        row["seed"],
+        row["image_index"],
+        row.get("conditioning_scale"),
+    )

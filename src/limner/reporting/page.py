@@ -1,0 +1,106 @@
+"""Writes the two reports, a self-contained HTML page and a Markdown one, from one collection of facts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from limner.errors import LimnerError
+from limner.progress import SILENT, Progress
+from limner.reporting.charts import colour_class, swatch
+from limner.reporting.columns import Column
+from limner.reporting.facts import ReportInputs, collect
+from limner.reporting.findings import NOT_MEASURABLE, signed, signless
+from limner.reporting.markdown import render_markdown
+from limner.reporting.pictures import PREFIX, Gallery, Thumbnail
+from limner.reporting.record import duration
+
+SIZE_LIMIT_BYTES = 15 * 2**20
+PAGE, MARKDOWN = "index.html", "README.md"
+
+
+def write_report(
+    inputs: ReportInputs,
+    folder: Path,
+    *,
+    size_limit_bytes: int = SIZE_LIMIT_BYTES,
+    progress: Progress = SILENT,
+) -> None:
+    """Write `index.html` (at most `size_limit_bytes`), `README.md` and `images/` into an existing folder.
+
+    Raises LimnerError when a picture that a manifest names is not there.
+    """
+    gallery = Gallery()
+    facts = collect(inputs, gallery)
+    with progress.task("report", 3) as advance:
+        gallery.copy_to(folder)
+        advance(1)
+        (folder / MARKDOWN).write_text(render_markdown(facts), encoding="utf-8")
+        advance(1)
+        (folder / PAGE).write_bytes(_fitting_page(facts, gallery, size_limit_bytes))
+        advance(1)
+
+
+def render_page(facts: Mapping[str, Any], thumbs: Mapping[str, Thumbnail]) -> str:
+    """The HTML page with these thumbnails; pictures that have none are linked."""
+    script = Markup(_template_text("report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = _environment()
+    environment.filters["thumb"] = thumbs.get
+    css = Markup(_template_text("report.css") + _colour_rules(facts["columns"]))
+    return environment.get_template("page.html").render(facts, css=css, script=script, script_digest=digest)
+
+
+def _fitting_page(facts: Mapping[str, Any], gallery: Gallery, limit_bytes: int) -> bytes:
+    blank = len(render_page(facts, _blanks(gallery)).encode())
+    for thumbs in gallery.thumbnails(limit_bytes - blank):
+        page = render_page(facts, thumbs).encode()
+        if len(page) <= limit_bytes:
+            return page
+    raise LimnerError(
+        f"the report's text alone takes {blank / 2**20:.1f} MiB, more than {limit_bytes / 2**20:.1f}; "
+        "split the study into several with fewer prompts or seeds"
+    )
+
+
+def _blanks(gallery: Gallery) -> dict[str, Thumbnail]:
+    return dict.fromkeys(gallery.files, Thumbnail(PREFIX, 1000, 1000))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("limner.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "duration": duration,
+        "figure": lambda value: NOT_MEASURABLE if value is None else signless(value),
+        "signed": lambda value: NOT_MEASURABLE if value is None else signed(value),
+        "percent": lambda value: NOT_MEASURABLE if value is None else f"{value:.0%}".replace("-", "−"),
+        "href": lambda file: Markup(quote(file)),
+    }
+    environment.globals |= {"colour": colour_class, "swatch": swatch}
+    return environment
+
+
+@cache
+def _template_text(name: str) -> str:
+    return resources.files("limner.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _colour_rules(columns: Sequence[Column]) -> str:
+    light = "".join(f".k{i}{{--k:{column.light}}}" for i, column in enumerate(columns))
+    dark = "".join(f".k{i}{{--k:{column.dark}}}" for i, column in enumerate(columns))
+    return f"\n{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"

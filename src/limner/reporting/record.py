@@ -1,0 +1,223 @@
+"""The sober part of the report: settings and where they came from, what ran where, models, how to use the adapters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, canonical_json, read_manifest
+from limner.config import Section, Study
+from limner.reporting.columns import number
+
+LOCK_FILE = "study.lock.json"
+FULL_MODULES = ("unet", "text_encoder")
+TITLES = {
+    "subject": "Subject",
+    "base": "Base model",
+    "prepare": "Photos",
+    "class_images": "Class images",
+    "render": "Renders",
+    "control": "Control",
+    "measure": "Measuring",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One resolved setting: a value, or one a variant."""
+
+    name: str
+    values: list[str]
+    meaning: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class SettingsTable:
+    """The settings of one table of the study; `heads` are the variants' names where there are several values."""
+
+    title: str
+    heads: list[str]
+    rows: list[Setting]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one stage made, when and for how long."""
+
+    stage: str
+    name: str
+    seconds: float | None
+    time: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine with its libraries, and the stages that ran there."""
+
+    description: str
+    versions: str
+    stages: list[str]
+
+
+def read_origins(run: Path) -> Any:
+    """The `origins` of the run's lock file (which setting came from where); None when it says nothing of them."""
+    try:
+        return json.loads((run / LOCK_FILE).read_text(encoding="utf-8")).get("origins")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def settings_tables(study: Study, origins: Any) -> list[SettingsTable]:
+    """Every resolved setting, table by table; the variants side by side."""
+    tables = [
+        SettingsTable(title, [], list(_settings(section, (name,), origins)))
+        for name, title in TITLES.items()
+        if (section := getattr(study, name)) is not None
+    ]
+    return [*tables[:4], _variants_table(study, origins), *tables[4:]]
+
+
+def _settings(section: Section, place: tuple[str, ...], origins: Any) -> Iterable[Setting]:
+    for name, field in type(section).model_fields.items():
+        path, value = (*place, name), getattr(section, name)
+        if isinstance(value, list) and value and isinstance(value[0], Section):
+            for index, item in enumerate(value):
+                shown = shown_value({k: v for k, v in item.model_dump().items() if v is not None})
+                origin = origin_of(origins, (*path, str(index))) or origin_of(origins, path)
+                yield Setting(f"{name} {index + 1}", [shown], field.description or "", origin)
+        else:
+            yield Setting(name, [shown_value(value)], field.description or "", origin_of(origins, path))
+
+
+def _variants_table(study: Study, origins: Any) -> SettingsTable:
+    names = list(dict.fromkeys(name for v in study.variants for name in type(v).model_fields))
+    rows = []
+    for name in names:
+        fields = [type(v).model_fields.get(name) for v in study.variants]
+        values = [shown_value(getattr(v, name)) if hasattr(v, name) else "" for v in study.variants]
+        meaning = next(field.description for field in fields if field) or ""
+        found = [origin_of(origins, ("variants", str(i), name)) for i, field in enumerate(fields) if field]
+        said = ", ".join(dict.fromkeys(origin for origin in found if origin))
+        rows.append(Setting(name, values, meaning, said))
+    heads = [v.name or v.method for v in study.variants]
+    return SettingsTable("Variants", heads, rows)
+
+
+def origin_of(origins: Any, path: Sequence[str]) -> str:
+    """Where a setting came from, whether `origins` is nested or keyed by dotted paths; "" when it does not say."""
+    if isinstance(origins, Mapping) and isinstance(found := origins.get(".".join(path)), str):
+        return found
+    for part in path:
+        if isinstance(origins, Mapping):
+            origins = origins.get(part)
+        elif isinstance(origins, list) and part.isdigit() and int(part) < len(origins):
+            origins = origins[int(part)]
+        else:
+            return ""
+    return origins if isinstance(origins, str) else ""
+
+
+def shown_value(value: Any) -> str:
+    """A setting as a person would write it."""
+    if value is None or value in ("", [], {}):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Section):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {shown_value(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(shown_value(item) for item in value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def timings(artifacts: Iterable[tuple[str, Artifact]], run: Path, scores: ScoreTable) -> list[Timing]:
+    """One line for each thing that was made, in the corridor's order."""
+    found = [(name, artifact.manifest) for name, artifact in artifacts]
+    if class_images := read_manifest(run / "class"):
+        found.insert(1, ("class images", class_images))
+    lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in found]
+    made = scores.record.get("manifest", {}).get("made", {})
+    return [*lines, _timing("measure", "scores", made, made.get("seconds"))]
+
+
+def _seconds(manifest: Manifest) -> float | None:
+    return manifest.made.get("seconds", manifest.content.get("seconds"))
+
+
+def _timing(stage: str, name: str, made: Mapping[str, Any], seconds: float | None) -> Timing:
+    return Timing(stage, name, seconds, str(made.get("time", ""))[:16].replace("T", " "), _machine(made))
+
+
+def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: ScoreTable) -> list[Machine]:
+    """The machines that worked on the run with what each made; one where nothing differs."""
+    made = [(name, artifact.manifest.made) for name, artifact in artifacts]
+    if class_images := read_manifest(run / "class"):
+        made.insert(1, ("class images", class_images.made))
+    made.append(("scores", scores.record.get("manifest", {}).get("made", {})))
+    groups: dict[bytes, tuple[str, str, list[str]]] = {}
+    for name, record in made:
+        if not record:
+            continue
+        versions = ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())
+        entry = (_machine(record), versions, [])
+        groups.setdefault(canonical_json(entry[:2]), entry)[2].append(name)
+    return [Machine(description, versions, stages) for description, versions, stages in groups.values()]
+
+
+def _machine(made: Mapping[str, Any]) -> str:
+    parts = [str(made[name]) for name in ("device", "accelerator", "platform") if made.get(name)]
+    if made.get("processors"):
+        parts.append(f"{made['processors']} processors")
+    if made.get("python"):
+        parts.append(f"Python {made['python']}")
+    return ", ".join(parts)
+
+
+def duration(seconds: float | None) -> str:
+    """4.2 s, 3 min 20 s, 1 h 5 min; "not recorded" without one."""
+    if seconds is None:
+        return "not recorded"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def loading_lines(adapter: AdapterFolder, base: str, adapters: Sequence[AdapterFolder]) -> str:
+    """Python that loads an adapter into diffusers, to be run in the run's folder."""
+    start = adapter.record.get("start_from")
+    whole = [other for other in adapters if start and other.label == start["label"]]
+    whole += [adapter] if adapter.record["method"] == "full" else []
+    stored = [(module, each) for each in whole for module in FULL_MODULES if _weights(module) in each.manifest.files]
+    lines = ["from diffusers import StableDiffusionPipeline"]
+    lines += ["from safetensors.torch import load_file"] if stored else []
+    lines += ["", *_pipeline_lines(base)]
+    for module, each in stored:
+        file = json.dumps(f"adapters/{each.label}/{_weights(module)}")
+        lines.append(f"pipeline.{module}.load_state_dict(load_file({file}))")
+    if adapter.record["method"] != "full":
+        lines.append(f"pipeline.load_lora_weights({json.dumps(f'adapters/{adapter.label}')})")
+    return "\n".join(lines)
+
+
+def _weights(module: str) -> str:
+    return f"{module}.safetensors"
+
+
+def _pipeline_lines(base: str) -> list[str]:
+    if base == "miniature":
+        return [
+            "from limner.base import find_base",
+            'pipeline = StableDiffusionPipeline.from_pretrained(find_base("miniature").path)',
+        ]
+    loader = "from_single_file" if base.endswith(".safetensors") else "from_pretrained"
+    return [f"pipeline = StableDiffusionPipeline.{loader}({json.dumps(base)})"]

@@ -1,0 +1,263 @@
+"""A made-up run folder, written through the real artefact functions, with drawn pictures and drawn scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from limner.artifacts import (
+    AdapterFolder,
+    Artifact,
+    Cell,
+    Manifest,
+    PhotoSet,
+    RenderSet,
+    ScoreTable,
+    file_hashes,
+    write_json,
+    write_manifest,
+)
+from limner.config import Study, VariantRun, expand_variants, resolve_study
+from tests.drawn import draw_subject
+
+Draw = Callable[[tuple[int, int], int], Image.Image]
+MADE = {
+    "time": "2026-01-02T03:04:05+0000",
+    "platform": "Linux",
+    "python": "3.11.0",
+    "processors": 2,
+    "versions": {"limner": "0.1.0", "torch": "2.13.0"},
+}
+RAW: dict[str, Any] = {
+    "subject": {"photos": "photos", "class_noun": "cat", "consent": "own photos"},
+    "variants": [
+        {"method": "full", "name": "dreambooth", "steps": 40},
+        {"method": "lora", "rank": [1, 4, 16], "steps": 30},
+    ],
+    "render": {
+        "size": [128, 96],
+        "negative_prompt": "blurry",
+        "prompts": [
+            {"name": "garden", "prompt": "photo of {subject}, in a garden"},
+            {"name": "pencil", "prompt": "a pencil sketch of {subject}"},
+        ],
+    },
+    "control": {
+        "references": [{"name": "lady", "image": "lady.png"}, {"name": "lord", "image": "lord.png"}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class MadeUpRun:
+    """All that the report stage takes."""
+
+    run: Path
+    study: Study
+    photo_set: PhotoSet
+    adapters: list[AdapterFolder]
+    renders: RenderSet
+    controls: RenderSet | None
+    scores: ScoreTable
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return (
+            self.run,
+            self.study,
+            self.photo_set,
+            self.adapters,
+            self.renders,
+            self.controls,
+            self.scores,
+        )
+
+
+def write_run(
+    run: Path,
+    *,
+    raw: dict[str, Any] | None = None,
+    photos: int = 5,
+    photo_size: int = 96,
+    draw: Draw = draw_subject,
+    scored: bool = True,
+    logged: bool = True,
+    flagged: bool | None = None,
+) -> MadeUpRun:
+    """Write a whole run; `scored` False leaves every value None, `flagged` is set on the first cell."""
+    study = resolve_study(raw or RAW, {})
+    runs = expand_variants(study.variants)
+    photo_set = _write_photos(run / "photos", photos, photo_size, draw)
+    adapters = [_write_adapter(run / "adapters" / r.label, r, logged) for r in runs]
+    cells = _render_cells(study, runs)
+    cells = [replace(cells[0], flagged=flagged), *(replace(c, flagged=False) for c in cells[1:])] if flagged else cells
+    renders = _write_set(run / "renders", "render", cells, draw)
+    controls = _write_controls(run / "control", study, runs, draw) if study.control else None
+    all_cells = cells + (controls.cells if controls else [])
+    scores = _write_scores(run / "scores.json", all_cells, photos, scored)
+    return MadeUpRun(run, study, photo_set, adapters, renders, controls, scores)
+
+
+def _finish(folder: Path, stage: str, content: dict[str, Any], seconds: float, settings: Any = None) -> None:
+    made = {**MADE, "seconds": seconds}
+    write_manifest(folder, Manifest(stage, 1, stage * 4, settings or {}, {}, file_hashes(folder), made, content))
+
+
+def _write_photos(folder: Path, count: int, size: int, draw: Draw) -> PhotoSet:
+    folder.mkdir(parents=True)
+    records = []
+    for index in range(count):
+        draw((size, size), index).save(folder / f"{index:04}.png")
+        crop = {"x0": 0, "y0": 0, "x1": size, "y1": size}
+        records.append(
+            {"source": f"IMG_{2310 + index}.jpg", "file": f"{index:04}.png", "crop": crop, "focus": "head", "notes": []}
+        )
+    refused = [{"source": "broken.jpg", "reason": "cannot be read as a picture"}]
+    _finish(folder, "prepare", {"photos": records, "refused": refused}, 1.5, {"size_px": size})
+    return PhotoSet(folder)
+
+
+def _write_adapter(folder: Path, run: VariantRun, logged: bool) -> AdapterFolder:
+    folder.mkdir(parents=True)
+    full = run.rank is None
+    name = "unet.safetensors" if full else "pytorch_lora_weights.safetensors"
+    (folder / name).write_bytes(run.label.encode())
+    rng = np.random.default_rng(run.rank or 0)
+    steps = run.variant.steps
+    log = [
+        {
+            "step": step,
+            "loss": float(0.12 + 0.15 * np.exp(-4 * step / steps) + abs(rng.normal(0, 0.09))),
+            "learning_rate": run.variant.learning_rate * min(1.0, step / (steps / 10)),
+            "seconds": step * 0.4,
+        }
+        for step in range(1, steps + 1, max(1, steps // 200))
+    ]
+    content = {
+        "label": run.label, "method": run.variant.method, "rank": run.rank, "alpha": run.alpha,
+        "scale": None if full else 1.0, "training_seed": run.training_seed, "steps": steps,
+        "start_from": {"label": run.start_from, "content_hash": "0"} if run.start_from else None,
+        "trainable_parameters": 11_200_000 if full else 90_000 * (run.rank or 1), "seconds": steps * 0.4,
+        "seconds_per_step": 0.4, "final_loss": log[-1]["loss"], "log": log if logged else [],
+    }  # fmt: skip
+    _finish(folder, "train", content, steps * 0.4)
+    return AdapterFolder(folder)
+
+
+def _render_cells(study: Study, runs: list[VariantRun]) -> list[Cell]:
+    settings, cells = study.render, []
+    for run in [None, *runs]:
+        scales = settings.lora_scales if run and run.rank else [None]
+        for scale in scales:
+            label = (run.label if run else "base") + ("" if scale in (None, 1.0) else f"x{scale:g}")
+            for prompt in settings.prompts:
+                for seed in settings.seeds:
+                    for index in range(settings.images_per_seed):
+                        file = f"{label}/{prompt.name}/{seed}{f'-{index}' if index else ''}.png"
+                        text = study.subject.fill(prompt.prompt, as_class=run is None)
+                        cells.append(
+                            Cell(
+                                label, prompt.name, seed, index, file, text, settings.negative_prompt,
+                                training_seed=run.training_seed if run else None,
+                                lora_scale=scale, size=prompt.size or settings.size,
+                            )
+                        )  # fmt: skip
+    return cells
+
+
+def _write_set(
+    folder: Path, stage: str, cells: list[Cell], draw: Draw, extra: dict[str, Any] | None = None
+) -> RenderSet:
+    for index, cell in enumerate(cells):
+        (folder / cell.file).parent.mkdir(parents=True, exist_ok=True)
+        draw(cell.size, index).save(folder / cell.file)
+    _finish(folder, stage, {"cells": [asdict(cell) for cell in cells], **(extra or {})}, 31.0)
+    return RenderSet(folder)
+
+
+def _write_controls(folder: Path, study: Study, runs: list[VariantRun], draw: Draw) -> RenderSet:
+    assert study.control
+    settings, cells, references = study.control, [], []
+    (folder / "conditioning").mkdir(parents=True)
+    for index, reference in enumerate(settings.references):
+        size = reference.size or (80, 120)
+        draw(size, 100 + index).save(folder / "conditioning" / f"{reference.name}.png")
+        edges = draw(size, 100 + index).convert("L").point(lambda level: 255 * (90 < level < 110))
+        edges.save(folder / "conditioning" / f"{reference.name}-canny.png")
+        record = {
+            "name": reference.name,
+            "image": f"conditioning/{reference.name}.png",
+            "canny": f"conditioning/{reference.name}-canny.png",
+            "size": list(size),
+        }
+        references.append(record)
+        for label, run in [("base", None), *((run.label, run) for run in runs)]:
+            for seed in settings.seeds:
+                for scale in settings.conditioning_scale:
+                    at = f"@{scale:g}" if len(settings.conditioning_scale) > 1 else ""
+                    text = study.subject.fill(settings.prompt, as_class=run is None)
+                    cells.append(
+                        Cell(
+                            label, text, seed, 0, f"{label}/{reference.name}{at}/{seed}.png", text,
+                            reference=reference.name,
+                            conditioning_scale=scale, training_seed=run.training_seed if run else None, size=size,
+                        )
+                    )  # fmt: skip
+    return _write_set(folder, "control", cells, draw, {"references": references})
+
+
+def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> ScoreTable:
+    rng, rows = np.random.default_rng(7), []
+    levels = {name: i for i, name in enumerate(dict.fromkeys(cell.variant for cell in cells))}
+    top = max(levels.values())
+    for cell in cells:
+        place = levels[cell.variant]
+        rise = 0.0 if cell.variant == "base" else 1.0 if place == 1 else place / (top + 1)
+        values = {
+            "likeness": 0.33 + 0.38 * rise + rng.normal(0, 0.04),
+            "prompt_fidelity": 0.292 - 0.03 * rise + rng.normal(0, 0.008),
+            "copying": 0.4 + 0.3 * rise + rng.normal(0, 0.05) if photos >= 4 else None,
+        }
+        if cell.reference:
+            values["edge_agreement"] = 0.7 + rng.normal(0, 0.05)
+        row = {
+            name: getattr(cell, name)
+            for name in ("variant", "prompt", "reference", "seed", "image_index", "training_seed", "conditioning_scale")
+        }
+        rows += [
+            {**row, "metric": metric, "value": float(value) if scored and value is not None else None}
+            for metric, value in values.items()
+        ]
+    known = scored and photos >= 4
+    anchors = {
+        "likeness": {
+            "ceiling": 0.78 if known else None,
+            "floor": 0.31 if scored else None,
+            "note": "" if known else "the ceiling needs at least four photos",
+        }
+    }
+    models = {
+        "likeness": {"name": "efficientnet-lite0", "status": "loaded", "note": ""},
+        "prompt_fidelity": {"name": "the base's own CLIP pair", "status": "loaded", "note": ""},
+    }
+    record = {
+        "rows": rows, "anchors": anchors, "models": models,
+        "notes": ["likeness is seen on head crops"],
+        "manifest": {"stage": "measure", "key": "k", "inputs": {}, "made": {**MADE, "seconds": 12.0}},
+    }  # fmt: skip
+    write_json(path, record)
+    return ScoreTable(path)
+
+
+def rewrite_manifest(artifact: Artifact, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a manifest on disk, as another run of its stage would."""
+    path = artifact.folder / "manifest.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
