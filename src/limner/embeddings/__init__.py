@@ -1,0 +1,27 @@
+"""Pictures and texts as vectors: the models behind likeness, prompt fidelity and copying."""
+
+from limner.embeddings.cache import Embedded, EmbeddingCache
+from limner.embeddings.clip import ClipPair
+from limner.embeddings.crops import HEAD, MIRRORED, WHOLE, Crop, read_image
+from limner.embeddings.efficientnet import EfficientNetLite0
+from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
+from limner.embeddings.find import EmbedderLocation, find_embedder
+from limner.embeddings.vision import VisionTransformer
+
+__all__ = [
+    "HEAD",
+    "MIRRORED",
+    "WHOLE",
+    "ClipPair",
+    "Crop",
+    "EfficientNetLite0",
+    "Embedded",
+    "EmbedderLocation",
+    "EmbeddingCache",
+    "ImageEmbedder",
+    "PairEmbedder",
+    "Pixels",
+    "VisionTransformer",
+    "find_embedder",
+    "read_image",
+]

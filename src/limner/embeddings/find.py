@@ -1,0 +1,118 @@
+"""Where the embedding models lie, without loading a weight: their identities go into keys."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from limner.artifacts import canonical_json, hash_bytes, hash_file
+from limner.base import BaseLocation
+from limner.base.find import HUB_FILES, find_on_hub
+from limner.embeddings.clip import ClipPair, load_base_clip, load_clip
+from limner.embeddings.efficientnet import EFFICIENTNET, EfficientNetLite0, efficientnet_weights
+from limner.embeddings.embedder import ImageEmbedder, PairEmbedder
+from limner.embeddings.vision import VisionTransformer
+from limner.errors import EmbedderError
+
+BASE = "base"
+# Some older checkpoints exist as .bin only; torch reads tensors from it and nothing else (weights_only).
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+READ_FILES = (*WEIGHT_FILES, "config.json", "preprocessor_config.json", "vocab.json", "merges.txt")
+
+
+@dataclass(frozen=True)
+class EmbedderLocation:
+    """An embedding model on this machine. `path` is a checkpoint folder, the base's folder or a weights file."""
+
+    name: str
+    kind: Literal["efficientnet", "base", "clip", "vision"]
+    path: Path
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 over the content of weights and configuration, independent of where they lie."""
+        if self.kind == "efficientnet":
+            return hash_file(self.path)
+        if self.kind == "base":
+            files = [f for part in ("clip", "text_encoder", "tokenizer") for f in (self.path / part).iterdir()]
+        else:
+            files = [self.path / name for name in READ_FILES]
+        hashes = {f.relative_to(self.path).as_posix(): hash_file(f) for f in sorted(files) if f.is_file()}
+        return hash_bytes(canonical_json(hashes))
+
+    def load_image(self, device: torch.device | str = "cpu") -> ImageEmbedder:
+        """Load it to compare pictures. Raises EmbedderError for a model that cannot."""
+        if self.kind == "efficientnet":
+            return EfficientNetLite0(device)
+        if self.kind == "vision":
+            return VisionTransformer(self.name, self.identity, self.path, device)
+        return self._load_clip(device)
+
+    def load_pair(self, device: torch.device | str = "cpu") -> PairEmbedder:
+        """Load it to compare pictures with texts. Raises EmbedderError for a model without a text tower."""
+        if self.kind not in ("base", "clip"):
+            raise EmbedderError(
+                f'"{self.name}" knows pictures only; prompt fidelity needs a CLIP pair: a hub id, a folder or "base"'
+            )
+        return self._load_clip(device)
+
+    def _load_clip(self, device: torch.device | str) -> ClipPair:
+        load = load_base_clip if self.kind == "base" else load_clip
+        return load(self.name, self.identity, self.path, device)
+
+
+def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
+    """Find "efficientnet-lite0", "base" (the base's own CLIP), a folder, or a hub id (its cached copy first).
+
+    Raises EmbedderError or BaseError with the reason when it is not there.
+    """
+    if name == EFFICIENTNET:
+        return EmbedderLocation(name, "efficientnet", efficientnet_weights())
+    if name == BASE:
+        return EmbedderLocation(name, "base", base.part("clip").parent)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise EmbedderError(
+                f'"{name}" is unknown; give "{EFFICIENTNET}", "{BASE}", a folder or a hub id (owner/name)'
+            )
+        folder = _on_hub(name)
+    return EmbedderLocation(name, _kind(name, folder), folder)
+
+
+def _on_hub(name: str) -> Path:
+    """The cached copy, completed where it lacks its weights."""
+    folder = find_on_hub(name)
+    if _has_weights(folder):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, WEIGHT_FILES[1]]))
+    except Exception as error:
+        raise EmbedderError(
+            f'"{name}" lies in the hub cache without its weights and could not be completed ({type(error).__name__}); '
+            f"on a machine with network run: hf download {name}"
+        ) from None
+
+
+def _kind(name: str, folder: Path) -> Literal["clip", "vision"]:
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EmbedderError(
+            f'"{name}": {folder} has no readable config.json with a model_type; '
+            "give the folder of a transformers checkpoint"
+        ) from None
+    if not _has_weights(folder):
+        raise EmbedderError(f'"{name}": {folder} has none of {", ".join(WEIGHT_FILES)}; download it again')
+    return "clip" if model_type == "clip" else "vision"
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in WEIGHT_FILES)

@@ -1,0 +1,68 @@
+"""Subject fidelity and copying, as plain functions of embeddings.
+
+Legend: N renders, M photos, D features; every embedding has unit norm, so that a product is a cosine.
+Likeness follows DreamBench (Ruiz et al. 2023, section 4.2): the mean cosine of a render to all photos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FEWEST_PHOTOS = 4  # below, what photos say of each other is too little to compare with
+
+
+def likeness(renders: Tensor, photos: Tensor) -> Tensor:
+    """Mean cosine of each render (N, D) to all photos (M, D): (N,)."""
+    return (renders @ photos.T).mean(1)
+
+
+def ceiling(photos: Tensor) -> float | None:
+    """What a real photo of the subject scores: each against the others, then the mean; None under four photos."""
+    if len(photos) < FEWEST_PHOTOS:
+        return None
+    return float(_to_others(photos, photos).nanmean())
+
+
+def span_fraction(value: float, floor: float | None, top: float | None) -> float | None:
+    """How far `value` has come from the untouched base (0) to real photos (1); None where there is no span."""
+    if floor is None or top is None or top <= floor:
+        return None
+    return (value - floor) / (top - floor)
+
+
+def nearest_photo(renders: Tensor, photos: Tensor, mirrored_photos: Tensor) -> Tensor:
+    """Cosine of each render (N, D) to the training photo nearest to it, mirrored ones included: (N,)."""
+    return torch.maximum(renders @ photos.T, renders @ mirrored_photos.T).amax(1)
+
+
+@dataclass(frozen=True)
+class PhotoSpread:
+    """How near the subject's real photos come to each other: for each photo the cosine to its nearest other."""
+
+    nearest: list[float]  # ascending
+
+    @property
+    def limit(self) -> float:
+        """The nearest that any two photos come: a render above it is nearer to a photo than any photo to another."""
+        return self.nearest[-1]
+
+    def rank(self, similarity: float) -> float:
+        """Share of photos whose nearest other is less near than `similarity`, from 0 to 1."""
+        return sum(value < similarity for value in self.nearest) / len(self.nearest)
+
+
+def photo_spread(photos: Tensor, mirrored_photos: Tensor) -> PhotoSpread | None:
+    """The spread of M photos (M, D) and their mirror images (M, D); None under four photos."""
+    if len(photos) < FEWEST_PHOTOS:
+        return None
+    others = torch.maximum(_to_others(photos, photos), _to_others(photos, mirrored_photos))
+    nearest = others.nan_to_num(nan=-torch.inf).amax(1)
+    return PhotoSpread(sorted(nearest.tolist()))
+
+
+def _to_others(photos: Tensor, same_photos: Tensor) -> Tensor:
+    """Cosines (M, M) between photos, NaN where a photo meets itself."""
+    return (photos @ same_photos.T).fill_diagonal_(torch.nan)

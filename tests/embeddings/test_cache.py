@@ -1,0 +1,103 @@
+"""Embeddings are made once for each content, model and crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner.embeddings import HEAD, MIRRORED, WHOLE, EfficientNetLite0, EmbeddingCache, read_image
+from limner.errors import LimnerError
+from tests.drawn import draw_subject
+
+
+class Counting:
+    """EfficientNet that counts the pictures it is given."""
+
+    def __init__(self) -> None:
+        self._model = EfficientNetLite0()
+        self.name, self.identity, self.size_px = self._model.name, self._model.identity, self._model.size_px
+        self.seen = 0
+
+    def embed(self, images):
+        self.seen += len(images)
+        return self._model.embed(images)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        draw_subject((64, 64), index).save(path)
+    return paths
+
+
+def newly_seen(embedder, cache, files, crop=WHOLE):
+    before = embedder.seen
+    embedded = cache.embed(embedder, files, crop)
+    return embedder.seen - before, embedded
+
+
+def test_what_is_known_is_not_computed_again(embedder, files, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    count, first = newly_seen(embedder, cache, files[:2])
+    assert count == 2
+    count, again = newly_seen(embedder, EmbeddingCache(tmp_path / "cache"), [files[2], files[0], files[1]])
+    assert count == 1
+    assert torch.equal(again.vectors[1:], first.vectors)
+    assert torch.allclose(again.vectors, embedder.embed([read_image(f) for f in (files[2], *files[:2])]), atol=1e-5)
+
+
+def test_other_content_under_the_same_name_is_seen(embedder, files, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    _, first = newly_seen(embedder, cache, files)
+    draw_subject((64, 64), 9).save(files[1])
+    count, second = newly_seen(embedder, cache, files)
+    assert count == 1
+    assert not torch.allclose(first.vectors[1], second.vectors[1])
+
+
+def test_the_same_picture_twice_is_computed_once(embedder, files, tmp_path):
+    count, embedded = newly_seen(embedder, EmbeddingCache(tmp_path / "cache"), [files[0], files[0]])
+    assert count == 1
+    assert torch.equal(embedded.vectors[0], embedded.vectors[1])
+
+
+def test_crops_are_kept_apart(embedder, files, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    for crop in (WHOLE, MIRRORED, HEAD):
+        count, _ = newly_seen(embedder, cache, files, crop)
+        assert count == 3
+    Image.open(files[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[2])
+    whole, mirrored = (cache.embed(embedder, files, crop).vectors for crop in (WHOLE, MIRRORED))
+    assert torch.allclose(mirrored[0], whole[2], atol=1e-5)
+
+
+def test_a_damaged_cache_is_made_anew(embedder, files, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    newly_seen(embedder, cache, files)
+    (store,) = (tmp_path / "cache").iterdir()
+    store.write_bytes(store.read_bytes()[:100])
+    count, _ = newly_seen(embedder, cache, files)
+    assert count == 3
+    assert newly_seen(embedder, cache, files)[0] == 0
+
+
+def test_no_pictures_are_no_embeddings(embedder, tmp_path):
+    embedded = EmbeddingCache(tmp_path / "cache").embed(embedder, [])
+    assert embedded.vectors.shape == (0, 1280)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(LimnerError, match=r"broken\.png cannot be read"):
+        read_image(tmp_path / "broken.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png").shape == (4, 4, 3)
