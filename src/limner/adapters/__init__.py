@@ -3,6 +3,7 @@
 from limner.adapters.adapter import Adapter, attached, untouched
 from limner.adapters.formats import load_adapter, save_adapter
 from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, target_layers
+from limner.adapters.trained import load_trained
 
 __all__ = [
     "Adapter",
@@ -12,6 +13,7 @@ __all__ = [
     "eject",
     "inject",
     "load_adapter",
+    "load_trained",
     "save_adapter",
     "target_layers",
     "untouched",

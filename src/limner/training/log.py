@@ -1,0 +1,105 @@
+"""A training's log: one JSON line a step in `work/log.jsonl`, and TensorBoard or Weights & Biases when asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+from limner.artifacts import write_whole
+from limner.errors import InputError
+
+LOG_FILE = "log.jsonl"
+LONGEST_RECORD = 200
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step says of itself. Losses are of the step's own batch; instance and prior loss carry no weights."""
+
+    step: int  # counted from 1: after this many optimizer steps
+    loss: float  # the objective: weighted sum over the batch
+    instance_loss: float
+    prior_loss: float | None
+    learning_rate: float
+    seconds: float
+
+
+def require_trackers(log_to: Sequence[str]) -> None:
+    """Raise InputError when a tracker that was asked for is not installed."""
+    for name in log_to:
+        if find_spec(PACKAGES[name]) is None:
+            raise InputError(
+                f'log_to = ["{name}"] needs the package {PACKAGES[name]}; install it with: '
+                f'pip install "limner[{name}]" (or take "{name}" out of log_to)'
+            )
+
+
+class TrainingLog:
+    """Appends records; opening it for a resumed training first drops what lies after the step it goes on from."""
+
+    def __init__(self, work: Path, label: str, log_to: Sequence[str], done_steps: int) -> None:
+        require_trackers(log_to)
+        self.path = work / LOG_FILE
+        kept = [record for record in read_log(self.path) if record["step"] <= done_steps]
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        self._tensorboard = _open_tensorboard(work, done_steps) if "tensorboard" in log_to else None
+        self._wandb = _open_wandb(work, label) if "wandb" in log_to else None
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def write(self, record: StepRecord) -> None:
+        """Append one step's record."""
+        self._file.write(json.dumps(asdict(record)) + "\n")
+        self._file.flush()
+        numbers = {name: value for name, value in asdict(record).items() if name != "step" and value is not None}
+        if self._tensorboard is not None:
+            for name, value in numbers.items():
+                self._tensorboard.add_scalar(name, value, record.step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=record.step)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a log; a line that was cut off when its process died is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def thinned(records: Sequence[dict[str, Any]], longest: int = LONGEST_RECORD) -> list[dict[str, Any]]:
+    """At most `longest` records, evenly spread, the first and the last among them."""
+    if len(records) <= longest:
+        return list(records)
+    return [records[round(i * (len(records) - 1) / (longest - 1))] for i in range(longest)]
+
+
+def _open_tensorboard(work: Path, done_steps: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(work / "tensorboard"), purge_step=done_steps + 1)
+
+
+def _open_wandb(work: Path, label: str) -> Any:
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    return wandb.init(project="limner", name=label, dir=str(work), resume="allow")
