@@ -1,0 +1,62 @@
+"""A ControlNet from its folder, and whether it fits the base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.artifacts import canonical_json, hash_bytes, hash_file
+from limner.base import Base
+from limner.base.load import plain_base_error
+from limner.errors import BaseError
+
+SHARED = ("cross_attention_dim", "in_channels", "block_out_channels", "layers_per_block")
+PICTURE_CHANNELS = 3
+
+
+def controlnet_hash(folder: Path) -> str:
+    """SHA-256 over a ControlNet's configuration and weights. Raises BaseError when the folder holds none."""
+    files = sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")])
+    if not (folder / "config.json").is_file() or len(files) < 2:
+        raise BaseError(
+            f"{folder} holds no ControlNet (config.json and .safetensors); control.model needs the diffusers layout"
+        )
+    return hash_bytes(canonical_json({file.name: hash_file(file) for file in files}))
+
+
+def load_controlnet(
+    folder: Path, base: Base, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Any:
+    """The ControlNet in `folder`, frozen, beside the base. Raises BaseError when it was made for another model."""
+    from diffusers import ControlNetModel
+
+    _require_fit(folder, base.unet.config)
+    with plain_base_error(f"{folder} (the ControlNet)"):
+        controlnet: Any = ControlNetModel.from_pretrained(folder, torch_dtype=dtype or base.dtype, use_safetensors=True)
+    return controlnet.to(device or base.device).eval().requires_grad_(False)
+
+
+def _require_fit(folder: Path, unet_config: Any) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseError(f"{folder} holds no ControlNet: its config.json cannot be read ({error})") from None
+    wanted = {name: unet_config[name] for name in SHARED}
+    for name, own in wanted.items():
+        there = config.get(name, own)
+        if _plain(there) != _plain(own):
+            raise BaseError(
+                f"{folder}: this ControlNet has {name} {_plain(there)} and the base {_plain(own)}; "
+                "it was made for another model"
+            )
+    if config.get("conditioning_channels", PICTURE_CHANNELS) != PICTURE_CHANNELS:
+        raise BaseError(
+            f"{folder}: this ControlNet takes pictures of {config['conditioning_channels']} channels, not 3"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value

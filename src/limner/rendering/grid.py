@@ -1,0 +1,194 @@
+"""A grid of pictures on disk: which are there, which batches bring the missing ones, and making those.
+
+A picture's key names everything it was made from and stands in the picture itself, so an interrupted grid goes
+on picture by picture. Batches are planned over the whole grid, whatever is there already, and a batch with one
+picture missing is computed whole: so a remade picture meets the same batch shape at the same place and comes
+out with the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from limner.artifacts import hash_file, read_manifest, stage_key, unique
+from limner.base import Base
+from limner.progress import Advance
+from limner.rendering.batch import Conditioning, Recipe, Request, render_batch
+from limner.rendering.columns import AttachedColumn, Column
+from limner.rendering.parameters import generation_parameters
+from limner.rendering.png import read_stamp
+from limner.rendering.writer import PictureWriter
+
+CELL_VERSION = 1  # raise it when equal requests begin to give other pictures
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One picture of a grid: what it shows, where it goes (relative to the grid's folder) and its key."""
+
+    column: Column
+    request: Request
+    file: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is there (with the safety checker's verdicts) and the batches that bring the rest."""
+
+    there: Mapping[str, bool | None]
+    batches: Sequence[Sequence[Planned]]
+
+    @property
+    def missing(self) -> int:
+        """How many pictures are to be made."""
+        return len(self._missing())
+
+    @property
+    def missing_pixels(self) -> int:
+        """Their pixels."""
+        return sum(math.prod(cell.request.size) for cell in self._missing())
+
+    def _missing(self) -> list[Planned]:
+        return [cell for batch in self.batches for cell in batch if cell.file not in self.there]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What all pictures of a grid have in common. `inputs` names further inputs of each reference, by content hash."""
+
+    folder: Path
+    base_hash: str
+    recipe: Recipe
+    precision: str
+    batch_size: int
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    check: bool = True
+    control: str = ""  # how the web UI's "parameters" describe the ControlNet
+
+    def cell(self, column: Column, request: Request, file: str) -> Planned:
+        """A picture of this grid, with its key."""
+        settings = {
+            "sampler": self.recipe.sampler,
+            "steps": self.recipe.steps,
+            "guidance_scale": float(self.recipe.guidance_scale),
+            "precision": self.precision,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "seed": request.seed,
+            "image_index": request.image_index,
+            "size": list(request.size),
+            "strength": float(column.strength),
+            "conditioning_scale": float(request.conditioning_scale),
+        }
+        inputs = {"base": self.base_hash, "adapter": column.weights, **self.inputs.get(request.reference, {})}
+        return Planned(column, request, file, stage_key("cell", CELL_VERSION, settings, inputs))
+
+    def plan(self, cells: Sequence[Planned]) -> Plan:
+        """Look at what is there and plan the batches that bring the rest."""
+        there = self._there(cells)
+        batches = [b for b in batches_of(cells, self.batch_size) if any(c.file not in there for c in b)]
+        return Plan(there, batches)
+
+    def _there(self, cells: Sequence[Planned]) -> dict[str, bool | None]:
+        manifest = read_manifest(self.folder)
+        keys = manifest.content.get("keys", {}) if manifest else {}
+        there = {}
+        for cell in cells:
+            # A hash only speaks of a picture if the manifest saw it made from the same key.
+            known = manifest.files.get(cell.file) if manifest and keys.get(cell.file) == cell.key else None
+            stamp = read_stamp(self.folder / cell.file, known)
+            if stamp is not None and stamp.get("key") == cell.key:
+                there[cell.file] = stamp.get("flagged")
+        return there
+
+
+def batches_of(cells: Sequence[Planned], batch_size: int) -> list[list[Planned]]:
+    """Batches of one column, size and conditioning scale; columns that share full weights follow one another."""
+    order = unique(str(cell.column.full) for cell in cells)
+    groups: dict[Any, list[Planned]] = {}
+    for cell in sorted(cells, key=lambda cell: order.index(str(cell.column.full))):
+        kind = (cell.column.label, cell.request.size, cell.request.conditioning_scale)
+        groups.setdefault(kind, []).append(cell)
+    columns = unique(kind[0] for kind in groups)
+    ordered = sorted(groups.items(), key=lambda item: columns.index(item[0][0]))
+    return [group[start : start + batch_size] for _, group in ordered for start in range(0, len(group), batch_size)]
+
+
+def render_plan(
+    base: Base, grid: Grid, plan: Plan, advance: Advance, conditioning: Conditioning | None = None
+) -> dict[str, bool | None]:
+    """Make what the plan lacks and write it; returns the safety checker's verdict on every new picture.
+
+    `base` is in the precision to render in; its weights are afterwards bit for bit what they were.
+    """
+    verdicts: dict[str, bool | None] = {}
+    with PictureWriter() as writer, AttachedColumn(base) as attach:
+        for batch in plan.batches:
+            embeddings = attach(batch[0].column)
+            requests = [cell.request for cell in batch]
+            images, flags = render_batch(base, grid.recipe, requests, embeddings, conditioning, check=grid.check)
+            new = [row for row in zip(batch, images, flags, strict=True) if row[0].file not in plan.there]
+            for cell, image, flagged in new:
+                stamp, parameters = stamp_of(grid, cell, flagged), _parameters_of(base, grid, cell)
+                writer.write(grid.folder / cell.file, image, stamp, parameters)
+                verdicts[cell.file] = flagged
+            advance(len(new))
+    return verdicts
+
+
+def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:
+    """What a picture says of itself to limner."""
+    request = cell.request
+    return {
+        "key": cell.key,
+        "flagged": flagged,
+        "variant": cell.column.label,
+        "strength": cell.column.strength,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": request.seed,
+        "image_index": request.image_index,
+        "size": list(request.size),
+        "reference": request.reference or None,
+        "conditioning_scale": request.conditioning_scale if request.reference else None,
+        "sampler": grid.recipe.sampler,
+        "steps": grid.recipe.steps,
+        "guidance_scale": grid.recipe.guidance_scale,
+    }
+
+
+def _parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
+    column = cell.column
+    return generation_parameters(
+        grid.recipe,
+        cell.request,
+        column.full or (PurePath(base.location.name).stem, grid.base_hash),
+        column.low_rank,
+        strength=column.strength,
+        clip_skip=base.clip_skip,
+        control=f"{grid.control}, Weight: {cell.request.conditioning_scale:g}" if grid.control else "",
+    )
+
+
+def remove_strays(folder: Path, files: Mapping[str, str]) -> None:
+    """Remove pictures that limner made in `folder` and that no longer belong, and folders that are empty then.
+
+    Only pictures that carry limner's stamp are touched.
+    """
+    for path in sorted(folder.rglob("*.png")):
+        if path.relative_to(folder).as_posix() not in files and read_stamp(path) is not None:
+            path.unlink()
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+
+
+def hashes_of(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file, by its path relative to `folder`."""
+    return {file: hash_file(folder / file) for file in files}

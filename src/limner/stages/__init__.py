@@ -1,0 +1,1 @@
+"""The stages of the corridor: each takes artefacts and leaves one."""

@@ -1,0 +1,256 @@
+"""Renders conditioned on the edges of pictures: control/VARIANT/REFERENCE[@SCALE]/SEED.png.
+
+control/conditioning/NAME.png is the reference as resized, NAME-canny.png its edges.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limner.artifacts import (
+    AdapterFolder,
+    Cell,
+    Manifest,
+    RenderSet,
+    hash_bytes,
+    is_current,
+    machine_record,
+    require_folder,
+    require_space,
+    stage_key,
+    write_manifest,
+    write_whole,
+)
+from limner.base import Base
+from limner.base.devices import rendering_dtype
+from limner.config import Control, ControlReference, Subject
+from limner.errors import InputError
+from limner.progress import SILENT, Progress
+from limner.rendering import (
+    Column,
+    Conditioning,
+    Grid,
+    Plan,
+    Planned,
+    Recipe,
+    Request,
+    columns_of,
+    encode_png,
+    hashes_of,
+    in_precision,
+    remove_strays,
+    render_plan,
+)
+from limner.rendering.canny import (
+    canny_edges,
+    conditioning_tensor,
+    native_size,
+    open_reference,
+    rendered_size,
+    resize_picture,
+)
+from limner.rendering.controlnet import controlnet_hash, load_controlnet
+from limner.rendering.prompts import check_negative_prompt, check_prompt
+
+STAGE, VERSION = "control", 1
+FOLDER = "conditioning"
+BATCH_SIZE = 4
+BYTES_PER_PIXEL = 3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference as it is used: resized picture and its edges, both (H, W, 3) uint8."""
+
+    name: str
+    prompt: str
+    size: tuple[int, int]
+    picture: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        files = {"image": f"{FOLDER}/{self.name}.png", "canny": f"{FOLDER}/{self.name}-canny.png"}
+        return {"name": self.name, **files, "size": list(self.size)}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The PNG of picture and edges, by file."""
+        stamp = {"reference": self.name}
+        record = self.record
+        return {
+            record["image"]: encode_png(self.picture, stamp),
+            record["canny"]: encode_png(self.edges, stamp),
+        }
+
+
+def control(
+    base: Callable[[], Base],
+    base_hash: str,
+    controlnet: Path,
+    subject: Subject,
+    settings: Control,
+    study_folder: Path,
+    adapters: Sequence[AdapterFolder],
+    out: Path,
+    native_size_px: int,
+    *,
+    precision: str = "auto",
+    progress: Progress = SILENT,
+) -> RenderSet:
+    """Render every reference, conditioning scale and seed with the base and every variant into `out`.
+
+    Reference paths are relative to `study_folder`; one without a size keeps its shape, its longer side
+    `native_size_px`. Raises, before any weight is loaded, InputError for a reference that is missing, unreadable
+    or too small and BaseError for a folder without a ControlNet; afterwards BaseError for one that does not fit.
+    """
+    if not settings.references:
+        raise InputError("control.references is empty; give the study at least one [[control.references]]")
+    require_folder(out)
+    references = [_read_reference(row, settings, study_folder, native_size_px) for row in settings.references]
+    columns = columns_of(adapters)
+    inputs = {
+        "base": base_hash,
+        "controlnet": controlnet_hash(controlnet),
+        "columns": [[column.label, column.weights] for column in columns],
+        "edges": {reference.name: hash_bytes(reference.edges.tobytes()) for reference in references},
+        "pictures": {reference.name: hash_bytes(reference.picture.tobytes()) for reference in references},
+    }
+    read = _read_settings(settings, subject, references, precision)
+    key = stage_key(STAGE, VERSION, read, inputs)
+    if is_current(out, key):
+        return RenderSet(out)
+    began = time.perf_counter()
+    _tell_rounding(settings, references, progress)
+    grid = _grid(out, base_hash, controlnet, settings, references, inputs, precision)
+    cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings, references)]
+    plan = grid.plan([planned for planned, _ in cells])
+    flags = dict(plan.there)
+    if plan.missing:
+        flags |= _render(base, grid, plan, controlnet, references, subject, settings, progress)
+    for reference in references:
+        for file, content in reference.files.items():
+            write_whole(out / file, content)
+    files = hashes_of(out, [c.file for c, _ in cells] + [f for r in references for f in r.files])
+    content = {
+        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
+        "references": [reference.record for reference in references],
+        "keys": {planned.file: planned.key for planned, _ in cells},
+    }
+    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": plan.missing}
+    write_manifest(out, Manifest(STAGE, VERSION, key, read, inputs, files, made, content))
+    remove_strays(out, files)
+    return RenderSet(out)
+
+
+def _read_reference(row: ControlReference, settings: Control, folder: Path, native_size_px: int) -> Reference:
+    image = open_reference(folder / row.image)
+    size = rendered_size(row.size, row.name) if row.size else native_size(image, native_size_px)
+    picture = resize_picture(image, size)
+    edges = canny_edges(picture, settings.canny_low, settings.canny_high)
+    return Reference(row.name, row.prompt or settings.prompt, size, picture, edges)
+
+
+def _read_settings(
+    settings: Control, subject: Subject, references: Sequence[Reference], precision: str
+) -> dict[str, Any]:
+    """What the stage reads; of a reference its prompt and its pixels (among the inputs), not where it lies."""
+    return {
+        **settings.model_dump(mode="json", exclude={"model", "references"}),
+        "references": [{"name": r.name, "prompt": r.prompt, "size": list(r.size)} for r in references],
+        "precision": precision,
+        "identifier": subject.identifier,
+        "class_noun": subject.class_noun,
+    }
+
+
+def _tell_rounding(settings: Control, references: Sequence[Reference], progress: Progress) -> None:
+    for row, reference in zip(settings.references, references, strict=True):
+        if row.size and row.size != reference.size:
+            (width, height), (asked_width, asked_height) = reference.size, row.size
+            progress.notice(
+                f'reference "{row.name}": {asked_width}x{asked_height} becomes {width}x{height}, a multiple of 8'
+            )
+
+
+def _grid(
+    out: Path,
+    base_hash: str,
+    controlnet: Path,
+    settings: Control,
+    references: Sequence[Reference],
+    inputs: dict[str, Any],
+    precision: str,
+) -> Grid:
+    model = inputs["controlnet"]
+    by_reference = {r.name: {"controlnet": model, "edges": inputs["edges"][r.name]} for r in references}
+    described = (
+        f"Module: canny, Model: {Path(controlnet).name} [{model[:8]}], "
+        f"Threshold A: {settings.canny_low}, Threshold B: {settings.canny_high}"
+    )
+    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
+    return Grid(out, base_hash, recipe, precision, BATCH_SIZE, by_reference, control=described)
+
+
+def _column_cells(
+    grid: Grid, column: Column, subject: Subject, settings: Control, references: Sequence[Reference]
+) -> list[tuple[Planned, Cell]]:
+    cells = []
+    scales = list(dict.fromkeys(settings.conditioning_scale))
+    for reference in references:
+        text = subject.fill(reference.prompt, as_class=column.adapter is None)
+        for scale in scales:
+            row = f"{reference.name}@{scale:g}" if len(scales) > 1 else reference.name
+            for seed in dict.fromkeys(settings.seeds):
+                request = Request(text, settings.negative_prompt, seed, 0, reference.size, reference.name, scale)
+                planned = grid.cell(column, request, f"{column.label}/{row}/{seed}.png")
+                cells.append((planned, _cell(column, planned)))
+    return cells
+
+
+def _cell(column: Column, planned: Planned) -> Cell:
+    request = planned.request
+    return Cell(
+        variant=column.label,
+        prompt=request.prompt,
+        seed=request.seed,
+        image_index=request.image_index,
+        file=planned.file,
+        text=request.prompt,
+        negative_prompt=request.negative_prompt,
+        reference=request.reference,
+        conditioning_scale=request.conditioning_scale,
+        training_seed=column.training_seed,
+        lora_scale=column.strength if column.low_rank else None,
+        size=request.size,
+    )
+
+
+def _render(
+    base: Callable[[], Base],
+    grid: Grid,
+    plan: Plan,
+    controlnet: Path,
+    references: Sequence[Reference],
+    subject: Subject,
+    settings: Control,
+    progress: Progress,
+) -> dict[str, bool | None]:
+    require_space(grid.folder, plan.missing_pixels * BYTES_PER_PIXEL)
+    loaded = base()
+    prompts = {reference.prompt: reference.name for reference in reversed(references)}
+    for prompt, name in prompts.items():
+        check_prompt(loaded.tokenizer, subject, name, prompt, progress)
+    check_negative_prompt(loaded.tokenizer, references[0].name, settings.negative_prompt, progress)
+    loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
+    images = {reference.name: conditioning_tensor(reference.edges) for reference in references}
+    conditioning = Conditioning(load_controlnet(controlnet, loaded), images)
+    with progress.task("control", plan.missing) as advance:
+        return render_plan(loaded, grid, plan, advance, conditioning)

@@ -1,0 +1,148 @@
+"""Every prompt, seed and image with the untouched base and with every variant: renders/VARIANT/PROMPT/SEED.png.
+
+Files of cells that no longer belong are removed; everything else is made once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts import (
+    AdapterFolder,
+    Cell,
+    Manifest,
+    RenderSet,
+    is_current,
+    machine_record,
+    require_folder,
+    require_space,
+    stage_key,
+    write_manifest,
+)
+from limner.base import Base
+from limner.base.devices import rendering_dtype
+from limner.config import Render, RenderPrompt, Subject
+from limner.errors import InputError
+from limner.progress import SILENT, Progress
+from limner.rendering import (
+    Column,
+    Grid,
+    Planned,
+    Recipe,
+    Request,
+    columns_of,
+    hashes_of,
+    in_precision,
+    remove_strays,
+    render_plan,
+)
+from limner.rendering.prompts import check_negative_prompt, check_prompt
+
+STAGE, VERSION = "render", 1
+BYTES_PER_PIXEL = 3
+
+
+def render(
+    base: Callable[[], Base],
+    base_hash: str,
+    subject: Subject,
+    settings: Render,
+    adapters: Sequence[AdapterFolder],
+    out: Path,
+    *,
+    progress: Progress = SILENT,
+) -> RenderSet:
+    """Render the grid into `out` and return it.
+
+    `base_hash` names all that `base()` loads (weights, another VAE, layers left out). Raises InputError without
+    prompts, PromptError for a prompt whose subject is cut off, DiskError when there is no room.
+    """
+    if not settings.prompts:
+        raise InputError("render.prompts is empty; give the study at least one [[render.prompts]]")
+    require_folder(out)
+    columns = columns_of(adapters, settings.lora_scales)
+    key = _stage_key(base_hash, subject, settings, columns)
+    if is_current(out, key):
+        return RenderSet(out)
+    began = time.perf_counter()
+    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
+    grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size)
+    cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings)]
+    plan = grid.plan([planned for planned, _ in cells])
+    flags = dict(plan.there)
+    if plan.missing:
+        require_space(out, plan.missing_pixels * BYTES_PER_PIXEL)
+        loaded = base()
+        _check_prompts(loaded, subject, settings, progress)
+        with progress.task("render", plan.missing) as advance:
+            loaded = in_precision(loaded, rendering_dtype(settings.precision, loaded.device))
+            flags |= render_plan(loaded, grid, plan, advance)
+    files = hashes_of(out, [planned.file for planned, _ in cells])
+    content = {
+        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
+        "keys": {planned.file: planned.key for planned, _ in cells},
+    }
+    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": plan.missing}
+    inputs = _inputs(base_hash, columns)
+    write_manifest(out, Manifest(STAGE, VERSION, key, _read_settings(settings), inputs, files, made, content))
+    remove_strays(out, files)
+    return RenderSet(out)
+
+
+def _stage_key(base_hash: str, subject: Subject, settings: Render, columns: Sequence[Column]) -> str:
+    words = {"identifier": subject.identifier, "class_noun": subject.class_noun}
+    return stage_key(STAGE, VERSION, {**_read_settings(settings), **words}, _inputs(base_hash, columns))
+
+
+def _read_settings(settings: Render) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude={"batch_size"})
+
+
+def _inputs(base_hash: str, columns: Sequence[Column]) -> dict[str, Any]:
+    return {"base": base_hash, "columns": [[c.label, c.weights, c.strength] for c in columns]}
+
+
+def _column_cells(grid: Grid, column: Column, subject: Subject, settings: Render) -> list[tuple[Planned, Cell]]:
+    cells = []
+    for row in settings.prompts:
+        text = subject.fill(row.prompt, as_class=column.adapter is None)
+        negative = _negative_prompt(row, subject, settings)
+        size = row.size or settings.size
+        for seed in dict.fromkeys(settings.seeds):
+            for index in range(settings.images_per_seed):
+                file = f"{column.label}/{row.name}/{seed}{f'-{index}' if index else ''}.png"
+                planned = grid.cell(column, Request(text, negative, seed, index, size), file)
+                cells.append((planned, _cell(column, row.name, planned)))
+    return cells
+
+
+def _cell(column: Column, prompt: str, planned: Planned) -> Cell:
+    request = planned.request
+    return Cell(
+        variant=column.label,
+        prompt=prompt,
+        seed=request.seed,
+        image_index=request.image_index,
+        file=planned.file,
+        text=request.prompt,
+        negative_prompt=request.negative_prompt,
+        training_seed=column.training_seed,
+        lora_scale=column.strength if column.low_rank else None,
+        size=request.size,
+    )
+
+
+def _negative_prompt(row: RenderPrompt, subject: Subject, settings: Render) -> str:
+    return settings.negative_prompt if row.negative_prompt is None else row.negative_prompt
+
+
+def _check_prompts(base: Base, subject: Subject, settings: Render, progress: Progress) -> None:
+    for row in settings.prompts:
+        check_prompt(base.tokenizer, subject, row.name, row.prompt, progress)
+    negatives = {_negative_prompt(row, subject, settings): row.name for row in reversed(settings.prompts)}
+    for text, name in negatives.items():
+        check_negative_prompt(base.tokenizer, name, text, progress)

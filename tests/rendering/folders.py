@@ -1,0 +1,66 @@
+"""Trained adapters as the training stage leaves them, with random weights."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+from limner.adapters import Adapter, save_adapter
+from limner.artifacts import AdapterFolder, Manifest, file_hashes, whole_folder, write_manifest
+from tests.adapters.test_adapter import random_low_rank
+
+
+def adapter_folder(folder, adapter, start=None, training_seed=0):
+    """Write `adapter` with its manifest."""
+    content = {
+        "label": adapter.label,
+        "method": "lora" if adapter.low_rank else "full",
+        "training_seed": training_seed,
+        "start_from": {"label": start.label, "content_hash": start.content_hash} if start else None,
+    }
+    with whole_folder(folder) as temporary:
+        save_adapter(temporary, adapter)
+        write_manifest(temporary, Manifest("train", 1, "", {}, {}, file_hashes(temporary), {}, content))
+    return AdapterFolder(folder)
+
+
+def lora_folder(folder, base, label="lora-2", alpha=5.0, **more):
+    return adapter_folder(folder / label, Adapter(label, low_rank=random_low_rank(base, 2, alpha)), **more)
+
+
+def full_folder(folder, base, label="dreambooth", shift=0.02):
+    generator = torch.Generator().manual_seed(7)
+    state = {
+        name: tensor + shift * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in base.unet.state_dict().items()
+    }
+    return adapter_folder(folder / label, Adapter(label, full={"unet": state}))
+
+
+class Recorder:
+    """A progress that remembers."""
+
+    def __init__(self):
+        self.notices, self.units, self.tasks = [], 0, []
+
+    @contextmanager
+    def task(self, title, total):
+        self.tasks.append((title, total))
+
+        def advance(units):
+            self.units += units
+
+        yield advance
+
+    def notice(self, message):
+        self.notices.append(message)
+
+
+def never():
+    raise AssertionError("weights were loaded")
+
+
+def pngs(folder):
+    """Content of every picture below `folder`."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
