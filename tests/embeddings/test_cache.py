@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.embeddings import HEAD, MIRRORED, WHOLE, EfficientNetLite0, EmbeddingCache, read_image
+from limner.embeddings import MIRRORED, WHOLE, EfficientNetLite0, EmbeddingCache, around_head, read_image
 from limner.errors import LimnerError
 from tests.drawn import draw_subject
 
@@ -71,7 +71,7 @@ def test_the_same_picture_twice_is_computed_once(embedder, files, tmp_path):
 
 def test_crops_are_kept_apart(embedder, files, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache")
-    for crop in (WHOLE, MIRRORED, HEAD):
+    for crop in (WHOLE, MIRRORED, around_head("cat"), around_head("woman face"), around_head("toy")):
         count, _ = newly_seen(embedder, cache, files, crop)
         assert count == 3
     Image.open(files[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[2])
@@ -101,3 +101,19 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
         read_image(tmp_path / "broken.png")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "grey.png")
     assert read_image(tmp_path / "grey.png").shape == (4, 4, 3)
+
+
+def test_heads_are_looked_for_once_and_of_the_kind_that_is_asked_for(monkeypatch):
+    from limner.embeddings import crops
+
+    asked: list[list[str] | None] = []
+    head_crop = crops.head_crop
+    monkeypatch.setattr(
+        crops, "head_crop", lambda image, side_px, kinds: asked.append(kinds) or head_crop(image, side_px, kinds)
+    )
+    image = np.asarray(draw_subject((64, 64), 0))
+    for noun in ("grey cat", "woman face", "dog face"):
+        cut = around_head(noun).cut
+        assert cut(image, 32)[0].shape == (32, 32, 3)
+        assert cut(image.copy(), 32)[1] == cut(image, 32)[1]
+    assert asked == [["cat"], ["person"], None]

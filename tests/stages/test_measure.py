@@ -15,7 +15,7 @@ from PIL import Image
 from limner.artifacts import Cell, Manifest, PhotoSet, RenderSet, file_hashes, write_manifest
 from limner.base import BaseLocation, find_base
 from limner.config import Measure, Subject
-from limner.embeddings import HEAD, EfficientNetLite0, read_image
+from limner.embeddings import EfficientNetLite0, around_head, read_image
 from limner.errors import LimnerError
 from limner.measuring import canny_edges
 from limner.stages.measure import measure
@@ -160,7 +160,7 @@ def test_likeness_and_anchors_are_what_the_formula_says(run, record):
     model = EfficientNetLite0()
 
     def heads(files):
-        return model.embed([HEAD.cut(read_image(file), 224)[0] for file in files]).double().numpy()
+        return model.embed([around_head("cat").cut(read_image(file), 224)[0] for file in files]).double().numpy()
 
     photos, renders = PhotoSet(run / "photos"), RenderSet(run / "renders")
     known, seen = heads(photos.files), heads([renders.path(cell) for cell in renders.cells])
@@ -214,7 +214,9 @@ def test_a_file_that_was_changed_by_hand_is_made_anew(copy, base, record):
 def test_a_changed_render_is_measured_again_and_the_others_come_from_the_cache(copy, base, record, monkeypatch):
     seen: list[int] = []
     embed = EfficientNetLite0.embed
-    monkeypatch.setattr(EfficientNetLite0, "embed", lambda self, images: seen.append(len(images)) or embed(self, images))
+    monkeypatch.setattr(
+        EfficientNetLite0, "embed", lambda self, images: seen.append(len(images)) or embed(self, images)
+    )
     draw_subject((64, 64), 77).save(copy / "renders/lora-2/plain/1.png")
     renders = RenderSet(copy / "renders")
     manifest = replace(renders.manifest, files=file_hashes(copy / "renders"))
@@ -256,9 +258,7 @@ def test_fidelity_reads_the_prompt_with_the_class_noun(copy, base, record):
 @pytest.mark.parametrize("count", [1, 3])
 def test_with_few_photos_ceiling_and_copying_are_not_measurable(copy, base, count):
     photos = write_photos(copy / "few", count)
-    fresh = measure(
-        copy / "few.json", photos, RenderSet(copy / "renders"), None, SUBJECT, SETTINGS, base, "cpu"
-    ).record
+    fresh = measure(copy / "few.json", photos, RenderSet(copy / "renders"), None, SUBJECT, SETTINGS, base, "cpu").record
     assert len(values(fresh, LIKENESS)) == 8
     assert fresh["anchors"][LIKENESS]["ceiling"] is None
     assert fresh["anchors"][LIKENESS]["floor"] is not None

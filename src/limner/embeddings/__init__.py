@@ -2,14 +2,13 @@
 
 from limner.embeddings.cache import Embedded, EmbeddingCache
 from limner.embeddings.clip import ClipPair
-from limner.embeddings.crops import HEAD, MIRRORED, WHOLE, Crop, read_image
+from limner.embeddings.crops import MIRRORED, WHOLE, Crop, around_head, read_image
 from limner.embeddings.efficientnet import EfficientNetLite0
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
 from limner.embeddings.find import EmbedderLocation, find_embedder
 from limner.embeddings.vision import VisionTransformer
 
 __all__ = [
-    "HEAD",
     "MIRRORED",
     "WHOLE",
     "ClipPair",
@@ -22,6 +21,7 @@ __all__ = [
     "PairEmbedder",
     "Pixels",
     "VisionTransformer",
+    "around_head",
     "find_embedder",
     "read_image",
 ]

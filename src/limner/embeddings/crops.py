@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from limner.artifacts import hash_bytes
 from limner.embeddings.embedder import Pixels
 from limner.embeddings.heads import HEAD_FINDER_VERSION, head_crop
 from limner.errors import LimnerError
 
+NOUNS = {
+    "cat": {"cat", "kitten", "kitty", "tomcat"},
+    "person": {"person", "woman", "man", "girl", "boy", "lady", "child", "human", "male", "female"},
+}
 Cut = Callable[[Pixels, int], tuple[Pixels, bool]]  # (picture, side in pixels) -> (crop, whether its object was found)
 
 
@@ -24,14 +29,31 @@ class Crop:
     cut: Cut
 
 
-def _cut_head(image: Pixels, side_px: int) -> tuple[Pixels, bool]:
-    crop = head_crop(image, side_px)
-    return crop.image, crop.found
-
-
 WHOLE = Crop("whole", lambda image, side_px: (image, True))
 MIRRORED = Crop("mirrored", lambda image, side_px: (np.ascontiguousarray(image[:, ::-1]), True))
-HEAD = Crop(f"head-{HEAD_FINDER_VERSION}", _cut_head)
+
+
+def around_head(class_noun: str) -> Crop:
+    """Cut squares around heads of the kind that `class_noun` names, of any kind where it names none.
+
+    The crops it has cut are remembered, so that a second embedder of the same size need not look for heads again.
+    """
+    kinds = _kinds_of(class_noun)
+    known: dict[tuple[str, int], tuple[Pixels, bool]] = {}
+
+    def cut(image: Pixels, side_px: int) -> tuple[Pixels, bool]:
+        key = (hash_bytes(repr(image.shape).encode() + image.tobytes()), side_px)
+        if key not in known:
+            crop = head_crop(image, side_px, kinds)
+            known[key] = (crop.image, crop.found)
+        return known[key]
+
+    return Crop("-".join(["head", str(HEAD_FINDER_VERSION), *(kinds or [])]), cut)
+
+
+def _kinds_of(class_noun: str) -> list[str] | None:
+    words = set(class_noun.lower().split())
+    return next(([kind] for kind, nouns in NOUNS.items() if words & nouns), None)
 
 
 def read_image(file: Path) -> Pixels:

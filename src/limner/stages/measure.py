@@ -31,14 +31,15 @@ from limner.artifacts import (
 from limner.base import BaseLocation
 from limner.config import Measure, Subject
 from limner.embeddings import (
-    HEAD,
     MIRRORED,
     WHOLE,
+    Crop,
     Embedded,
     EmbedderLocation,
     EmbeddingCache,
     ImageEmbedder,
     PairEmbedder,
+    around_head,
     find_embedder,
     read_image,
 )
@@ -104,13 +105,14 @@ def measure(
         {name: _find(name, base_location) for name in settings.likeness},
         _find(settings.prompt_fidelity, base_location),
     )
+    heads = around_head(subject.class_noun)
     read = {"measure": settings.model_dump(mode="json"), "subject": [subject.identifier, subject.class_noun]}
     inputs = {
         "photos": photo_set.content_hash,
         "renders": _grid_hash(renders),
         "controls": controls and _grid_hash(controls),
         "models": found.identities,
-        "heads": HEAD.name,
+        "heads": heads.name,
     }
     key = stage_key(STAGE, VERSION, read, inputs)
     if _is_current(out, key):
@@ -118,7 +120,9 @@ def measure(
     started = time.monotonic()
     scores = Scores()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
-    stage = _Measuring(scores, photo_set.files, pictures, EmbeddingCache(cache or out.parent / CACHE), device, progress)
+    stage = _Measuring(
+        scores, photo_set.files, pictures, heads, EmbeddingCache(cache or out.parent / CACHE), device, progress
+    )
     stage.all_likeness(found.likeness)
     stage.prompt_fidelity(settings.prompt_fidelity, found.pair, subject)
     if controls:
@@ -135,6 +139,7 @@ class _Measuring:
     scores: Scores
     photos: list[Path]
     pictures: list[Picture]
+    heads: Crop
     cache: EmbeddingCache
     device: torch.device | str
     progress: Progress
@@ -158,8 +163,8 @@ class _Measuring:
                 heads_noted = True
 
     def _likeness(self, metric: str, embedder: ImageEmbedder, advance: Callable[[int], None]) -> tuple[Tensor, Tensor]:
-        photos = self.cache.embed(embedder, self.photos, HEAD, advance)
-        renders = self.cache.embed(embedder, self._files, HEAD, advance)
+        photos = self.cache.embed(embedder, self.photos, self.heads, advance)
+        renders = self.cache.embed(embedder, self._files, self.heads, advance)
         values = likeness(renders.vectors, photos.vectors).tolist()
         self.scores.use(metric, embedder.name)
         self.scores.add(metric, self.pictures, values)
