@@ -39,10 +39,11 @@ def full_folder(folder, base, label="dreambooth", shift=0.02):
 
 
 class Recorder:
-    """A progress that remembers."""
+    """A progress that remembers, and interrupts as Ctrl-C does when asked."""
 
-    def __init__(self):
+    def __init__(self, interrupt_after=None):
         self.notices, self.units, self.tasks = [], 0, []
+        self.interrupt_after = interrupt_after
 
     @contextmanager
     def task(self, title, total):
@@ -50,6 +51,8 @@ class Recorder:
 
         def advance(units):
             self.units += units
+            if self.interrupt_after is not None and self.units >= self.interrupt_after:
+                raise KeyboardInterrupt
 
         yield advance
 

@@ -108,33 +108,10 @@ def test_a_picture_changed_behind_our_back_is_remade(stage):
 
 def test_an_interrupted_grid_goes_on_and_ends_as_if_it_had_not_been(stage, tiny_base, tmp_path):
     adapters = [lora_folder(tmp_path, tiny_base)]
-    whole = render(
-        lambda: tiny_base, "base hash", SUBJECT, settings(seeds=[1, 2, 3, 4]), adapters, tmp_path / "whole"
-    )
-
-    class Interrupting(Recorder):
-        def task(self, title, total):
-            task = super().task(title, total)
-            outer = self
-
-            class Wrapped:
-                def __enter__(self):
-                    inner = task.__enter__()
-
-                    def advance(units):
-                        inner(units)
-                        if outer.units >= 6:
-                            raise KeyboardInterrupt
-
-                    return advance
-
-                def __exit__(self, *error):
-                    return False
-
-            return Wrapped()
+    whole = render(lambda: tiny_base, "base hash", SUBJECT, settings(seeds=[1, 2, 3, 4]), adapters, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        stage(adapters, seeds=[1, 2, 3, 4], progress=Interrupting())
+        stage(adapters, seeds=[1, 2, 3, 4], progress=Recorder(interrupt_after=6))
     kept = pngs(stage.out)
     assert len(kept) == 6
     assert read_manifest(stage.out) is None

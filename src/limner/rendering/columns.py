@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from limner.adapters import Adapter, attached, load_adapter
+from limner.adapters import Adapter, attached, load_trained
 from limner.adapters.adapter import MODULES
 from limner.adapters.formats import LORA_FILE
 from limner.artifacts import AdapterFolder
@@ -107,4 +107,4 @@ class AttachedColumn:
 def _adapter_of(column: Column) -> Adapter:
     if column.adapter is None:
         return Adapter(column.label)
-    return load_adapter(column.adapter.folder, column.label)
+    return load_trained(column.adapter)
