@@ -17,7 +17,7 @@ from limner.errors import PhotoError
 from limner.photos.colour import to_srgb
 from limner.photos.listing import heif_is_readable
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 MOST_BYTES = 40_000_000
 MOST_PIXELS = 50_000_000
 SMALLEST_SIDE_PX = 128
