@@ -26,6 +26,7 @@ from limner.artifacts import (
 from limner.config import Study, VariantRun, expand_variants, resolve_study
 from tests.drawn import draw_subject
 
+LIKENESS, FIDELITY, COPYING = "likeness/efficientnet-lite0", "prompt_fidelity/base", "copying/efficientnet-lite0"
 Draw = Callable[[tuple[int, int], int], Image.Image]
 MADE = {
     "time": "2026-01-02T03:04:05+0000",
@@ -220,9 +221,9 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
         place = levels[cell.variant]
         rise = 0.0 if cell.variant == "base" else 1.0 if place == 1 else place / (top + 1)
         values = {
-            "likeness": 0.33 + 0.38 * rise + rng.normal(0, 0.04),
-            "prompt_fidelity": 0.292 - 0.03 * rise + rng.normal(0, 0.008),
-            "copying": 0.4 + 0.3 * rise + rng.normal(0, 0.05) if photos >= 4 else None,
+            LIKENESS: 0.33 + 0.38 * rise + rng.normal(0, 0.04),
+            FIDELITY: 0.292 - 0.03 * rise + rng.normal(0, 0.008),
+            COPYING: 0.4 + 0.3 * rise + rng.normal(0, 0.05) if photos >= 4 else None,
         }
         if cell.reference:
             values["edge_agreement"] = 0.7 + rng.normal(0, 0.05)
@@ -230,22 +231,30 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
             name: getattr(cell, name)
             for name in ("variant", "prompt", "reference", "seed", "image_index", "training_seed", "conditioning_scale")
         }
-        rows += [
-            {**row, "metric": metric, "value": float(value) if scored and value is not None else None}
-            for metric, value in values.items()
-        ]
+        for metric, value in values.items():
+            if (metric == COPYING and photos < 4) or (metric == FIDELITY and not scored):
+                continue  # as the measure stage does: no row where there is no photo to compare with, or no model
+            rows.append({**row, "metric": metric, "value": float(value) if scored and value is not None else None})
+        if cell.variant != "base":
+            rows.append({**row, "metric": LIKENESS.replace("likeness", "likeness_gain"), "value": 0.123456})
     known = scored and photos >= 4
     anchors = {
-        "likeness": {
+        LIKENESS: {
             "ceiling": 0.78 if known else None,
             "floor": 0.31 if scored else None,
-            "note": "" if known else "the ceiling needs at least four photos",
-        }
+            "note": "mean cosine of heads" if known else "ceiling: not measurable with so few photos; 4 are needed",
+        },
+        COPYING: {"ceiling": 0.9 if known else None, "floor": 0.4 if known else None, "note": ""},
+        FIDELITY: {"ceiling": None, "floor": None, "note": "cosine of picture and prompt"},
     }
+    used = {"status": "used", "note": ""}
     models = {
-        "likeness": {"name": "efficientnet-lite0", "status": "loaded", "note": ""},
-        "prompt_fidelity": {"name": "the base's own CLIP pair", "status": "loaded", "note": ""},
+        LIKENESS: {"name": "efficientnet-lite0", **used},
+        COPYING: {"name": "efficientnet-lite0", **used},
+        FIDELITY: {"name": "base", **used} if scored else {"name": "base", "status": "left out", "note": "not there"},
     }
+    if any(cell.reference for cell in cells):
+        models["edge_agreement"] = {"name": "Canny", "status": "used", "note": "thresholds 100 and 200"}
     record = {
         "rows": rows, "anchors": anchors, "models": models,
         "notes": ["likeness is seen on head crops"],

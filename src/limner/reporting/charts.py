@@ -13,6 +13,7 @@ from limner.reporting.columns import Column
 from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, Finding, Scores, Spread, signless
 from limner.reporting.svg import (
     LETTER_WIDTH,
+    Box,
     Scale,
     element,
     marker_path,
@@ -64,7 +65,9 @@ def scatter(
     x_axis = Scale(*padded([x for _, x, _ in dots]), LEFT, RIGHT)
     y_axis = Scale(*padded([*(y for _, _, y in dots), *(v for _, v in anchors)]), BOTTOM, TOP)
     points = [(x_axis(x.mean), y_axis(y.mean)) for _, x, y in means if x and y]
-    labels = place_labels(points, [column.name for column, _, _ in means], (LEFT, TOP, RIGHT, BOTTOM))
+    obstacles = [box for _, x, y in means if x and y for box in _bar_boxes(x_axis, y_axis, x, y)]
+    frame = (LEFT, TOP, RIGHT, BOTTOM)
+    labels = place_labels(points, [column.name for column, _, _ in means], frame, obstacles)
     parts = [
         *_frame(x_axis, y_axis, "prompt fidelity →", "likeness ↑"),
         *_levels(y_axis, anchors),
@@ -199,6 +202,16 @@ def _mean(column: Column, colour: str, x_axis: Scale, y_axis: Scale, x: Spread, 
     ]
 
 
+def _bar_boxes(x_axis: Scale, y_axis: Scale, x: Spread, y: Spread) -> list[Box]:
+    """Where the bars of a mean stand, for labels to keep off."""
+    across, up = x.deviation or 0.0, y.deviation or 0.0
+    place_x, place_y = x_axis(x.mean), y_axis(y.mean)
+    return [
+        (x_axis(x.mean - across), place_y - 3, x_axis(x.mean + across), place_y + 3),
+        (place_x - 3, y_axis(y.mean + up), place_x + 3, y_axis(y.mean - up)),
+    ]
+
+
 def _rank_line(
     line: Sequence[tuple[int, Column, Spread]], columns: Sequence[Column], x_axis: Scale, y_axis: Scale, *, named: bool
 ) -> list[Markup]:
@@ -222,4 +235,4 @@ def _label(text: str, x: float, y: float, anchor: str) -> Markup:
 
 
 def _mark_class(column: Column) -> str:
-    return "mark hollow" if column.is_base else "mark"
+    return "mark hollow" if column.is_base or column.strength != 1.0 else "mark"

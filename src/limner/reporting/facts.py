@@ -95,7 +95,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "total_seconds": sum(known) if known else None,
         "machines": machines(inputs.run, inputs.artifacts, inputs.scores),
         "notes": [words.sentence(note) for note in scores.record.get("notes", [])],
-        "models": scores.record.get("models", {}),
+        "models": {m: scores.record["models"][m] for m in scores.metrics if m in scores.record.get("models", {})},
         "titles": _titles(scores),
         "seen_by": {role: _model_name(scores, role) for role in (LIKENESS, PROMPT_FIDELITY)},
         "safety": words.safety_line(plates),
@@ -107,8 +107,11 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
 
 
 def _model_name(scores: Scores, role: str) -> str:
-    model = scores.record.get("models", {}).get(scores.metric(role))
-    return _last_part(str(model["name"])) if model else "no model"
+    metric = scores.metric(role)
+    model = scores.record.get("models", {}).get(metric)
+    if not model or not any(row["metric"] == metric for row in scores.record["rows"]):
+        return "no model"
+    return "the base’s own CLIP pair" if model["name"] == "base" else _last_part(str(model["name"]))
 
 
 def _titles(scores: Scores) -> dict[str, str]:
@@ -131,13 +134,12 @@ def _score_tables(
 
 def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
     titles = _titles(scores)
-    likeness = scores.metric(LIKENESS)
     measured = [m for m in scores.metrics if role_of(m) != without and any(f.values[m] for f in findings)]
     needed = [scores.metric(role) for role in (LIKENESS, PROMPT_FIDELITY)]
     shown = list(dict.fromkeys([*(m for m in needed if m), *measured]))
     return {
         "title": title,
-        "likeness": likeness,
+        "likenesses": scores.likenesses,
         "metrics": [(metric, titles[metric]) for metric in shown],
         "findings": findings,
         "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) != without],

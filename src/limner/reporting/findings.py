@@ -1,13 +1,13 @@
 """What the scores say: per picture, per column, against the base and between the anchors. Nothing is filled in.
 
-A metric's role is its name up to the first ":" or "/", so that `likeness:facebook/dinov2-small` is a likeness.
-The first metric of a role is the one that stands under the pictures; the others have columns of their own.
+A metric's role is its name up to the first "/", so that `likeness/facebook/dinov2-small` is a likeness. The first
+metric of a role that has values is the one that stands under the pictures; the others have columns of their own.
+Gains are taken here, from the likeness of the two pictures, so the rows of `likeness_gain` are not read.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ TITLES = {
     COPYING: "Copying",
     EDGES: "Edge agreement",
 }
+DERIVED = "likeness_gain"
 FEWEST_SEEDS = 3  # training seeds below which nothing more than description is fair
 NOT_MEASURABLE = "not measurable"
 
@@ -50,9 +51,13 @@ class Finding:
     column: Column
     count: int
     values: dict[str, Spread | None]
-    gain: Spread | None
-    share: float | None  # of the span between floor and ceiling
-    conditioning_scale: float | None = None
+    gains: dict[str, Spread | None]  # of every likeness
+    shares: dict[str, float | None]  # of every likeness: where its mean lies between floor and ceiling
+
+    @property
+    def gain(self) -> Spread | None:
+        """The gain by the likeness that stands under the pictures."""
+        return next(iter(self.gains.values()), None)
 
 
 def signless(value: float) -> str:
@@ -63,6 +68,11 @@ def signless(value: float) -> str:
 def signed(value: float) -> str:
     """Three decimals that always carry their sign."""
     return f"{value:+.3f}".replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share in whole percent."""
+    return NOT_MEASURABLE if share is None else f"{share:.0%}".replace("-", "−")
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
@@ -85,8 +95,15 @@ class Scores:
     @cached_property
     def metrics(self) -> Sequence[str]:
         """All metrics, in the order in which they are named: those with rows, then those without any."""
-        named = [row["metric"] for row in self.record["rows"]]
-        return unique([*named, *self.record.get("models", {}), *self.record.get("anchors", {})])
+        named = [row["metric"] for row in self.record["rows"] if row["value"] is not None]
+        empty = [row["metric"] for row in self.record["rows"]]
+        listed = unique([*named, *empty, *self.record.get("models", {}), *self.record.get("anchors", {})])
+        return [metric for metric in listed if role_of(metric) != DERIVED]
+
+    @cached_property
+    def likenesses(self) -> list[str]:
+        """All likeness metrics."""
+        return [metric for metric in self.metrics if role_of(metric) == LIKENESS]
 
     def metric(self, role: str) -> str | None:
         """The first metric of a role."""
@@ -120,28 +137,22 @@ class Scores:
         return [self._finding(column, own) for column, own in chosen if own]
 
     def _finding(self, column: Column, cells: Sequence[Cell]) -> Finding:
-        likeness = self.metric(LIKENESS)
         values = {m: spread(self.value(cell, m) for cell in cells) for m in self.metrics}
-        mean = values[likeness] if likeness else None
-        return Finding(
-            column=column,
-            count=len(cells),
-            values=values,
-            gain=spread(self.gain(cell, likeness) for cell in cells),
-            share=self.share(likeness, mean.mean if mean else None),
-        )
+        gains = {m: spread(self.gain(cell, m) for cell in cells) for m in self.likenesses}
+        shares = {m: self.share(m, mean.mean) if (mean := values[m]) else None for m in self.likenesses}
+        return Finding(column, len(cells), values, gains, shares)
 
 
 def role_of(metric: str) -> str:
-    """`likeness:facebook/dino-vits16` plays the role `likeness`."""
-    return re.split("[:/]", metric)[0].strip()
+    """`likeness/facebook/dino-vits16` plays the role `likeness`."""
+    return metric.partition("/")[0]
 
 
 def metric_title(metric: str, *, several: bool = False) -> str:
     """A metric's name as a heading; with its model where several metrics share a role."""
     role = role_of(metric)
     title = TITLES.get(role, role.replace("_", " ").capitalize())
-    model = metric[len(role) :].lstrip(":/ ").rpartition("/")[2]
+    model = metric[len(role) :].rpartition("/")[2]
     return f"{title}, {model}" if several and model else title
 
 

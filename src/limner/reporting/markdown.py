@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from limner.reporting.findings import NOT_MEASURABLE, Finding, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, Finding, percent, signed, signless
 from limner.reporting.plates import Group, Plate, Row, Shown
 from limner.reporting.record import SettingsTable, duration
 
@@ -91,7 +91,7 @@ def _cell(shown: Shown | None) -> str | Markup:
     if shown is None:
         return ""
     if shown.flagged:
-        return Markup('flagged by the safety checker<br><a href="{0}">the file</a>').format(quote(shown.file))
+        return Markup('blanked by the safety checker<br><a href="{0}">the file</a>').format(quote(shown.file))
     gain = f" ({signed(shown.gain)})" if shown.gain is not None else ""
     lines = [f"likeness {_figure(shown.likeness)}{gain}", f"prompt {_figure(shown.prompt_fidelity)}"]
     if shown.edge_agreement is not None:
@@ -103,7 +103,7 @@ def score_table(scores: Mapping[str, Any]) -> Markup:
     """Means and spreads, a row a column."""
     heads = ["Variant", "Pictures"]
     for metric, title in scores["metrics"]:
-        heads += [title, "Gain over base", "Share of the span"] if metric == scores["likeness"] else [title]
+        heads += [title, "Gain over base", "Share of the span"] if metric in scores["likenesses"] else [title]
     return table(heads, (_score_row(finding, scores) for finding in scores["findings"]), numbers_from=1)
 
 
@@ -112,19 +112,20 @@ def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
     for metric, _ in scores["metrics"]:
         value = finding.values[metric]
         cells.append(NOT_MEASURABLE if value is None else str(value))
-        if metric == scores["likeness"]:
-            cells.append(_gain(finding))
-            cells.append(NOT_MEASURABLE if finding.share is None else f"{finding.share:.0%}")
+        if metric in scores["likenesses"]:
+            cells.append(_gain(finding, metric))
+            cells.append(percent(finding.shares[metric]))
     return cells
 
 
-def _gain(finding: Finding) -> str:
+def _gain(finding: Finding, metric: str) -> str:
+    gain = finding.gains[metric]
     if finding.column.is_base:
         return "–"
-    if finding.gain is None:
+    if gain is None:
         return NOT_MEASURABLE
-    around = "" if finding.gain.deviation is None else f" ± {signless(finding.gain.deviation)}"
-    return signed(finding.gain.mean) + around
+    around = "" if gain.deviation is None else f" ± {signless(gain.deviation)}"
+    return signed(gain.mean) + around
 
 
 def settings_table(settings: SettingsTable) -> Markup:

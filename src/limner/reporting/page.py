@@ -19,7 +19,7 @@ from limner.progress import SILENT, Progress
 from limner.reporting.charts import colour_class, swatch
 from limner.reporting.columns import Column
 from limner.reporting.facts import ReportInputs, collect
-from limner.reporting.findings import NOT_MEASURABLE, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, percent, signed, signless
 from limner.reporting.markdown import render_markdown
 from limner.reporting.pictures import PREFIX, Gallery, Thumbnail
 from limner.reporting.record import duration
@@ -88,7 +88,7 @@ def _environment() -> Environment:
         "duration": duration,
         "figure": lambda value: NOT_MEASURABLE if value is None else signless(value),
         "signed": lambda value: NOT_MEASURABLE if value is None else signed(value),
-        "percent": lambda value: NOT_MEASURABLE if value is None else f"{value:.0%}".replace("-", "−"),
+        "percent": percent,
         "href": lambda file: Markup(quote(file)),
     }
     environment.globals |= {"colour": colour_class, "swatch": swatch}

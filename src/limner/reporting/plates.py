@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from limner.artifacts import Cell, RenderSet, unique
-from limner.reporting.columns import Column, number
+from limner.artifacts import Cell, RenderSet
+from limner.reporting.columns import BASE, Column, number
 from limner.reporting.findings import EDGES, LIKENESS, PROMPT_FIDELITY, Scores
 from limner.reporting.pictures import Gallery
 
-RowKey = tuple[Any, ...]
+
+class RowKey(NamedTuple):
+    """What sets a row of one prompt or reference off from the others."""
+
+    seed: int
+    image_index: int
+    conditioning_scale: float | None
+    training_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Shown:
     prompt_fidelity: float | None
     edge_agreement: float | None
     flagged: bool
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,11 @@ def make_plate(rendered: RenderSet, columns: Sequence[Column], scores: Scores, g
         file = gallery.add(rendered.path(cell), f"{kind}/{cell.file}")
         return _shown(cell, column, name, file, scores)
 
-    names = unique(_group_name(cell) for cell in cells)
     references = {entry["name"]: entry for entry in rendered.manifest.content.get("references", [])}
-    groups = [_group(name, cells, present, show) for name in names]
+    by_name: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_name.setdefault(_group_name(cell), []).append(cell)
+    groups = [_group(name, own, present, show) for name, own in by_name.items()]
     if references:
         groups = [_with_reference(g, references.get(g.name), rendered.folder, gallery) for g in groups]
     flags = [cell.flagged for cell in cells]
@@ -99,58 +109,60 @@ def _group(
     columns: Sequence[Column],
     show: Callable[[Cell, Column, str], Shown],
 ) -> Group:
-    own = [cell for cell in cells if _group_name(cell) == name]
-    trained = [cell for cell in own if cell.variant != "base"]
-    untrained = [cell for cell in own if cell.variant == "base"]
-    keys = list(dict.fromkeys(_row_key(cell, own) for cell in trained or own))
-    rows = [
-        Row(_row_title(key, keys), [_find(own, column, key, keys, show, name) for column in columns]) for key in keys
-    ]
-    said = (trained or own)[0]
-    base_text = untrained[0].text if untrained else ""
+    trained = [cell for cell in cells if cell.variant != BASE]
+    said = (trained or cells)[0]
+    swept = len({cell.training_seed for cell in trained}) > 1
+    found = {(cell.variant == BASE, cell.variant, _row_key(cell, swept)): cell for cell in cells}
+    keys = sorted({_row_key(cell, swept) for cell in trained or cells}, key=_row_order(cells))
+    rows = []
+    for place, key in enumerate(keys):
+        picked = [_pick(found, column, key, keys[:place]) for column in columns]
+        shown = [show(cell, column, name) if cell else None for cell, column in zip(picked, columns, strict=True)]
+        rows.append(Row(_row_title(key, keys), shown))
+    base_text = next((cell.text for cell in cells if cell.variant == BASE), "")
     differs = base_text if base_text != said.text else ""
     return Group(name, said.text or said.prompt, differs, said.negative_prompt, rows)
 
 
-def _row_key(cell: Cell, cells: Sequence[Cell]) -> RowKey:
-    """Seed, image, conditioning scale and, in a sweep over training seeds, that too."""
-    return (cell.seed, cell.image_index, cell.conditioning_scale, _training_place(cell, cells))
+def _row_key(cell: Cell, swept: bool) -> RowKey:
+    """What one row shows; the training seed only counts in a sweep over several, and the base has none."""
+    training_seed = cell.training_seed if swept and cell.variant != BASE else None
+    return RowKey(cell.seed, cell.image_index, cell.conditioning_scale, training_seed)
 
 
-def _training_place(cell: Cell, cells: Sequence[Cell]) -> int | None:
-    seeds = {other.training_seed for other in cells if other.training_seed is not None}
-    return cell.training_seed if len(seeds) > 1 else None
+def _row_order(cells: Sequence[Cell]) -> Callable[[RowKey], tuple[float, ...]]:
+    """Seeds in the study's order, then images, conditioning scales, training seeds."""
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    return lambda key: (
+        seeds.index(key.seed),
+        key.image_index,
+        -1.0 if key.conditioning_scale is None else key.conditioning_scale,
+        -1 if key.training_seed is None else key.training_seed,
+    )
 
 
-def _find(
-    cells: Sequence[Cell],
-    column: Column,
-    key: RowKey,
-    keys: Sequence[RowKey],
-    show: Callable[[Cell, Column, str], Shown],
-    name: str,
-) -> Shown | None:
-    """The column's picture in a row; the base, which has no training seed, stands in the first row of its seed only."""
-    for cell in cells:
-        if cell.variant not in column.labels:
-            continue
-        own = _row_key(cell, cells)
-        first = next(other for other in keys if other[:3] == key[:3])
-        if own == key or (cell.variant == "base" and own[:3] == key[:3] and key == first):
-            return show(cell, column, name)
-    return None
+def _pick(
+    found: dict[tuple[bool, str, RowKey], Cell], column: Column, key: RowKey, earlier: Sequence[RowKey]
+) -> Cell | None:
+    """The column's cell in a row; the base's stands in the first of the rows that differ by training seed only."""
+    if column.is_base:
+        own = key._replace(training_seed=None)
+        repeated = any(other._replace(training_seed=None) == own for other in earlier)
+        return None if repeated else found.get((True, BASE, own))
+    cells = (found.get((False, label, key)) for label in column.labels)
+    return next((cell for cell in cells if cell), None)
 
 
 def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:
     """What sets this row off from the group's others; its seed always."""
-    seed, image, scale, training_seed = key
-    parts = [f"seed {seed}"]
-    if any(other[1] for other in keys):
-        parts.append(f"image {image + 1}")
-    if len({other[2] for other in keys}) > 1 or scale not in (None, 1.0):
-        parts.append(f"conditioning scale {number(scale or 0.0)}")
-    if training_seed is not None:
-        parts.append(f"training seed {training_seed}")
+    parts = [f"seed {key.seed}"]
+    if any(other.image_index for other in keys):
+        parts.append(f"image {key.image_index + 1}")
+    scale = key.conditioning_scale
+    if scale is not None and (scale != 1.0 or any(other.conditioning_scale != scale for other in keys)):
+        parts.append(f"conditioning scale {number(scale)}")
+    if key.training_seed is not None:
+        parts.append(f"training seed {key.training_seed}")
     return ", ".join(parts)
 
 
@@ -167,6 +179,7 @@ def _shown(cell: Cell, column: Column, name: str, file: str, scores: Scores) -> 
         prompt_fidelity=scores.value(cell, scores.metric(PROMPT_FIDELITY)),
         edge_agreement=scores.value(cell, scores.metric(EDGES)),
         flagged=bool(cell.flagged),
+        size=cell.size if all(cell.size) else (1, 1),
     )
 
 

@@ -13,6 +13,7 @@ from limner.config import Section, Study
 from limner.reporting.columns import number
 
 LOCK_FILE = "study.lock.json"
+FIRST_SETTINGS = ("name", "method", "rank", "alpha", "alpha_rule", "targets", "unet", "text_encoder")
 FULL_MODULES = ("unet", "text_encoder")
 TITLES = {
     "subject": "Subject",
@@ -95,11 +96,12 @@ def _settings(section: Section, place: tuple[str, ...], origins: Any) -> Iterabl
 
 
 def _variants_table(study: Study, origins: Any) -> SettingsTable:
-    names = list(dict.fromkeys(name for v in study.variants for name in type(v).model_fields))
+    names = list(dict.fromkeys([*FIRST_SETTINGS, *(name for v in study.variants for name in type(v).model_fields)]))
+    names = [name for name in names if any(hasattr(variant, name) for variant in study.variants)]
     rows = []
     for name in names:
         fields = [type(v).model_fields.get(name) for v in study.variants]
-        values = [shown_value(getattr(v, name)) if hasattr(v, name) else "" for v in study.variants]
+        values = [shown_value(getattr(v, name)) if hasattr(v, name) else "–" for v in study.variants]
         meaning = next(field.description for field in fields if field) or ""
         found = [origin_of(origins, ("variants", str(i), name)) for i, field in enumerate(fields) if field]
         said = ", ".join(dict.fromkeys(origin for origin in found if origin))
@@ -152,6 +154,8 @@ def _seconds(manifest: Manifest) -> float | None:
 
 
 def _timing(stage: str, name: str, made: Mapping[str, Any], seconds: float | None) -> Timing:
+    if made.get("rendered") is not None:  # what was there already took no time
+        name = f"{name} ({made['rendered']:,} made then)"
     return Timing(stage, name, seconds, str(made.get("time", ""))[:16].replace("T", " "), _machine(made))
 
 

@@ -80,14 +80,14 @@ def marker_path(shape: str, x: float, y: float, radius: float) -> str:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], labels: Sequence[str], frame: Box
+    points: Sequence[tuple[float, float]], labels: Sequence[str], frame: Box, obstacles: Sequence[Box] = ()
 ) -> list[tuple[float, float, str]]:
     """For each label x, y and text-anchor: right, left, above or below its point, where it covers least."""
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     places = []
     for own, ((x, y), label) in enumerate(zip(points, labels, strict=True)):
         width = LETTER_WIDTH * len(label)
-        others = [box for index, box in enumerate(taken) if index != own]
+        others = [*obstacles, *(box for index, box in enumerate(taken) if index != own)]
         choices = [
             ((x + 11 + dx, y + 4 + dy, anchor), box)
             for dx, dy, anchor, box in (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from limner.artifacts import PhotoSet
 from limner.config import Study, expand_variants
@@ -14,11 +15,13 @@ from limner.reporting.findings import (
     PROMPT_FIDELITY,
     Finding,
     Scores,
+    role_of,
     signed,
     signless,
 )
 from limner.reporting.plates import Plate
 
+MOST_NAMED = 6
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -43,7 +46,9 @@ def summary(study: Study, findings: Sequence[Finding], scores: Scores, plate: Pl
     trained = [finding for finding in findings if not finding.column.is_base]
     sentences = [_likeness(trained, plate), _fidelity(findings, scores)]
     seeds = training_seeds(study)
-    if seeds < FEWEST_SEEDS:
+    if seeds >= FEWEST_SEEDS:
+        sentences.append("These are means over pictures and training seeds; no test of their differences was made.")
+    else:
         sentences.append(
             f"{counted(seeds, 'training seed').capitalize()} a variant: descriptive only. "
             "Whether a difference would hold with other seeds cannot be said from this."
@@ -56,13 +61,15 @@ def _likeness(trained: Sequence[Finding], plate: Plate) -> str:
     if not ranked:
         pictures = counted(plate.pictures, "picture")
         return f"Likeness could not be measured on these {pictures}; the comparison is left to the eye."
-    figures = [
-        f"{f.column.name} {signed(f.gain.mean)}" + (f" ({counted(f.gain.count, 'picture')})" if i == 0 else "")
-        for i, f in enumerate(ranked)
-        if f.gain
-    ]
+    figures = [f"{f.column.name} {signed(f.gain.mean)}" for f in ranked if f.gain]
+    pictures = sorted({f.gain.count for f in ranked if f.gain})
+    over = counted(pictures[0], "picture") if len(pictures) == 1 else f"{pictures[0]} to {pictures[-1]} pictures"
     order = ", from most to least" if len(ranked) > 1 else ""
-    return f"Mean gain in likeness over the base’s picture of the same prompt and seed{order}: {listed(figures)}."
+    if len(figures) > MOST_NAMED:
+        shown, rest = figures[: MOST_NAMED - 1], counted(len(figures) - MOST_NAMED, "other")
+        figures = [*shown, f"{rest} between", f"last {figures[-1]}"]
+    gain = "Mean gain in likeness over the base’s picture of the same prompt and seed"
+    return f"{gain}, each over {over}{order}: {listed(figures)}."
 
 
 def _fidelity(findings: Sequence[Finding], scores: Scores) -> str:
@@ -81,7 +88,7 @@ def _fidelity(findings: Sequence[Finding], scores: Scores) -> str:
 
 def standfirst(study: Study, photo_set: PhotoSet, pictures: int) -> str:
     """What was done, in one line."""
-    variants = len(expand_variants(study.variants))
+    variants = len({run.label.partition("@")[0] for run in expand_variants(study.variants)})
     return (
         f"{counted(len(photo_set.photos), 'photo').capitalize()} of one subject, "
         f"{counted(variants, 'way')} of teaching it to a Stable Diffusion model, "
@@ -116,30 +123,34 @@ def metric_meanings(scores: Scores) -> list[tuple[str, str]]:
     )
     share = (
         "Share of the span",
-        "where the mean likeness lies between floor (the base’s own pictures of the class) and ceiling "
+        "where the mean likeness lies between floor (the base’s pictures) and ceiling "
         "(real photos of the subject against each other).",
     )
     return [*found[:1], gain, share, *found[1:]] if scores.metric(LIKENESS) else found
 
 
-def anchor_lines(scores: Scores, titles: dict[str, str]) -> list[str]:
-    """Ceiling and floor of every metric that names them, "not measurable" where they are none."""
-    lines = []
-    for metric, anchors in scores.record.get("anchors", {}).items():
-        said = [
-            f"{name} {signless(anchors[name]) if anchors.get(name) is not None else 'not measurable'}"
-            for name in ("ceiling", "floor")
-            if name in anchors
-        ]
-        note = anchors.get("note") or ""
-        lines.append(f"{titles.get(metric, metric)}: {', '.join(said)}." + (f" {sentence(note)}" if note else ""))
-    return lines
+def anchor_lines(scores: Scores, titles: Mapping[str, str]) -> list[str]:
+    """What each metric is to be seen against; "not measurable" where photos were too few for it."""
+    anchors = scores.record.get("anchors", {})
+    lines = [(titles[metric], role_of(metric), anchors[metric]) for metric in scores.metrics if metric in anchors]
+    return [_anchor_line(*line) for line in lines]
+
+
+def _anchor_line(title: str, role: str, anchors: Mapping[str, Any]) -> str:
+    said = []
+    for name in ("ceiling", "floor"):
+        if anchors.get(name) is not None:
+            said.append(f"{name} {signless(anchors[name])}")
+        elif role in (LIKENESS, COPYING):  # the others have no such thing
+            said.append(f"{name} not measurable")
+    note = sentence(anchors.get("note") or "")
+    return " ".join([f"{title}: {', '.join(said)}." if said else f"{title}:", *([note] if note else [])])
 
 
 def sentence(text: str) -> str:
     """The text with a capital and a full stop."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    return text and text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def safety_line(plates: Sequence[Plate]) -> str:
@@ -150,6 +161,6 @@ def safety_line(plates: Sequence[Plate]) -> str:
     if not flagged:
         return "The base’s safety checker ran and flagged no picture."
     return (
-        f"The base’s safety checker ran and flagged {counted(flagged, 'picture')}; "
-        f"{'it is' if flagged == 1 else 'they are'} not shown on this page, and the link leads to the file."
+        f"The base’s safety checker ran and blanked {counted(flagged, 'picture')}; "
+        f"{'it is' if flagged == 1 else 'they are'} not shown here and not scored."
     )
