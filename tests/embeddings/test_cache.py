@@ -71,7 +71,7 @@ def test_the_same_picture_twice_is_computed_once(embedder, files, tmp_path):
 
 def test_crops_are_kept_apart(embedder, files, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache")
-    for crop in (WHOLE, MIRRORED, around_head("cat"), around_head("woman face"), around_head("toy")):
+    for crop in (WHOLE, MIRRORED, around_head("cat")):
         count, _ = newly_seen(embedder, cache, files, crop)
         assert count == 3
     Image.open(files[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[2])

@@ -1,4 +1,4 @@
-"""On real photos: does the embedding of a head crop name the individual cat? An extra test: LIMNER_CHECK_DATA names the photos."""
+"""On real photos: does the embedding of a head crop name the individual cat? LIMNER_CHECK_DATA says where they are."""
 
 from __future__ import annotations
 
