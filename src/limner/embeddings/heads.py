@@ -18,8 +18,11 @@ from PIL import Image
 from limner.errors import InputError
 
 HEAD_FINDER_VERSION = 1
-WORKING_SIDE_PX = 240
-SMALLEST_HEAD = 0.11  # of the short side
+WORKING_SIDE_PX = 160
+MARGIN = 0.2  # of the short side, laid around the picture so that heads cut by its edge are found
+MARGIN_PX = round(MARGIN * WORKING_SIDE_PX)
+SMALLEST_WINDOW_PX = 24  # what the cascades were trained on
+SURE_SIZE = 0.3  # of the short side; smaller windows pass more easily by chance and need more votes
 SCALE_STEP = 1.12
 TURNS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only where the first leaves a doubt
 NO_DOUBT = 2.5  # score
@@ -45,7 +48,7 @@ KINDS = {
         (("haarcascade_frontalcatface.xml", False), ("haarcascade_frontalcatface_extended.xml", False)),
         head_size=(1.25, 1.3),
         head_shift=-0.23,
-        least_votes=5,
+        least_votes=4,
     ),
     "person": _Kind(
         (
@@ -131,7 +134,7 @@ def head_crop(image: np.ndarray, side_px: int, kinds: Sequence[str] | None = Non
 
 
 def _working_copy(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Grey copy with evened contrast and a short side of 240 px, and how many of its px make one of `image`."""
+    """Grey copy with evened contrast, a short side of 160 px and a margin; how many of its px make one of `image`."""
     import cv2
 
     height, width = image.shape[:2]
@@ -139,7 +142,8 @@ def _working_copy(image: np.ndarray) -> tuple[np.ndarray, float]:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=way)
-    return cv2.createCLAHE(2.0, (4, 4)).apply(grey), scale
+    even = cv2.createCLAHE(2.0, (4, 4)).apply(grey)
+    return cv2.copyMakeBorder(even, *(MARGIN_PX,) * 4, borderType=cv2.BORDER_REPLICATE), scale
 
 
 def _turn(grey: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
@@ -175,12 +179,12 @@ _CASCADES = _Cascades()
 
 def _windows(what: _Kind, turned: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[float, float, float]]:
     """Every window that passes all stages of a cascade: middle (x, y) and side, in px of the working copy."""
-    least = int(SMALLEST_HEAD * WORKING_SIDE_PX)
+    least = (SMALLEST_WINDOW_PX, SMALLEST_WINDOW_PX)
     looks = [(name, flip) for name, mirrored in what.cascades for flip in ((False, True) if mirrored else (False,))]
     for grey, back in turned:
         for name, flip in looks:
             looked_at = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
-            found = _CASCADES.loaded[name].detectMultiScale(looked_at, SCALE_STEP, 0, 0, (least, least))
+            found = _CASCADES.loaded[name].detectMultiScale(looked_at, SCALE_STEP, 0, 0, least)
             for x, y, width, height in found:
                 middle_x = grey.shape[1] - (x + width / 2) if flip else x + width / 2
                 across, down = back @ np.array([middle_x, y + height / 2, 1.0])
@@ -193,6 +197,9 @@ def _heads_of(
     """Heads of one kind: the windows that overlap most others first, each group counted once."""
     what = KINDS[kind]
     windows = np.array(found, dtype=np.float64).reshape(-1, 3)  # x, y, side
+    windows = (windows - (MARGIN_PX, MARGIN_PX, 0)) / scale  # px of the picture
+    height, width = shape[:2]
+    windows = windows[((windows[:, :2] > 0) & (windows[:, :2] < (width, height))).all(1)]
     boxes = np.concatenate([windows[:, :2] - windows[:, 2:] / 2, windows[:, :2] + windows[:, 2:] / 2], 1)
     agree = _overlap(boxes, boxes) > SAME_HEAD_OVERLAP  # (N, N)
     left = np.ones(len(boxes), dtype=bool)
@@ -203,8 +210,11 @@ def _heads_of(
             return
         group = agree[best] & left
         left &= ~group
-        x, y, side = windows[group].mean(0) / scale
-        yield Head(_head_box(what, x, y, side, shape), kind, float(votes[best]) / what.least_votes)
+        x, y, side = windows[group].mean(0)
+        sure = min(1.0, side / (SURE_SIZE * min(width, height)))
+        score = sure * float(votes[best]) / what.least_votes
+        if score >= 1:
+            yield Head(_head_box(what, x, y, side, shape), kind, float(score))
 
 
 def _head_box(
