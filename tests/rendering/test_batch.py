@@ -11,7 +11,15 @@ import torch
 
 from limner.base import encode_prompts
 from limner.errors import BaseError
-from limner.rendering import PromptEmbeddings, Recipe, Request, in_precision, initial_latents, render_batch
+from limner.rendering import (
+    Conditioning,
+    PromptEmbeddings,
+    Recipe,
+    Request,
+    in_precision,
+    initial_latents,
+    render_batch,
+)
 from limner.rendering.controlnet import controlnet_hash, load_controlnet
 
 RECIPE = Recipe("ddim", 2, 5.0)
@@ -131,7 +139,8 @@ def controlnet_folder(tiny_folder, tmp_path):
     [
         ("cross_attention_dim", 768, "cross_attention_dim 768 and the base 16"),
         ("block_out_channels", [8, 8, 8, 8], "block_out_channels"),
-        ("conditioning_channels", 1, "pictures of 1 channels"),
+        ("conditioning_channels", 1, "conditioning_channels 1; limner gives it 3"),
+        ("controlnet_conditioning_channel_order", "bgr", "order bgr; limner gives it rgb"),
     ],
 )
 def test_a_controlnet_of_another_model_is_refused(tiny_base, controlnet_folder, name, value, told):
@@ -162,3 +171,21 @@ def test_a_controlnets_hash_follows_its_content_and_not_its_place(tiny_folder, c
     file = controlnet_folder / "config.json"
     file.write_text(file.read_text() + "\n")
     assert controlnet_hash(controlnet_folder) != controlnet_hash(tiny_folder / "controlnet")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("sampler", ["ddim", "unipc", "dpm++", "euler"])
+def test_a_gpu_renders_what_the_cpu_renders(tiny_base, tiny_folder, sampler):
+    images = {"noise": torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))}
+    wanted = Request("a photo of sks cat", "ugly", 1, 0, (64, 64), reference="noise")
+    recipe, results = Recipe(sampler, 4, 5.0), []
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.float32), ("cuda", torch.float16)):
+        base = in_precision(tiny_base, dtype)
+        for part in (base.unet, base.text_encoder, base.vae):
+            part.to(device)
+        conditioning = Conditioning(load_controlnet(tiny_folder / "controlnet", base), images)
+        results.append(render_batch(base, recipe, [wanted], PromptEmbeddings(base), conditioning)[0].astype(int))
+    exact, single, half = results
+    assert np.abs(single - exact).max() <= 3  # convolutions in TF32
+    assert np.abs(half - exact).mean() < 3

@@ -11,6 +11,7 @@ from limner.adapters.adapter import MODULES
 from limner.adapters.formats import LORA_FILE
 from limner.artifacts import AdapterFolder
 from limner.base import Base
+from limner.errors import InputError
 from limner.rendering.batch import PromptEmbeddings
 
 UNTOUCHED = "base"
@@ -56,13 +57,20 @@ class Column:
 
 
 def columns_of(adapters: Sequence[AdapterFolder], strengths: Sequence[float] = (1.0,)) -> list[Column]:
-    """The untouched base, then every adapter; one with a low-rank part at each strength (LABELxSTRENGTH but at 1)."""
+    """The untouched base, then every adapter; one with a low-rank part at each strength (LABELxSTRENGTH but at 1).
+
+    Raises InputError when two would share a folder.
+    """
     columns = [Column(UNTOUCHED)]
     for folder in adapters:
         has_low_rank = Column(folder.label, folder).low_rank is not None
         for strength in dict.fromkeys(strengths if has_low_rank else (1.0,)):
             label = folder.label if strength == 1 else f"{folder.label}x{strength:g}"
             columns.append(Column(label, folder, float(strength)))
+    labels = [column.label for column in columns]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f'two variants would both be rendered into "{label}"; give one of them another name')
     return columns
 
 

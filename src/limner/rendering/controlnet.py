@@ -14,7 +14,7 @@ from limner.base.load import plain_base_error
 from limner.errors import BaseError
 
 SHARED = ("cross_attention_dim", "in_channels", "block_out_channels", "layers_per_block")
-PICTURE_CHANNELS = 3
+TAKEN = {"conditioning_channels": 3, "controlnet_conditioning_channel_order": "rgb"}  # of its pictures
 
 
 def controlnet_hash(folder: Path) -> str:
@@ -52,10 +52,9 @@ def _require_fit(folder: Path, unet_config: Any) -> None:
                 f"{folder}: this ControlNet has {name} {_plain(there)} and the base {_plain(own)}; "
                 "it was made for another model"
             )
-    if config.get("conditioning_channels", PICTURE_CHANNELS) != PICTURE_CHANNELS:
-        raise BaseError(
-            f"{folder}: this ControlNet takes pictures of {config['conditioning_channels']} channels, not 3"
-        )
+    for name, own in TAKEN.items():
+        if config.get(name, own) != own:
+            raise BaseError(f"{folder}: this ControlNet has {name} {config[name]}; limner gives it {own}")
 
 
 def _plain(value: Any) -> Any:

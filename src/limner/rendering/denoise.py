@@ -83,13 +83,8 @@ def _conditioning(
         yield lambda scaled, timestep, embeds: {}
         return
     weight = next(controlnet.parameters())
-    picture = image.to(weight.device, weight.dtype)
-    if controlnet.config.controlnet_conditioning_channel_order == "bgr":
-        picture = picture.flip(1)
     hint_network = controlnet.controlnet_cond_embedding
-    hint = hint_network(picture)  # (1 or B, C0, H/8, W/8)
-    order = controlnet.config.controlnet_conditioning_channel_order
-    hint = hint.flip(1) if order == "bgr" else hint  # undone again inside
+    hint = hint_network(image.to(weight.device, weight.dtype))  # (1 or B, C0, H/8, W/8)
 
     def residuals(scaled: Tensor, timestep: Tensor, embeds: Tensor) -> dict[str, Any]:
         both = torch.cat([hint, hint]) if guided and len(hint) > 1 else hint

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from limner.artifacts import hash_file, read_manifest, stage_key, unique
@@ -20,7 +20,7 @@ from limner.base import Base
 from limner.progress import Advance
 from limner.rendering.batch import Conditioning, Recipe, Request, render_batch
 from limner.rendering.columns import AttachedColumn, Column
-from limner.rendering.parameters import generation_parameters
+from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import read_stamp
 from limner.rendering.writer import PictureWriter
 
@@ -168,7 +168,7 @@ def _parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
     return generation_parameters(
         grid.recipe,
         cell.request,
-        column.full or (PurePath(base.location.name).stem, grid.base_hash),
+        column.full or (model_name(base), grid.base_hash),
         column.low_rank,
         strength=column.strength,
         clip_skip=base.clip_skip,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import Any
 
+from limner.base import Base
 from limner.rendering.batch import Recipe, Request
 
 SAMPLER_TITLES = {"ddim": "DDIM", "unipc": "UniPC", "dpm++": "DPM++ 2M", "euler": "Euler"}
@@ -43,6 +45,11 @@ def generation_parameters(
     }
     settings = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items() if value != "")
     return "\n".join([request.prompt + tag, *negative, settings])
+
+
+def model_name(base: Base) -> str:
+    """The base's name without the path, owner or ending it may carry."""
+    return PurePath(base.location.name).name.removesuffix(".safetensors")
 
 
 def _quoted(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from limner.base import Base
 from limner.config import Render
 from limner.errors import InputError
 from limner.rendering.batch import PromptEmbeddings, Recipe, Request, render_batch
-from limner.rendering.parameters import generation_parameters
+from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import encode_png
 
 
@@ -45,7 +44,7 @@ def render_prompt(
     parameters = generation_parameters(
         recipe,
         request,
-        (adapter.label, adapter.full_hash) if adapter.full else (PurePath(base.location.name).stem, ""),
+        (adapter.label, adapter.full_hash) if adapter.full else (model_name(base), ""),
         (adapter.label, "") if adapter.low_rank else None,
         strength=strength,
         clip_skip=base.clip_skip,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from limner.artifacts import write_whole
 from limner.base import Base
 from limner.config import Subject, Validation
 from limner.rendering.batch import Recipe, Request
-from limner.rendering.parameters import generation_parameters
+from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import encode_png
 from limner.rendering.quick import recommended_render, render_validation
 
@@ -34,7 +34,7 @@ def validation_renderer(
         recipe = Recipe(chosen.sampler, chosen.steps, chosen.guidance_scale)
         prompts = [prompt] * settings.count
         images = render_validation(loaded, prompts, settings.seed, recipe=recipe, size=chosen.size)
-        model = (f"{PurePath(loaded.location.name).stem}, training step {step}", "")
+        model = (f"{model_name(loaded)}, training step {step}", "")
         for index, image in enumerate(images):
             request = Request(prompt, "", settings.seed, index, chosen.size)
             stamp = {"step": step, "prompt": prompt, "seed": settings.seed, "image_index": index}
