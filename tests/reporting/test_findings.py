@@ -15,7 +15,7 @@ from limner.artifacts import Cell, ScoreTable
 from limner.config import resolve_study
 from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
-from limner.reporting.findings import Scores, metric_title, spread
+from limner.reporting.findings import Scores, metric_title, percent, signed, signless, spread
 from limner.reporting.markdown import escape_markdown
 from limner.reporting.record import duration, origin_of, shown_value
 from limner.reporting.svg import place_labels, round_ticks
@@ -114,6 +114,11 @@ def test_escaped_markdown_is_one_line_without_markup(text):
     for letter in "\\`*_[]|#~":
         stripped = stripped.replace("\\" + letter, "")
     assert not set("`*_[]|#~") & set(stripped)
+
+
+def test_a_zero_carries_no_sign():
+    assert [signless(-0.0001), signed(-0.0001), signed(0.0002), percent(-0.001)] == ["0.000", "0.000", "0.000", "0%"]
+    assert [signless(-0.5), signed(0.5), signed(-0.5), percent(-0.04)] == ["−0.500", "+0.500", "−0.500", "−4%"]
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,14 @@ def test_the_lines_for_using_an_adapter_name_files_that_exist(made, page):
     named = re.findall(r'"(adapters/[^"]+)"', code)
     assert len(named) == len(made.adapters)
     assert all((made.run / name).exists() for name in named)
+
+
+def test_a_lora_on_a_full_result_loads_the_full_weights_first(tmp_path):
+    on_top = {"method": "lora", "name": "on-top", "rank": [4], "steps": 10, "start_from": "dreambooth"}
+    further = {**on_top, "name": "further", "start_from": "on-top"}
+    made = write_run(tmp_path / "run", raw={**RAW, "variants": [RAW["variants"][0], on_top, further]})
+    page = page_of(made, tmp_path / "report")
+    blocks = [block.replace("&#34;", '"') for block in re.findall(r"<code>(from .*?)</code>", page.source, re.S)]
+    for block, label in zip(blocks[1:], ["on-top", "further"], strict=True):
+        places = re.findall(r'"(adapters/[^"]+)"', block)
+        assert places == ["adapters/dreambooth/unet.safetensors", f"adapters/{label}"]

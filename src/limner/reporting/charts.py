@@ -62,8 +62,10 @@ def scatter(
         return None
     dots = _dots(columns, cells, scores, fidelity, likeness)
     anchors = _anchors(scores, likeness)
-    x_axis = Scale(*padded([x for _, x, _ in dots]), LEFT, RIGHT)
-    y_axis = Scale(*padded([*(y for _, _, y in dots), *(v for _, v in anchors)]), BOTTOM, TOP)
+    reach_x = [value for _, x, _ in means if x for value in _reach(x)]
+    reach_y = [value for *_, y in means if y for value in _reach(y)]
+    x_axis = Scale(*padded([*reach_x, *(x for _, x, _ in dots)]), LEFT, RIGHT)
+    y_axis = Scale(*padded([*reach_y, *(y for _, _, y in dots), *(v for _, v in anchors)]), BOTTOM, TOP)
     points = [(x_axis(x.mean), y_axis(y.mean)) for _, x, y in means if x and y]
     obstacles = [box for _, x, y in means if x and y for box in _bar_boxes(x_axis, y_axis, x, y)]
     frame = (LEFT, TOP, RIGHT, BOTTOM)
@@ -109,7 +111,7 @@ def rank_chart(columns: Sequence[Column], findings: Sequence[Finding], scores: S
         if f.column.rank is None and (value := f.values.get(likeness or ""))
     ] + _anchors(scores, likeness)
     ranks = sorted({rank for line in lines for rank, _, _ in line})
-    reach = [v.mean + side * (v.deviation or 0.0) for line in lines for *_, v in line for side in (-1, 1)]
+    reach = [value for line in lines for *_, spread in line for value in _reach(spread)]
     y_axis = Scale(*padded([*reach, *(value for _, value in levels)]), BOTTOM, TOP)
     x_axis = Scale(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5, LEFT, RIGHT)
     parts = [*_frame(None, y_axis, "rank, on a logarithmic scale", "likeness ↑"), *_rank_ticks(ranks, x_axis)]
@@ -123,6 +125,11 @@ def rank_chart(columns: Sequence[Column], findings: Sequence[Finding], scores: S
         "Means over all pictures of a column, the bars one standard deviation to either side; the dashed levels "
         "are what has no rank. " + _strengths(lines),
     )
+
+
+def _reach(spread: Spread) -> tuple[float, float]:
+    """Where the bars of a mean end."""
+    return spread.mean - (spread.deviation or 0.0), spread.mean + (spread.deviation or 0.0)
 
 
 def _strengths(lines: Sequence[Sequence[tuple[int, Column, Spread]]]) -> str:
@@ -189,12 +196,9 @@ def _dot(colour: str, x: float, y: float) -> Markup:
 
 
 def _mean(column: Column, colour: str, x_axis: Scale, y_axis: Scale, x: Spread, y: Spread) -> list[Markup]:
-    across, up = x.deviation or 0.0, y.deviation or 0.0
     place_x, place_y = x_axis(x.mean), y_axis(y.mean)
-    bars = (
-        f"M{x_axis(x.mean - across):.1f} {place_y:.1f}H{x_axis(x.mean + across):.1f}"
-        f"M{place_x:.1f} {y_axis(y.mean - up):.1f}V{y_axis(y.mean + up):.1f}"
-    )
+    (left, right), (low, high) = map(x_axis, _reach(x)), map(y_axis, _reach(y))
+    bars = f"M{left:.1f} {place_y:.1f}H{right:.1f}M{place_x:.1f} {low:.1f}V{high:.1f}"
     shape = marker_path(column.marker, place_x, place_y, 6.5)
     return [
         element("path", d=bars, class_=f"bars {colour}"),
@@ -204,12 +208,9 @@ def _mean(column: Column, colour: str, x_axis: Scale, y_axis: Scale, x: Spread, 
 
 def _bar_boxes(x_axis: Scale, y_axis: Scale, x: Spread, y: Spread) -> list[Box]:
     """Where the bars of a mean stand, for labels to keep off."""
-    across, up = x.deviation or 0.0, y.deviation or 0.0
     place_x, place_y = x_axis(x.mean), y_axis(y.mean)
-    return [
-        (x_axis(x.mean - across), place_y - 3, x_axis(x.mean + across), place_y + 3),
-        (place_x - 3, y_axis(y.mean + up), place_x + 3, y_axis(y.mean - up)),
-    ]
+    (left, right), (low, high) = map(x_axis, _reach(x)), map(y_axis, _reach(y))
+    return [(left, place_y - 3, right, place_y + 3), (place_x - 3, high, place_x + 3, low)]
 
 
 def _rank_line(
@@ -218,8 +219,8 @@ def _rank_line(
     points = [(x_axis(math.log2(rank)), y_axis(value.mean)) for rank, _, value in line]
     parts = [element("path", d=path_through(points), class_=f"line {colour_class(columns, line[-1][1])}")]
     for (_, column, value), (x, y) in zip(line, points, strict=True):
-        colour, reach = colour_class(columns, column), value.deviation or 0.0
-        bars = f"M{x:.1f} {y_axis(value.mean - reach):.1f}V{y_axis(value.mean + reach):.1f}"
+        colour, (low, high) = colour_class(columns, column), map(y_axis, _reach(value))
+        bars = f"M{x:.1f} {low:.1f}V{high:.1f}"
         shape = marker_path(column.marker, x, y, 6.5)
         parts.append(element("path", d=bars, class_=f"bars {colour}"))
         parts.append(element("path", d=shape, class_=f"{_mark_class(column)} {colour}"))

@@ -61,18 +61,18 @@ class Finding:
 
 
 def signless(value: float) -> str:
-    """Three decimals with a true minus sign."""
-    return f"{value:.3f}".replace("-", "−")
+    """Three decimals with a true minus sign, none before a zero."""
+    return f"{value:z.3f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
-    """Three decimals that always carry their sign."""
-    return f"{value:+.3f}".replace("-", "−")
+    """Three decimals that carry their sign unless they are zero."""
+    return f"{value:+z.3f}".replace("-", "−").replace("+0.000", "0.000")
 
 
 def percent(share: float | None) -> str:
     """A share in whole percent."""
-    return NOT_MEASURABLE if share is None else f"{share:.0%}".replace("-", "−")
+    return NOT_MEASURABLE if share is None else f"{share:z.0%}".replace("-", "−")
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

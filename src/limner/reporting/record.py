@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, canonical_json, read_manifest
+from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, read_manifest, unique
 from limner.config import Section, Study
 from limner.reporting.columns import number
 
@@ -53,7 +53,6 @@ class Timing:
     name: str
     seconds: float | None
     time: str
-    machine: str
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _seconds(manifest: Manifest) -> float | None:
 def _timing(stage: str, name: str, made: Mapping[str, Any], seconds: float | None) -> Timing:
     if made.get("rendered") is not None:  # what was there already took no time
         name = f"{name} ({made['rendered']:,} made then)"
-    return Timing(stage, name, seconds, str(made.get("time", ""))[:16].replace("T", " "), _machine(made))
+    return Timing(stage, name, seconds, str(made.get("time", ""))[:16].replace("T", " "))
 
 
 def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: ScoreTable) -> list[Machine]:
@@ -165,18 +164,22 @@ def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: Score
     if class_images := read_manifest(run / "class"):
         made.insert(1, ("class images", class_images.made))
     made.append(("scores", scores.record.get("manifest", {}).get("made", {})))
-    groups: dict[bytes, tuple[str, str, list[str]]] = {}
+    groups: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for name, record in made:
         if not record:
             continue
         versions = ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())
-        entry = (_machine(record), versions, [])
-        groups.setdefault(canonical_json(entry[:2]), entry)[2].append(name)
-    return [Machine(description, versions, stages) for description, versions, stages in groups.values()]
+        stages, devices = groups.setdefault((_machine(record), versions), ([], []))
+        stages.append(name)
+        devices += [str(record["device"])] if record.get("device") else []
+    return [
+        Machine(", ".join([description, *(f"device {device}" for device in unique(devices))]), versions, stages)
+        for (description, versions), (stages, devices) in groups.items()
+    ]
 
 
 def _machine(made: Mapping[str, Any]) -> str:
-    parts = [str(made[name]) for name in ("device", "accelerator", "platform") if made.get(name)]
+    parts = [str(made["platform"])] if made.get("platform") else []
     if made.get("processors"):
         parts.append(f"{made['processors']} processors")
     if made.get("python"):
@@ -198,19 +201,26 @@ def duration(seconds: float | None) -> str:
 
 def loading_lines(adapter: AdapterFolder, base: str, adapters: Sequence[AdapterFolder]) -> str:
     """Python that loads an adapter into diffusers, to be run in the run's folder."""
-    start = adapter.record.get("start_from")
-    whole = [other for other in adapters if start and other.label == start["label"]]
-    whole += [adapter] if adapter.record["method"] == "full" else []
-    stored = [(module, each) for each in whole for module in FULL_MODULES if _weights(module) in each.manifest.files]
+    whole = _whole_weights(adapter, {other.label: other for other in adapters})
+    stored = [module for module in FULL_MODULES if whole and _weights(module) in whole.manifest.files]
     lines = ["from diffusers import StableDiffusionPipeline"]
     lines += ["from safetensors.torch import load_file"] if stored else []
     lines += ["", *_pipeline_lines(base)]
-    for module, each in stored:
-        file = json.dumps(f"adapters/{each.label}/{_weights(module)}")
+    for module in stored:
+        file = json.dumps(f"adapters/{whole.label if whole else ''}/{_weights(module)}")
         lines.append(f"pipeline.{module}.load_state_dict(load_file({file}))")
     if adapter.record["method"] != "full":
         lines.append(f"pipeline.load_lora_weights({json.dumps(f'adapters/{adapter.label}')})")
     return "\n".join(lines)
+
+
+def _whole_weights(adapter: AdapterFolder, by_label: Mapping[str, AdapterFolder]) -> AdapterFolder | None:
+    """The adapter, or the nearest that it started from, that holds whole weights; None where all are low-rank."""
+    each: AdapterFolder | None = adapter
+    while each is not None and each.record["method"] != "full":
+        start = each.record.get("start_from")
+        each = by_label.get(start["label"]) if start else None
+    return each
 
 
 def _weights(module: str) -> str:

@@ -20,10 +20,16 @@
     show(row[place]);
     button("previous").disabled = place === 0;
     button("next").disabled = place === row.length - 1;
-    const base = row.find((print) => "base" in print.dataset);
-    button("compare").hidden = !base || base === row[place];
+    button("compare").hidden = !base() || base() === row[place];
   }
-  const hold = () => show(row.find((print) => "base" in print.dataset) || row[place]);
+  function base() { // with several training seeds the base's picture stands in the first of their rows only
+    for (let line = row[place].closest("tr"); line; line = line.previousElementSibling) {
+      const print = line.querySelector("a.print[data-base]");
+      if (print) return print;
+    }
+    return null;
+  }
+  const hold = () => show(base() || row[place]);
   const release = () => show(row[place]);
 
   document.addEventListener("click", (event) => {
