@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from limner.adapters.adapter import MODULES, Adapter, hash_weights
@@ -48,7 +48,17 @@ def save_low_rank(
             tensors[f"{module}.{name}.{DOWN}"] = update.down.detach().to("cpu", dtype).contiguous()
             tensors[f"{module}.{name}.{UP}"] = update.up.detach().to("cpu", dtype).contiguous()
     metadata = json.dumps(lora_metadata(low_rank), sort_keys=True)
-    save_file(tensors, path, metadata={"format": "pt", METADATA_KEY: metadata})
+    content = save(tensors, metadata={"format": "pt", METADATA_KEY: metadata})
+    path.write_bytes(_ordered_header(content))
+
+
+def _ordered_header(content: bytes) -> bytes:
+    """A safetensors file with its header's metadata in the order of names: the library writes it in a random one."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = json.dumps({"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}).encode()
+    ordered += b" " * (-len(ordered) % 8)  # the format wants the data aligned
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
 
 
 def lora_metadata(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> dict[str, Any]:

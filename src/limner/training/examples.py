@@ -98,7 +98,7 @@ def _cached(
         pixels = torch.stack([_pixels(file, size_px) for file in files[start : start + ENCODED_AT_ONCE]])
         pieces.append(encode_moments(vae, pixels.flip(3) if mirror else pixels).cpu())  # (B, 8, H/8, W/8)
         advance(len(pixels))
-    moments = torch.cat(pieces)
+    moments = torch.cat(pieces).contiguous()
     write_whole(path, save({"moments": moments}))
     return moments
 
@@ -112,7 +112,7 @@ def _pixels(file: Path, size_px: int) -> Tensor:
                 f"{file} is {image.width}x{image.height} px and the study trains at {size_px}x{size_px}; "
                 "prepare the photos and class images at one size"
             )
-        return pixels_from_image(np.asarray(image.convert("RGB")))
+        return pixels_from_image(np.array(image.convert("RGB")))
 
 
 def draw_batch(instance: EncodedPictures, of_class: EncodedPictures | None, drawing: Drawing, number: int) -> Batch:

@@ -1,0 +1,47 @@
+"""Small photo and class sets as the stages before training leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limner.artifacts import ClassSet, Manifest, PhotoSet, file_hashes, write_manifest
+from limner.config import FullVariant, LoraVariant, Subject, VariantRun, expand_variants
+from tests.drawn import draw_subject
+
+SUBJECT = Subject(photos=Path("photos"), class_noun="cat")
+
+
+def write_photo_set(folder: Path, count: int = 3, size_px: int = 64, first: int = 0) -> PhotoSet:
+    files = _draw(folder, count, size_px, first)
+    photos = [{"source": name, "file": name, "crop": {}, "focus": [], "notes": []} for name in files]
+    content = {"photos": photos, "refused": []}
+    manifest = Manifest("prepare", 1, "key", {"size_px": size_px}, {}, file_hashes(folder), {}, content)
+    write_manifest(folder, manifest)
+    return PhotoSet(folder)
+
+
+def write_class_set(folder: Path, count: int = 2, size_px: int = 64) -> ClassSet:
+    files = _draw(folder, count, size_px, first=100)
+    content = {"images": [{"file": name} for name in files], "prompt": "a photo of cat"}
+    write_manifest(folder, Manifest("class-images", 1, "key", {}, {}, file_hashes(folder), {}, content))
+    return ClassSet(folder)
+
+
+def _draw(folder: Path, count: int, size_px: int, first: int) -> list[str]:
+    folder.mkdir(parents=True)
+    names = [f"{index:04d}.png" for index in range(count)]
+    for index, name in enumerate(names):
+        draw_subject((size_px, size_px), first + index).save(folder / name)
+    return names
+
+
+def full_run(**settings) -> VariantRun:
+    """A short full variant; the default learning rate is high enough to see weights move."""
+    defaults = {"method": "full", "steps": 3, "learning_rate": 1e-3, "checkpoint_every_steps": 0}
+    return expand_variants([FullVariant(**(defaults | settings))])[0]
+
+
+def lora_run(**settings) -> VariantRun:
+    """A short LoRA variant."""
+    defaults = {"method": "lora", "rank": 2, "steps": 3, "learning_rate": 1e-2, "checkpoint_every_steps": 0}
+    return expand_variants([LoraVariant(**(defaults | settings))])[0]

@@ -1,0 +1,168 @@
+"""Learning-rate schedules, moving average, optimizer, log, checkpoints and prompts, each by itself."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+from limner.errors import InputError, PromptError
+from limner.training.checkpoint import Checkpoint, newest_checkpoint, step_folders, write_checkpoint
+from limner.training.ema import ExponentialMovingAverage
+from limner.training.learning_rate_schedule import learning_rate_at
+from limner.training.log import LOG_FILE, StepRecord, TrainingLog, read_log, thinned
+from limner.training.optimizer import make_optimizer
+from limner.training.prompts import embedder, prompt_ids
+from tests.training.sets import SUBJECT
+
+
+class Notices:
+    """Keeps what a stage says."""
+
+    def __init__(self):
+        self.lines = []
+
+    def notice(self, message):
+        self.lines.append(message)
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_schedules_are_diffusers(schedule, warmup_steps):
+    from diffusers.optimization import get_scheduler
+
+    name = "constant_with_warmup" if schedule == "constant" else schedule
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    theirs = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=20)
+    for step in range(20):
+        ours = learning_rate_at(step, peak=0.3, schedule=schedule, warmup_steps=warmup_steps, steps=20)
+        assert ours == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_the_average_follows_its_recurrence_and_exchanges_places():
+    weight = nn.Parameter(torch.tensor([1.0]))
+    average = ExponentialMovingAverage({"w": weight}, decay=0.5)
+    expected = 1.0
+    for number in range(1, 10):
+        with torch.no_grad():
+            weight += 1.0
+        average.update(number)
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * weight.item()
+    assert average.average["w"].item() == pytest.approx(expected)
+    with average.in_place():
+        assert weight.item() == pytest.approx(expected)
+    assert weight.item() == 10.0
+    assert average.average["w"].item() == pytest.approx(expected)
+
+
+def test_adamw_takes_the_step_of_its_equations():
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer("adamw", [weight], betas=(0.9, 0.99), epsilon=1e-8, weight_decay=0.1)
+    optimizer.param_groups[0]["lr"] = 0.01
+    weight.grad = torch.tensor([-3.0])
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 * (1 - 0.01 * 0.1) + 0.01, abs=1e-6)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_the_missing_extra_is_named():
+    with pytest.raises(InputError, match=r"limner\[eight-bit\]"):
+        make_optimizer("adamw8bit", [], betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0)
+
+
+def record(step):
+    return StepRecord(step, 1.0 / step, 1.0, None, 1e-4, 0.1)
+
+
+def test_a_resumed_log_drops_what_lies_after_its_step_and_a_torn_line(tmp_path):
+    with TrainingLog(tmp_path, "lora-2", [], 0) as log:
+        for step in (1, 2, 3):
+            log.write(record(step))
+    with (tmp_path / LOG_FILE).open("a") as file:
+        file.write('{"step": 4, "lo')
+    with TrainingLog(tmp_path, "lora-2", [], 2) as log:
+        log.write(record(3))
+    lines = (tmp_path / LOG_FILE).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    assert read_log(tmp_path / "nowhere.jsonl") == []
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_gets_every_number(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with TrainingLog(tmp_path, "lora-2", ["tensorboard"], 0) as log:
+        log.write(record(1))
+        log.write(record(2))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+    assert "prior_loss" not in events.Tags()["scalars"]
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_missing_tracker_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"limner\[wandb\]"):
+        TrainingLog(tmp_path, "lora-2", ["wandb"], 0)
+
+
+@pytest.mark.parametrize("count", [1, 200, 201, 5000])
+def test_thinning_keeps_both_ends(count):
+    records = [{"step": step} for step in range(count)]
+    kept = thinned(records)
+    assert len(kept) == min(count, 200)
+    assert (kept[0], kept[-1]) == (records[0], records[-1])
+
+
+def state(step):
+    optimizer = {"state": {0: {"step": torch.tensor(float(step)), "exp_avg": torch.ones(2)}}, "param_groups": []}
+    return Checkpoint(step, {"w": torch.full((2,), float(step))}, optimizer, None, {"seconds": 1.5})
+
+
+def test_two_states_are_kept_and_the_newest_whole_one_is_read(tmp_path):
+    for step in (1, 2, 10):
+        write_checkpoint(tmp_path, state(step), "key")
+    assert [folder.name for folder in step_folders(tmp_path)] == ["step-2", "step-10"]
+    notices = Notices()
+    newest = newest_checkpoint(tmp_path, "key", notices)
+    assert (newest.step, newest.trained["w"].tolist(), newest.counters) == (10, [10.0, 10.0], {"seconds": 1.5})
+    assert notices.lines == []
+    damaged = tmp_path / "step-10" / "optimizer.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert newest_checkpoint(tmp_path, "key", notices).step == 2
+    assert "step-10 is damaged" in notices.lines[0]
+
+
+def test_a_state_of_other_settings_is_not_taken(tmp_path):
+    write_checkpoint(tmp_path, state(1), "key")
+    assert newest_checkpoint(tmp_path, "another key") is None
+
+
+def test_a_cut_prompt_is_told_and_a_lost_subject_refused(tiny_base):
+    notices = Notices()
+    late = "a photo of sks cat" + " snow" * 80
+    assert prompt_ids(tiny_base, SUBJECT, ["a photo of sks cat", "a photo of cat"], notices).shape == (2, 77)
+    assert notices.lines == []
+    prompt_ids(tiny_base, SUBJECT, [late], notices)
+    assert "10 tokens too long" in notices.lines[0]
+    with pytest.raises(PromptError, match='loses its subject "sks cat"'):
+        prompt_ids(tiny_base, SUBJECT, ["snow " * 75 + "sks cat"])
+    with pytest.raises(PromptError, match='loses its subject "sks"'):
+        prompt_ids(tiny_base, SUBJECT, ["snow " * 80 + "sks"])
+
+
+def test_a_frozen_text_encoder_encodes_once(tiny_base):
+    ids = prompt_ids(tiny_base, SUBJECT, ["a photo of sks cat"])
+    frozen, trained = (embedder(tiny_base, ids, trained=trained) for trained in (False, True))
+    before = frozen()
+    assert torch.equal(before, trained())
+    with torch.no_grad():
+        for parameter in tiny_base.text_encoder.parameters():
+            parameter.mul_(0.5)
+    assert torch.equal(before, frozen())
+    assert not torch.equal(before, trained())
