@@ -22,9 +22,7 @@ def numpy_generator(seed: int, purpose: str, index: int = 0) -> np.random.Genera
     return np.random.default_rng(seed_for(seed, purpose, index))
 
 
-def torch_generator(
-    seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """PyTorch's generator for one (seed, purpose, index)."""
     import torch
 

@@ -1,6 +1,7 @@
 """Picture styles made from photos with OpenCV: deterministic, cheap, hard to mistake for one another.
 
-Every style is a function (photo, index) -> picture on uint8 RGB arrays (H, W, 3); `index` chooses flakes, leaves and cells.
+Every style is a function (photo, index) -> picture on uint8 RGB arrays (H, W, 3);
+`index` chooses flakes, leaves and cells.
 """
 
 from __future__ import annotations
@@ -216,7 +217,9 @@ def classic_art(picture: np.ndarray, index: int) -> np.ndarray:
     smooth = cv2.bilateralFilter(picture, 7, 50, 5)
     varnish = _grade(_saturate(smooth, 0.6), 1.25, (1.04, 0.80, 0.47)).astype(np.float32)
     canvas = 1 + 0.11 * np.sin(np.arange(picture.shape[0]) * 2.1).astype(np.float32)
-    return _to_uint8(varnish * (canvas[:, None] * canvas[None])[..., None] * _vignette(picture.shape[0], 0.62) + (14, 7, 0))
+    return _to_uint8(
+        varnish * (canvas[:, None] * canvas[None])[..., None] * _vignette(picture.shape[0], 0.62) + (14, 7, 0)
+    )
 
 
 def neon(picture: np.ndarray, index: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from miniature.files import write_json, written_whole
@@ -34,7 +35,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 def _most_frequent_pair(spellings: list[list[str]]) -> tuple[str, str]:
     counts: dict[tuple[str, str], int] = {}
     for spelling in spellings:
-        for pair in zip(spelling, spelling[1:], strict=False):
+        for pair in pairwise(spelling):
             counts[pair] = counts.get(pair, 0) + 1
     return max(counts, key=lambda pair: (counts[pair], pair))
 
@@ -70,14 +71,14 @@ def write_tokenizer(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", settings | special)
 
 
-def load_tokenizer(folder: Path):  # noqa: ANN201  (transformers is imported late)
+def load_tokenizer(folder: Path):
     """The tokenizer, through the class that Stable Diffusion 1.5's folder names."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(str(folder))
 
 
-def broken_words(tokenizer) -> list[str]:  # noqa: ANN001
+def broken_words(tokenizer) -> list[str]:
     """The listed words that are not a single token (none, if all is well)."""
     rows = tokenizer(whole_words(), add_special_tokens=False)["input_ids"]
     return [word for word, row in zip(whole_words(), rows, strict=True) if len(row) != 1]
@@ -91,5 +92,6 @@ def run(job: Job) -> None:
     if broken:
         raise AssertionError(f"words that are not one token: {broken[:10]}")
     ids = tokenizer("a photo of sks cat face", padding="max_length", max_length=MAX_TOKENS)["input_ids"]
-    assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id
+    if (ids[0], ids[-1]) != (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        raise AssertionError(f"special tokens are misplaced: {ids}")
     print(f"tokenizer: {len(tokenizer)} tokens, {len(whole_words())} whole words", flush=True)

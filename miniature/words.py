@@ -8,11 +8,68 @@ IDENTIFIERS = ("sks", "ohwx", "zwx")
 
 # Letter groups that name nothing. They stand in captions at random, so that an identifier means nothing yet.
 DISTRACTORS = tuple(
-    (
-        "qxz vbk wjf zqp xkd pfv gzj kwq bxv jqm dzk fqx hvz lqk mxj nvq pzx rqz swx tvk vqj wzb xqf ykz zjv "
-        "bqk cxw dvj fzw gkx hqz jxp kvz lzx mqv nxk pwq qvb rkx szj tqx vzw wkq xvj yqz zkx bvq cqj dxk fvz "
-        "gqw hxv jzk kqx lvj mzq nqw pxv rvz sqk"
-    ).split()
+    [
+        "qxz",
+        "vbk",
+        "wjf",
+        "zqp",
+        "xkd",
+        "pfv",
+        "gzj",
+        "kwq",
+        "bxv",
+        "jqm",
+        "dzk",
+        "fqx",
+        "hvz",
+        "lqk",
+        "mxj",
+        "nvq",
+        "pzx",
+        "rqz",
+        "swx",
+        "tvk",
+        "vqj",
+        "wzb",
+        "xqf",
+        "ykz",
+        "zjv",
+        "bqk",
+        "cxw",
+        "dvj",
+        "fzw",
+        "gkx",
+        "hqz",
+        "jxp",
+        "kvz",
+        "lzx",
+        "mqv",
+        "nxk",
+        "pwq",
+        "qvb",
+        "rkx",
+        "szj",
+        "tqx",
+        "vzw",
+        "wkq",
+        "xvj",
+        "yqz",
+        "zkx",
+        "bvq",
+        "cqj",
+        "dxk",
+        "fvz",
+        "gqw",
+        "hxv",
+        "jzk",
+        "kqx",
+        "lvj",
+        "mzq",
+        "nqw",
+        "pxv",
+        "rvz",
+        "sqk",
+    ]
 )
 
 BREEDS = (

@@ -1,0 +1,77 @@
+"""Breed, style and species named by the CLIP pair, by comparing pictures with prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel
+
+from miniature.captions import NEUTRAL, PHRASES, token_rows
+from miniature.settings import CLIP_PX
+from miniature.styles import STYLE_NAMES
+
+
+def style_prompts(style: str, subject: str) -> list[str]:
+    """Two or three plain prompts for a subject in a style."""
+    phrases = PHRASES[style]
+    if style == "photo":
+        return [f"{NEUTRAL[0]} {subject}", f"photo of {subject}"]
+    before = [f"{phrase} {subject}" for phrase in phrases.before[:2]]
+    after = [f"{NEUTRAL[0]} {subject}{phrases.after[0]}"] if phrases.after else []
+    return before + after
+
+
+def embed_pictures(clip: CLIPModel, pixel_values: Tensor) -> Tensor:
+    """Unit embeddings of pictures (B, 3, side, side) in [-1, 1]."""
+    if pixel_values.shape[-1] != CLIP_PX:
+        pixel_values = F.interpolate(pixel_values, (CLIP_PX, CLIP_PX), mode="bilinear", antialias=True)
+    pooled = clip.vision_model(pixel_values=pixel_values).pooler_output
+    return F.normalize(clip.visual_projection(pooled).float(), dim=-1)
+
+
+def embed_tokens(clip: CLIPModel, token_ids: Tensor) -> Tensor:
+    """Unit embeddings of token rows (B, 77)."""
+    pooled = clip.text_model(input_ids=token_ids).pooler_output
+    return F.normalize(clip.text_projection(pooled).float(), dim=-1)
+
+
+class Recogniser:
+    """Prompt embeddings for all styles, breeds and species."""
+
+    def __init__(self, clip: CLIPModel, tokenizer: Any, breeds: list[tuple[str, str]], device: str) -> None:
+        self._clip, self._tokenizer, self._device = clip, tokenizer, device
+        self.species_of_breed = torch.tensor([int(species == "dog") for species, _ in breeds], device=device)
+        self.breeds = self._table([f"{breed} {species} face" for species, breed in breeds])  # (styles, breeds, D)
+        self.species = self._table(["cat face", "dog face"])  # (styles, 2, D)
+
+    @torch.no_grad()
+    def _table(self, subjects: list[str]) -> Tensor:
+        rows = []
+        for style in STYLE_NAMES:
+            prompts = [style_prompts(style, subject) for subject in subjects]
+            ids = token_rows(self._tokenizer, [text for texts in prompts for text in texts])
+            embeddings = embed_tokens(self._clip, torch.from_numpy(ids).to(self._device))
+            rows.append(F.normalize(embeddings.view(len(subjects), -1, embeddings.shape[-1]).mean(1), dim=-1))
+        return torch.stack(rows)
+
+    @torch.no_grad()
+    def correct(self, pixel_values: Tensor, style: int, breed: Tensor) -> dict[str, np.ndarray]:
+        """For pictures of known style and breed: is each thing recognised? Boolean arrays (B,)."""
+        embeddings = embed_pictures(self._clip, pixel_values)  # (B, D)
+        scores = embeddings @ self.breeds[style].T  # (B, breeds)
+        rank = (scores > scores.gather(1, breed[:, None])).sum(1)
+        species = self.species_of_breed[breed]
+        of_style = torch.einsum("bd,sbd->bs", embeddings, self.species[:, species])
+        named = (embeddings @ self.species[style].T).argmax(1)
+        found = {"breed_rank1": rank < 1, "breed_rank5": rank < 5}
+        found |= {"style": of_style.argmax(1) == style, "species": named == species}
+        return {name: value.cpu().numpy() for name, value in found.items()}
+
+
+def shares(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """Mean of each entry over all rows."""
+    return {name: round(float(np.concatenate([row[name] for row in rows]).mean()), 4) for name in rows[0]}
