@@ -110,6 +110,7 @@ def same_adapter(first: AdapterFolder, second: AdapterFolder) -> bool:
         full_run(prior_preservation=True),
         full_run(prior_preservation=False, text_encoder=False, gradient_checkpointing=True),
         full_run(precision="bf16"),
+        full_run(precision="fp16", steps=6),
         lora_run(),
         lora_run(text_encoder=True, targets="all", prior_preservation=True, gradient_checkpointing=True),
         lora_run(unet=False, text_encoder=True),

@@ -1,0 +1,101 @@
+"""One step against diffusers' training script on equal input, written as its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from limner.base.prompts import encode_ids, tokenize
+from limner.training import EncodedPictures, set_up
+from limner.training.examples import CLASS
+from limner.training.loop import accumulate, take_step
+from tests.training.sets import SUBJECT, full_run, lora_run
+
+PROMPTS = ["a photo of sks cat", "a photo of cat"]
+
+
+def pictures(seed):
+    moments = torch.randn(4, 8, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return EncodedPictures(moments)
+
+
+def gradients(training):
+    return {name: p.grad.clone() for name, p in training.trainable.parameters.items() if p.grad is not None}
+
+
+def script_loss(base, scheduler, batch, prior_loss_weight):
+    """What train_dreambooth.py computes: noise through its scheduler, the batch cut in two, a mean of each half."""
+    noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+    if scheduler.config.prediction_type == "v_prediction":
+        wanted = scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+    else:
+        wanted = batch.noise
+    prompts = [PROMPTS[row] for row in batch.prompt_rows.tolist()]
+    embeds = encode_ids(base.text_encoder, tokenize(base.tokenizer, prompts).ids)
+    prediction = base.unet(noisy, batch.timesteps, embeds).sample
+    (ours, prior), (wanted, prior_wanted) = prediction.chunk(2), wanted.chunk(2)
+    return functional.mse_loss(ours, wanted) + prior_loss_weight * functional.mse_loss(prior, prior_wanted)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_loss_and_gradients_are_those_of_the_official_script(tiny_base, prediction_type):
+    from diffusers import DDPMScheduler
+
+    tiny_base.noise_schedule["prediction_type"] = prediction_type
+    known = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type")
+    scheduler = DDPMScheduler(**{name: tiny_base.noise_schedule[name] for name in known})
+    run = full_run(prior_loss_weight=0.7, batch_size=2)
+    with set_up(run, tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        batch = training.draw(5)
+        assert batch.prompt_rows.tolist() == [0, 0, CLASS, CLASS]
+        loss = accumulate(training, batch)[0]
+        ours = gradients(training)
+        training.optimizer.zero_grad()
+        theirs_loss = script_loss(tiny_base, scheduler, batch, 0.7)
+        theirs_loss.backward()
+        theirs = gradients(training)
+    assert loss.item() == pytest.approx(theirs_loss.item(), rel=1e-5)
+    assert ours.keys() == theirs.keys()
+    assert any(name.startswith("text_encoder.") for name in ours)
+    largest = max(gradient.abs().max() for gradient in theirs.values())
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, theirs[name], rtol=1e-4, atol=1e-5 * largest), name
+
+
+def test_min_snr_weighs_instance_and_class_examples_by_their_own_timesteps(tiny_base):
+    from limner.diffusion.noise_schedule import add_noise, snr
+
+    run = lora_run(snr_gamma=1.0, batch_size=3, prior_preservation=True, prior_loss_weight=0.5)
+    with set_up(run, tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        batch, alphas = training.draw(0), training.alphas
+        noisy = add_noise(batch.latents, batch.noise, batch.timesteps, alphas)
+        with torch.no_grad():
+            prediction = tiny_base.unet(noisy, batch.timesteps, training.prompt_embeds()[batch.prompt_rows]).sample
+        expected = 0.0
+        for index, ratio in enumerate(snr(batch.timesteps, alphas).tolist()):
+            share = 0.5 / 3 if batch.prompt_rows[index] == CLASS else 1 / 3
+            error = functional.mse_loss(prediction[index], batch.noise[index]).item()
+            expected += share * min(ratio, 1.0) / ratio * error
+        assert accumulate(training, batch)[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradients_are_clipped_to_their_norm_and_zero_leaves_them(tiny_base):
+    norms = {}
+    for limit in (0.0, 1e-3):
+        run = lora_run(max_gradient_norm=limit)
+        with set_up(run, tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
+            assert take_step(training)
+            norms[limit] = torch.cat([g.flatten() for g in gradients(training).values()]).norm().item()
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert norms[0.0] > 0.01
+
+
+def test_frozen_parts_get_no_gradient(tiny_base):
+    with set_up(lora_run(), tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
+        take_step(training)
+        trained = {id(parameter) for parameter in training.trainable.parameters.values()}
+        for module in (tiny_base.unet, tiny_base.text_encoder, tiny_base.vae):
+            for parameter in module.parameters():
+                assert parameter.requires_grad == (id(parameter) in trained)
+                assert (parameter.grad is None) == (id(parameter) not in trained)
