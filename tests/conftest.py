@@ -14,7 +14,7 @@ from tests.tiny import write_tiny_base
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tiny models are many times slower with two on a busy machine
 
 
 @pytest.fixture(scope="session")

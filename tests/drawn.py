@@ -17,7 +17,5 @@ def draw_subject(size: tuple[int, int], index: int) -> Image.Image:
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(240, 140, 30), outline=(60, 30, 0))
     for side in (-1, 1):
         eye = x + side * radius // 3
-        pen.ellipse(
-            (eye - radius // 6, y - radius // 4, eye + radius // 6, y + radius // 8), fill=(20, 20, 20)
-        )
+        pen.ellipse((eye - radius // 6, y - radius // 4, eye + radius // 6, y + radius // 8), fill=(20, 20, 20))
     return picture

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from miniature.tokenizer import build_vocabulary
+
 WORDS = [
     "a",
     "an",
@@ -51,26 +53,10 @@ PROJECTION_WIDTH = 16
 
 def write_tokenizer(folder: Path) -> None:
     """CLIP tokenizer files in which every one of WORDS is a single token and any text can be written."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    merged = ["".join(pair) for pair in model["merges"]]
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, *merged]))}
-    for special in ("<|startoftext|>", "<|endoftext|>"):
-        vocabulary[special] = len(vocabulary)
+    vocabulary, merges = build_vocabulary(WORDS)  # the tokenizers library's trainer breaks ties by its hash seed
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = {
         "tokenizer_class": "CLIPTokenizer",

@@ -6,6 +6,7 @@ on where it stopped, and a changed study redoes only what the change touches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,16 +21,18 @@ from limner.artifacts import (
     PhotoSet,
     RenderSet,
     ScoreTable,
+    canonical_json,
+    hash_bytes,
     machine_record,
     require_folder,
     require_space,
     sweep_unfinished,
+    write_changed,
     write_json,
-    write_whole,
 )
 from limner.base import Base, BaseLocation, find_base, load_base
 from limner.base.devices import rendering_dtype
-from limner.base.find import find_controlnet
+from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
 from limner.config import (
     Control,
     FullVariant,
@@ -90,6 +93,7 @@ def open_study(source: Path) -> OpenStudy:
     faults += file_faults(study, source.parent)
     if study.control and study.control.references and base is not None:
         faults += _controlnet_faults(study.control, base)
+    faults += _vae_faults(study.base.vae)
     if faults or base is None:
         raise StudyError(str(source), faults)
     return OpenStudy(study, source, base, setting_origins(study, raw, defaults))
@@ -147,22 +151,23 @@ class Run:
         return expand_variants(self.study.variants)
 
     def begin(self) -> None:
-        """Make the run's folder, see that the disk has room, and write down what will be done."""
+        """See that the disk has room and the photos can be used, then write down what will be done."""
         require_folder(self.out)
         require_space(self.out, expected_bytes(self.opened, self.runs))
-        self.out.mkdir(parents=True, exist_ok=True)
         sweep_unfinished(self.out)
-        write_whole(self.out / "study.toml", self.opened.source.read_bytes())
+        photos = self.photos.content_hash  # first of all: without photos nothing is left behind
+        write_changed(self.out / "study.toml", self.opened.source.read_bytes())
         lock = {
             "study": self.study.model_dump(mode="json"),
             "origins": self.opened.origins,
             "source": str(self.opened.source.resolve()),
             "base": {"name": self.opened.base.name, "content_hash": self.opened.base.content_hash},
+            "photos": {"content_hash": photos},
             "consent": self.study.subject.consent,
-            "device": str(self.device),
-            "machine": machine_record(),
         }
-        write_json(self.out / LOCK, lock)
+        ran_on = {"device": str(self.device), "machine": machine_record()}
+        if not _says(self.out / LOCK, lock):  # a run that changes nothing leaves the record of the first
+            write_json(self.out / LOCK, lock | ran_on)
 
     @cached_property
     def photos(self) -> PhotoSet:
@@ -214,7 +219,7 @@ class Run:
         """Every prompt, seed and variant, and the untouched base."""
         return render(
             self.rendering_base,
-            self.base_hash,
+            self.rendering_hash,
             self.study.subject,
             self.study.render,
             self.adapters,
@@ -230,7 +235,7 @@ class Run:
             return None
         return control(
             self.rendering_base,
-            self.base_hash,
+            self.rendering_hash,
             find_controlnet(settings.model, self.opened.base),
             self.study.subject,
             settings,
@@ -274,8 +279,13 @@ class Run:
 
     @cached_property
     def base_hash(self) -> str:
-        """What names the base in every key: its content, another VAE if one is used, and the layers left out."""
+        """What names the base in the keys of class images and trainings."""
         return base_identity(self.opened)
+
+    @cached_property
+    def rendering_hash(self) -> str:
+        """What names the base in the keys of renders: a safety checker may black them."""
+        return base_identity(self.opened, with_safety_checker=True)
 
     def training_base(self) -> Base:
         """The base in fp32: trained weights are kept in full precision whatever the step computes in."""
@@ -299,12 +309,17 @@ class Run:
         return self._bases[dtype]
 
 
-def base_identity(opened: OpenStudy) -> str:
-    """SHA-256 that names the base as the study uses it."""
-    settings = opened.study.base
-    if not settings.vae and not settings.clip_skip:
-        return opened.base.content_hash
-    return f"{opened.base.content_hash}+vae={settings.vae}+clip_skip={settings.clip_skip}"
+def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> str:
+    """SHA-256 that names the base as the study uses it: the content of all its parts, and the layers left out."""
+    settings, base = opened.study.base, opened.base
+    parts: dict[str, Any] = {}
+    if settings.vae:
+        parts["vae"] = hash_of_part(find_vae(settings.vae))
+    if settings.clip_skip:
+        parts["clip_skip"] = settings.clip_skip
+    if with_safety_checker and settings.safety_checker and base.has_safety_checker:
+        parts["safety_checker"] = [hash_of_part(base.path / part) for part in SAFETY_PARTS]
+    return hash_bytes(canonical_json([base.content_hash, parts])) if parts else base.content_hash
 
 
 def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
@@ -324,3 +339,21 @@ def _controlnet_faults(settings: Control, base: BaseLocation) -> list[str]:
     except BaseError as error:
         return [f"control.model: {error}"]
     return []
+
+
+def _vae_faults(vae: str) -> list[str]:
+    try:
+        if vae:
+            find_vae(vae)
+    except BaseError as error:
+        return [str(error)]
+    return []
+
+
+def _says(path: Path, lock: dict[str, Any]) -> bool:
+    """Whether the lock file at `path` says all of `lock`; where and when it was written does not matter."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        return canonical_json({name: there.get(name) for name in lock}) == canonical_json(lock)
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -94,3 +94,38 @@ def test_an_update_that_does_not_fit_is_refused_before_anything_changes(tiny_bas
     with pytest.raises(AdapterError, match="1 of 2 updates do not fit"):
         inject(tiny_base.unet, {names[0]: good, "no.such.layer": good})
     assert torch.equal(unet_output(tiny_base), before)
+
+
+@pytest.mark.parametrize("fault", ["shape", "missing"])
+def test_where_the_second_modules_weights_do_not_fit_the_first_is_put_back(tiny_base, fault):
+    before = unet_output(tiny_base)
+    unet = {name: tensor + 0.01 for name, tensor in tiny_base.unet.state_dict().items()}
+    text_encoder = dict(tiny_base.text_encoder.state_dict())
+    name = next(iter(text_encoder))
+    if fault == "shape":
+        text_encoder[name] = torch.zeros(3, 3)
+    else:
+        del text_encoder[name]
+    adapter = Adapter("full", full={"unet": unet, "text_encoder": text_encoder})
+    with (
+        pytest.raises(AdapterError, match="full weights do not fit this base: 1"),
+        attached(tiny_base.modules(), adapter),
+    ):
+        pass
+    assert torch.equal(unet_output(tiny_base), before)
+
+
+def test_transformers_loads_full_weights_as_they_are_stored(tiny_base, tiny_folder, tmp_path):
+    import shutil
+
+    from transformers import CLIPTextModel
+
+    state = {name: tensor + 0.01 for name, tensor in tiny_base.text_encoder.state_dict().items()}
+    save_adapter(tmp_path, Adapter("full", full={"text_encoder": state}))
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    shutil.copy(tiny_folder / "text_encoder" / "config.json", folder)
+    shutil.copy(tmp_path / "text_encoder.safetensors", folder / "model.safetensors")
+    theirs = CLIPTextModel.from_pretrained(folder).state_dict()
+    assert theirs.keys() == state.keys()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in state.items())

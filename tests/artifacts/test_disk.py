@@ -19,6 +19,7 @@ from limner.artifacts import (
     stage_key,
     sweep_unfinished,
     whole_folder,
+    write_changed,
     write_manifest,
     write_whole,
 )
@@ -64,6 +65,22 @@ def test_an_interrupted_folder_leaves_the_old_one(tmp_path):
         _write_and_be_interrupted(folder)
     assert (folder / "0000.png").read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_interrupted_folder_takes_the_folders_made_for_it_along(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _write_and_be_interrupted(tmp_path / "runs" / "new" / "photos")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_would_not_change_is_left_alone(tmp_path):
+    path = tmp_path / "study.toml"
+    write_changed(path, b"one")
+    before = path.stat().st_ino  # a written file is a new one
+    write_changed(path, b"one")
+    assert path.stat().st_ino == before
+    write_changed(path, b"two")
+    assert path.read_bytes() == b"two"
 
 
 def test_current_means_same_key_and_every_file_whole(tmp_path):

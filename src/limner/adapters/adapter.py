@@ -59,8 +59,10 @@ def attached(modules: Mapping[str, nn.Module], adapter: Adapter, strength: float
 
     `modules` is `Base.modules()`. `strength` multiplies the low-rank updates (1 is as trained).
     """
-    kept = {name: _replace_weights(modules[name], state) for name, state in adapter.full.items()}
+    kept: dict[str, dict[str, Tensor]] = {}
     try:
+        for name, state in adapter.full.items():
+            kept[name] = _replace_weights(modules[name], state)
         for name, updates in adapter.low_rank.items():
             inject(modules[name], updates, strength)
         yield
@@ -72,12 +74,20 @@ def attached(modules: Mapping[str, nn.Module], adapter: Adapter, strength: float
 
 
 def _replace_weights(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Load `state` and return what was there. Raises AdapterError, before anything is changed, when it does not fit."""
     own = module.state_dict()
     absent, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if absent or unknown:
         raise AdapterError(
             f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, "
             f"first {(absent + unknown)[0]}"
+        )
+    misshapen = [name for name, tensor in own.items() if tensor.shape != state[name].shape]
+    if misshapen:
+        name = misshapen[0]
+        raise AdapterError(
+            f"full weights do not fit this base: {len(misshapen)} of another shape, "
+            f"first {name}: {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
         )
     kept = {name: tensor.detach().clone() for name, tensor in own.items()}
     module.load_state_dict(state)

@@ -33,6 +33,7 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
             folder / f"{module}.safetensors",
+            metadata={"format": "pt"},  # transformers refuses a file that does not say it
         )
     if adapter.low_rank:
         save_low_rank(folder / LORA_FILE, adapter.low_rank)

@@ -155,6 +155,12 @@ def write_whole(path: Path, content: bytes) -> None:
         _fsync_folder(path.parent)
 
 
+def write_changed(path: Path, content: bytes) -> None:
+    """Write a file whole, unless it holds that content already."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON whole."""
     write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode())
@@ -165,7 +171,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `folder` that takes its place when the block ends well, and vanishes when not.
 
     The old folder is set aside first and put back should the rename fail, so that one of the two is always whole.
+    Folders above it that had to be made vanish with it.
     """
+    made = [parent for parent in folder.parents if not parent.exists()]
     with told_plainly(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
@@ -176,6 +184,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             _take_place(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):  # something else was put there meanwhile
+                for parent in made:
+                    parent.rmdir()
             raise
 
 

@@ -15,6 +15,7 @@ MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).parent / MINIATURE
 RECOMMENDED = "limner.json"
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+SAFETY_PARTS = ("safety_checker", "feature_extractor")
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 PICKLED = (".ckpt", ".bin", ".pt", ".pth")
 
@@ -50,6 +51,11 @@ class BaseLocation:
             return hash_file(self.path)
         files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
         return hash_bytes(canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)}))
+
+    @property
+    def has_safety_checker(self) -> bool:
+        """Whether the base brings a safety checker along."""
+        return self.kind == "folder" and all((self.path / part).is_dir() for part in SAFETY_PARTS)
 
     def weight_files(self, part: str) -> list[Path]:
         """The weight files of a part; for a single file, that file."""
@@ -96,6 +102,24 @@ def find_controlnet(model: str, base: BaseLocation) -> Path:
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return find_on_hub(model)
     raise BaseError(f'control.model "{model}" is unknown: give "base", a folder or a hub id (owner/name)')
+
+
+def find_vae(vae: str) -> Path:
+    """A VAE's .safetensors file or diffusers folder: as given, or a hub id's cached copy."""
+    path = Path(vae).expanduser()
+    if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
+        return path
+    if path.suffix != ".safetensors" and vae.count("/") == 1 and not vae.startswith((".", "/", "~")):
+        return find_on_hub(vae)
+    raise BaseError(f'base.vae "{vae}" is not there: give a .safetensors file, a diffusers folder or a hub id')
+
+
+def hash_of_part(path: Path) -> str:
+    """SHA-256 over the content of one part of a base: a file, or all files of a folder."""
+    if path.is_file():
+        return hash_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_bytes(canonical_json({file.relative_to(path).as_posix(): hash_file(file) for file in files}))
 
 
 def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limner.base.find import BaseLocation, find_on_hub
+from limner.base.find import BaseLocation, find_vae
 from limner.errors import BaseError
 
 SD15_LATENT_CHANNELS = 4
@@ -77,8 +77,8 @@ def load_base(
     base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
     if vae:
         base.vae = _load_vae(vae, dtype)
-    if safety_checker and location.kind == "folder":
-        base.safety_checker, base.feature_extractor = _load_safety_checker(location.path, dtype)
+    if safety_checker:
+        base.safety_checker, base.feature_extractor = _load_safety_checker(location, dtype)
     base.clip_skip = clip_skip
     _require_sd15(base)
     for module in (base.text_encoder, base.vae, base.unet, base.safety_checker):
@@ -131,16 +131,17 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
 def _load_vae(vae: str, dtype: torch.dtype) -> Any:
     from diffusers import AutoencoderKL
 
+    path = find_vae(vae)
     with plain_base_error(vae):
-        if vae.endswith(".safetensors"):
-            return AutoencoderKL.from_single_file(vae, torch_dtype=dtype)
-        folder = Path(vae) if Path(vae).is_dir() else find_on_hub(vae)
-        return AutoencoderKL.from_pretrained(folder, torch_dtype=dtype)
+        if path.is_file():
+            return AutoencoderKL.from_single_file(str(path), torch_dtype=dtype)
+        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype)
 
 
-def _load_safety_checker(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    if not (path / "safety_checker").is_dir() or not (path / "feature_extractor").is_dir():
+def _load_safety_checker(location: BaseLocation, dtype: torch.dtype) -> tuple[Any, Any]:
+    if not location.has_safety_checker:
         return None, None
+    path = location.path
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers import CLIPImageProcessorPil
 

@@ -79,7 +79,7 @@ def run(
 
 @app.command()
 def prepare(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos, or a study file.", show_default=False)],
+    photos: Annotated[Path, typer.Argument(help="Folder of photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the crops and their manifest.")],
     size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
     focus: Annotated[str, typer.Option(help="auto or center.")] = "auto",

@@ -212,6 +212,8 @@ class FullVariant(VariantSettings):
     """Train the text encoder as well."""
     prior_preservation: bool = True
     """Train on class images too, so that the class is not forgotten."""
+    checkpoint_every_steps: NotNegative = 400
+    """Write a resumable state every this many steps (for SD 1.5 about 12 GB, two are kept); 0 only when interrupted."""
 
 
 class LoraVariant(VariantSettings):
@@ -300,7 +302,8 @@ class ControlReference(Section):
     image: Path
     """The picture, relative to the study file."""
     size: tuple[int, int] | None = None
-    """Width and height; rounded down to a multiple of 8 with a notice. Left out: the base's native size."""
+    """Width and height; rounded down to a multiple of 8 with a notice. Left out: the longer side is the base's native
+    size and the picture's shape is kept."""
     prompt: Prompt | None = None
     """Instead of the one all references share."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import torch
 
-from limner.artifacts import require_folder, write_whole
-from limner.errors import PhotoError
+from limner.artifacts import require_folder, write_changed
+from limner.errors import InputError, PhotoError
 from limner.progress import SILENT, Progress
-from limner.study import run_study
+from limner.study import LOCK, run_study
 
 HERE = Path(__file__).parent
 CHELSEA = HERE / "photos"
@@ -31,8 +32,17 @@ def run_demo(
         raise PhotoError(f"--photos {photos}: there is no such folder; name a folder of photos of one cat or dog")
     require_folder(out)
     study = out / "study.toml"
-    write_whole(study, demo_study(photos, class_noun).encode())
-    return run_study(study, out, device=device, progress=progress)
+    is_new, made = not study.exists(), [folder for folder in [out, *out.parents] if not folder.exists()]
+    write_changed(study, demo_study(photos, class_noun).encode())
+    try:
+        return run_study(study, out, device=device, progress=progress)
+    except InputError:  # what is wrong is said; a study that cannot run is not left behind
+        if is_new and not (out / LOCK).exists():
+            study.unlink()
+            with contextlib.suppress(OSError):  # not empty
+                for folder in made:
+                    folder.rmdir()
+        raise
 
 
 def demo_study(photos: Path | None, class_noun: str) -> str:

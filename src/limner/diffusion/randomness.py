@@ -69,11 +69,7 @@ def normal(
     pairs = uniform(seed, purpose, index, (math.ceil(count / 2), 2), device)
     radius = torch.sqrt(-2.0 * torch.log(pairs[:, 0]))
     angle = 2.0 * math.pi * pairs[:, 1]
-    return (
-        torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
-        .reshape(-1)[:count]
-        .reshape(shape)
-    )
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1).reshape(-1)[:count].reshape(shape)
 
 
 def integers(
@@ -84,7 +80,7 @@ def integers(
     below: int,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Integers in [0, below), below <= 2**31, by multiplying a 32-bit word and keeping the high part (bias < below / 2**32)."""
+    """Integers in [0, below), below <= 2**31: the high part of a 32-bit word times `below` (bias < below / 2**32)."""
     words = random_words(seed, purpose, index, math.prod(shape), device)
     return ((words * below) >> 32).reshape(shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def prepare(
         _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
         return done
     _refuse_to_replace(out, photos)
+    began = time.perf_counter()
     with whole_folder(out) as folder:
         records, refused, entries = _make_crops(listing, folder, settings, progress)
         if not records:
@@ -75,11 +77,9 @@ def prepare(
         entries += [SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in refused]
         write_whole(folder / CONTACT_SHEET, contact_sheet(entries))
         content = {"photos": records, "refused": [asdict(refusal) for refusal in refused]}
-        settings_record = settings.model_dump(mode="json")
-        write_manifest(
-            folder,
-            Manifest(STAGE, VERSION, key, settings_record, inputs, file_hashes(folder), machine_record(), content),
-        )
+        read, files = settings.model_dump(mode="json"), file_hashes(folder)
+        made = machine_record() | {"seconds": time.perf_counter() - began}
+        write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, files, made, content))
     return PhotoSet(out)
 
 
