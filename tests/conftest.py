@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limner.base import Base, find_base, load_base
-from tests.drawn import draw_subject
+from tests.drawn import write_photos
 from tests.tiny import write_tiny_base
 
 
@@ -32,8 +32,4 @@ def tiny_base(tiny_folder: Path) -> Base:
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
     """Five drawn pictures of one subject, of different sizes and shapes."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for index, size in enumerate([(160, 120), (120, 160), (200, 200), (150, 140), (140, 130)]):
-        draw_subject(size, index).save(folder / f"photo-{index}.png")
-    return folder
+    return write_photos(tmp_path / "photos")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -19,3 +21,11 @@ def draw_subject(size: tuple[int, int], index: int) -> Image.Image:
         eye = x + side * radius // 3
         pen.ellipse((eye - radius // 6, y - radius // 4, eye + radius // 6, y + radius // 8), fill=(20, 20, 20))
     return picture
+
+
+def write_photos(folder: Path) -> Path:
+    """Five pictures of the subject, of different sizes and shapes, as `folder`/photo-N.png."""
+    folder.mkdir()
+    for index, size in enumerate([(160, 120), (120, 160), (200, 200), (150, 140), (140, 130)]):
+        draw_subject(size, index).save(folder / f"photo-{index}.png")
+    return folder

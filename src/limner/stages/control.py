@@ -24,8 +24,8 @@ from limner.artifacts import (
     require_folder,
     require_space,
     stage_key,
+    write_changed,
     write_manifest,
-    write_whole,
 )
 from limner.base import Base
 from limner.base.devices import rendering_dtype
@@ -137,7 +137,7 @@ def control(
         flags |= _render(base, grid, plan, controlnet, references, subject, settings, progress)
     for reference in references:
         for file, content in reference.files.items():
-            write_whole(out / file, content)
+            write_changed(out / file, content)
     files = hashes_of(out, [c.file for c, _ in cells] + [f for r in references for f in r.files])
     content = {
         "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
