@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from limner.adapters import load_trained
-from limner.artifacts import AdapterFolder, write_whole
+from limner.artifacts import AdapterFolder, require_folder, write_whole
 from limner.base import find_base, load_base
 from limner.base.devices import rendering_dtype
-from limner.config import Study
+from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError, PromptError
 from limner.rendering import render_prompt
 
@@ -31,7 +31,8 @@ def quick_look(
     """Render `prompt` with the adapter in `folder`, as its run's study renders; returns the picture's path.
 
     The base and the subject come from the run's lock file (two folders up) unless `base` is given. Raises
-    AdapterError for a folder without an adapter, PromptError without a prompt, BaseError for an unknown base.
+    AdapterError for a folder without an adapter, PromptError without a prompt or for an unknown placeholder,
+    BaseError for an unknown base.
     """
     if not prompt:
         raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
@@ -41,15 +42,36 @@ def quick_look(
     model = base or (study.base.model if study else "")
     if not model:
         raise BaseError(f"{folder} does not lie in a run's folder, so its base is unknown; name it with --base")
+    text, path = _filled(prompt, study), _picture_path(folder, seed, out)
+    settings = study.base if study else BaseSettings()
+    location = find_base(model, settings.revision if model == settings.model else "")
+    adapter = load_trained(AdapterFolder(folder))
     device = device or torch.device("cpu")
-    loaded = load_base(find_base(model), device=device, dtype=rendering_dtype("auto", device))
-    text = study.subject.fill(prompt) if study else prompt
-    settings = study.render if study else None
-    picture = render_prompt(
-        loaded, load_trained(AdapterFolder(folder)), text, seed, strength=strength, settings=settings
+    loaded = load_base(
+        location,
+        device=device,
+        dtype=rendering_dtype(study.render.precision if study else "auto", device),
+        vae=settings.vae,
+        clip_skip=settings.clip_skip,
+        safety_checker=settings.safety_checker,
     )
-    path = out or Path(f"{folder.name}-{seed}.png")
-    write_whole(path, picture)
+    asked = study.render if study else None
+    write_whole(path, render_prompt(loaded, adapter, text, seed, strength=strength, settings=asked))
+    return path
+
+
+def _filled(prompt: str, study: Study | None) -> str:
+    try:
+        return study.subject.fill(prompt) if study else prompt.format()
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = "{subject}, {identifier} and {class_noun}" if study else "none, for no run's folder says the subject"
+        raise PromptError(f'prompt "{prompt}": unknown placeholder ({error}); there are {known}') from None
+
+
+def _picture_path(folder: Path, seed: int, out: Path | None) -> Path:
+    name = f"{folder.resolve().name}-{seed}.png"
+    path = Path(name) if out is None else out / name if out.is_dir() else out
+    require_folder(path.parent)
     return path
 
 

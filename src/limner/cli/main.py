@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,15 +33,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
 
 
-@app.callback()
-def _options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
         print(f"limner {__version__}")
         raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version)]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Version = False,
+) -> None:
+    """Hold the options that come before a command; `main` looks for --debug itself."""
 
 
 @app.command()
@@ -176,12 +183,13 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        print("limner: interrupted; run the same command again to go on where it stopped", file=sys.stderr)
         code = INTERRUPTED
     except Exception as error:
         if "--debug" in sys.argv:
-            raise
+            traceback.print_exception(error)
         code = _tell(error)
+    if code == INTERRUPTED:  # some versions of typer catch Ctrl-C themselves and return its code
+        print("limner: interrupted; run the same command again to go on where it stopped", file=sys.stderr)
     sys.exit(code or 0)
 
 
@@ -192,7 +200,8 @@ def _tell(error: Exception) -> int:
         return error.exit_code
     tell = getattr(error, "format_message", None)  # the parser's own: a missing argument, an unknown option
     if tell is not None:
-        print(f"limner: {tell()}; see limner --help", file=sys.stderr)
+        if message := tell().rstrip("."):  # none when limner was called without a command: it has printed its help
+            print(f"limner: {message}; see limner --help", file=sys.stderr)
         return InputError.exit_code
     print(f"limner: {type(error).__name__}: {error} (limner --debug … shows the traceback)", file=sys.stderr)
     return LimnerError.exit_code
