@@ -44,7 +44,7 @@ from limner.config import (
     resolve_study,
     setting_origins,
 )
-from limner.errors import BaseError, StudyError
+from limner.errors import BaseError, InputError, StudyError
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
 from limner.stages.class_images import make_class_images
@@ -54,6 +54,7 @@ from limner.stages.prepare import prepare
 from limner.stages.render import render
 from limner.stages.report import report
 from limner.stages.train import train
+from limner.training import require_optimizer, require_trackers
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 RUNS = Path("runs")
@@ -93,7 +94,7 @@ def open_study(source: Path) -> OpenStudy:
     faults += file_faults(study, source.parent)
     if study.control and study.control.references and base is not None:
         faults += _controlnet_faults(study.control, base)
-    faults += _vae_faults(study.base.vae)
+    faults += [*_vae_faults(study.base.vae), *_variant_faults(study)]
     if faults or base is None:
         raise StudyError(str(source), faults)
     return OpenStudy(study, source, base, setting_origins(study, raw, defaults))
@@ -348,6 +349,17 @@ def _vae_faults(vae: str) -> list[str]:
     except BaseError as error:
         return [str(error)]
     return []
+
+
+def _variant_faults(study: Study) -> Iterator[str]:
+    for run in expand_variants(study.variants):
+        try:
+            require_optimizer(run.variant.optimizer)
+            require_trackers(run.variant.log_to)
+        except InputError as error:
+            yield f"{run.label}: {error}"
+        if run.variant.prior_preservation and study.class_images.count == 0:
+            yield f"{run.label}: prior_preservation = true needs class images, and class_images.count is 0; raise it"
 
 
 def _says(path: Path, lock: dict[str, Any]) -> bool:

@@ -25,6 +25,13 @@ def _no_weights(monkeypatch):
         monkeypatch.setattr(module, "load_base", refuse)
 
 
+@pytest.fixture(autouse=True)
+def _no_extras(monkeypatch):
+    """The optional packages are absent, whatever this machine has."""
+    for module in ("optimizer", "log"):
+        monkeypatch.setattr(f"limner.training.{module}.find_spec", lambda name: None)
+
+
 @pytest.fixture
 def place(tiny_folder, tmp_path, monkeypatch) -> Path:
     """A folder with photos, a reference and room for a study."""
@@ -66,6 +73,8 @@ def assert_refused(ended, *said: str) -> None:
         ('start_from = "full"', 'start_from = "ful"', ['start_from = "ful" names no variant', "lora-2"]),
         ('prompt = "a photo of {subject}"', 'prompt = "a {thing}"', ["render.prompts.1.prompt", "thing", "{subject}"]),
         ("[render]", "[render", ["cannot be read as TOML"]),
+        ("checkpoint_every_steps = 2", "log_to = ['wandb']", ["full: ", "wandb", "pip install"]),
+        ("checkpoint_every_steps = 2", "optimizer = 'adamw8bit'", ["full: ", "adamw8bit", "bitsandbytes"]),
     ],
 )  # fmt: skip
 def test_a_faulty_study(place, tiny_folder, limner, old, new, said):
@@ -89,6 +98,14 @@ def test_an_unknown_base(place, limner, model, said):
     before = files(place)
     assert_refused(limner("run", "study.toml"), *said)
     assert files(place) == before
+
+
+def test_prior_preservation_without_class_images(place, tiny_folder, limner):
+    write_study(place, tiny_folder, changes={"[prepare]": "[class_images]\ncount = 0\n\n[prepare]"})
+    ended = limner("run", "study.toml")
+    assert ended.code == 2
+    assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == ["  - full", "  - lora-1", "  - lora-2"]
+    assert "class_images.count is 0" in ended.err
 
 
 def test_all_faults_are_listed_at_once(place, tiny_folder, limner):
