@@ -25,7 +25,7 @@ test: check ## Every check and every test
 check: dev ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: dev ## Format the code and mend what lint can mend
