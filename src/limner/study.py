@@ -22,7 +22,6 @@ from limner.artifacts import (
     RenderSet,
     ScoreTable,
     canonical_json,
-    hash_bytes,
     machine_record,
     require_folder,
     require_space,
@@ -30,21 +29,11 @@ from limner.artifacts import (
     write_changed,
     write_json,
 )
-from limner.base import Base, BaseLocation, find_base, load_base
+from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
-from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
-from limner.config import (
-    Control,
-    FullVariant,
-    Study,
-    VariantRun,
-    expand_variants,
-    file_faults,
-    read_toml,
-    resolve_study,
-    setting_origins,
-)
-from limner.errors import BaseError, InputError, StudyError
+from limner.base.find import find_controlnet
+from limner.config import Study, VariantRun, expand_variants
+from limner.opening import OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
 from limner.stages.class_images import make_class_images
@@ -54,50 +43,10 @@ from limner.stages.prepare import prepare
 from limner.stages.render import render
 from limner.stages.report import report
 from limner.stages.train import train
-from limner.training import require_optimizer, require_trackers
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 RUNS = Path("runs")
 LOCK = "study.lock.json"
-
-
-@dataclass(frozen=True)
-class OpenStudy:
-    """A study that was read and checked: settings, base and files are known to be there; no weight is loaded."""
-
-    study: Study
-    source: Path
-    base: BaseLocation
-    origins: dict[str, str]
-
-    @property
-    def folder(self) -> Path:
-        """What the study's paths are relative to."""
-        return self.source.parent
-
-
-def open_study(source: Path) -> OpenStudy:
-    """Read and check a study file. Raises StudyError with every fault at once, before any weight is loaded."""
-    raw = read_toml(source)
-    faults: list[str] = []
-    try:
-        base = find_base(
-            str(raw.get("base", {}).get("model", "miniature")), str(raw.get("base", {}).get("revision", ""))
-        )
-        defaults = base.defaults
-    except (BaseError, AttributeError) as error:
-        faults, base, defaults = [str(error)], None, {}
-    try:
-        study = resolve_study(raw, defaults, str(source))
-    except StudyError as error:
-        raise StudyError(str(source), [*faults, *error.faults]) from None
-    faults += file_faults(study, source.parent)
-    if study.control and study.control.references and base is not None:
-        faults += _controlnet_faults(study.control, base)
-    faults += [*_vae_faults(study.base.vae), *_variant_faults(study)]
-    if faults or base is None:
-        raise StudyError(str(source), faults)
-    return OpenStudy(study, source, base, setting_origins(study, raw, defaults))
 
 
 def run_study(
@@ -308,58 +257,6 @@ class Run:
                 safety_checker=settings.safety_checker,
             )
         return self._bases[dtype]
-
-
-def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> str:
-    """SHA-256 that names the base as the study uses it: the content of all its parts, and the layers left out."""
-    settings, base = opened.study.base, opened.base
-    parts: dict[str, Any] = {}
-    if settings.vae:
-        parts["vae"] = hash_of_part(find_vae(settings.vae))
-    if settings.clip_skip:
-        parts["clip_skip"] = settings.clip_skip
-    if with_safety_checker and settings.safety_checker and base.has_safety_checker:
-        parts["safety_checker"] = [hash_of_part(base.path / part) for part in SAFETY_PARTS]
-    return hash_bytes(canonical_json([base.content_hash, parts])) if parts else base.content_hash
-
-
-def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
-    """About how much disk a run needs: adapters, two resumable states for the largest, and the pictures."""
-    weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
-    full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
-    resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
-    study = opened.study
-    pixels = study.render.size[0] * study.render.size[1]
-    pictures = len(study.render.prompts) * len(study.render.seeds) * study.render.images_per_seed * (len(runs) + 1)
-    return full_runs * 2 * weights + resumable + (pictures + study.class_images.count) * 2 * pixels
-
-
-def _controlnet_faults(settings: Control, base: BaseLocation) -> list[str]:
-    try:
-        find_controlnet(settings.model, base)
-    except BaseError as error:
-        return [f"control.model: {error}"]
-    return []
-
-
-def _vae_faults(vae: str) -> list[str]:
-    try:
-        if vae:
-            find_vae(vae)
-    except BaseError as error:
-        return [str(error)]
-    return []
-
-
-def _variant_faults(study: Study) -> Iterator[str]:
-    for run in expand_variants(study.variants):
-        try:
-            require_optimizer(run.variant.optimizer)
-            require_trackers(run.variant.log_to)
-        except InputError as error:
-            yield f"{run.label}: {error}"
-        if run.variant.prior_preservation and study.class_images.count == 0:
-            yield f"{run.label}: prior_preservation = true needs class images, and class_images.count is 0; raise it"
 
 
 def _says(path: Path, lock: dict[str, Any]) -> bool:

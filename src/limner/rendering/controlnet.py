@@ -33,18 +33,19 @@ def load_controlnet(
     """The ControlNet in `folder`, frozen, beside the base. Raises BaseError when it was made for another model."""
     from diffusers import ControlNetModel
 
-    _require_fit(folder, base.unet.config)
+    require_fit(folder, base.unet.config)
     with plain_base_error(f"{folder} (the ControlNet)"):
         controlnet: Any = ControlNetModel.from_pretrained(folder, torch_dtype=dtype or base.dtype, use_safetensors=True)
     return controlnet.to(device or base.device).eval().requires_grad_(False)
 
 
-def _require_fit(folder: Path, unet_config: Any) -> None:
+def require_fit(folder: Path, unet_config: Any) -> None:
+    """Raise BaseError when the ControlNet in `folder` was made for another UNet than the one so configured."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BaseError(f"{folder} holds no ControlNet: its config.json cannot be read ({error})") from None
-    wanted = {name: unet_config[name] for name in SHARED}
+    wanted = {name: unet_config[name] for name in SHARED if name in unet_config}
     for name, own in wanted.items():
         there = config.get(name, own)
         if _plain(there) != _plain(own):

@@ -1,0 +1,147 @@
+"""Opening a study: read, laid over the base's recommendations and checked, before any weight is loaded.
+
+Everything that can be known without weights is known here, and all faults are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts import canonical_json, hash_bytes
+from limner.base import BaseLocation, find_base
+from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
+from limner.config import (
+    Control,
+    FullVariant,
+    Study,
+    VariantRun,
+    expand_variants,
+    file_faults,
+    merged,
+    read_toml,
+    resolve_study,
+    setting_origins,
+)
+from limner.errors import BaseError, InputError, StudyError
+from limner.rendering.canny import open_reference
+from limner.rendering.controlnet import require_fit
+from limner.training import require_optimizer, require_trackers
+
+MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
+"""Settings that name a model: a path beside the study file comes before a hub id of the same spelling."""
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that was read and checked: settings, base and files are known to be there; no weight is loaded."""
+
+    study: Study
+    source: Path
+    base: BaseLocation
+    origins: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """What the study's paths are relative to."""
+        return self.source.parent
+
+
+def open_study(source: Path) -> OpenStudy:
+    """Read and check a study file. Raises StudyError with every fault at once, before any weight is loaded."""
+    raw = _models_beside(source.parent, read_toml(source))
+    faults: list[str] = []
+    try:
+        base = find_base(
+            str(raw.get("base", {}).get("model", "miniature")), str(raw.get("base", {}).get("revision", ""))
+        )
+        defaults = base.defaults
+    except (BaseError, AttributeError) as error:
+        faults, base, defaults = [str(error)], None, {}
+    try:
+        study = resolve_study(raw, defaults, str(source))
+    except StudyError as error:
+        raise StudyError(str(source), [*faults, *error.faults]) from None
+    faults += file_faults(study, source.parent)
+    if study.control and study.control.references and base is not None:
+        faults += [*_controlnet_faults(study.control, base), *_reference_faults(study.control, source.parent)]
+    faults += [*_vae_faults(study.base.vae), *_variant_faults(study)]
+    if faults or base is None:
+        raise StudyError(str(source), faults)
+    return OpenStudy(study, source, base, setting_origins(study, raw, defaults))
+
+
+def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> str:
+    """SHA-256 that names the base as the study uses it: the content of all its parts, and the layers left out."""
+    settings, base = opened.study.base, opened.base
+    parts: dict[str, Any] = {}
+    if settings.vae:
+        parts["vae"] = hash_of_part(find_vae(settings.vae))
+    if settings.clip_skip:
+        parts["clip_skip"] = settings.clip_skip
+    if with_safety_checker and settings.safety_checker and base.has_safety_checker:
+        parts["safety_checker"] = [hash_of_part(base.path / part) for part in SAFETY_PARTS]
+    return hash_bytes(canonical_json([base.content_hash, parts])) if parts else base.content_hash
+
+
+def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
+    """About how much disk a run needs: adapters, two resumable states for the largest, and the pictures."""
+    weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
+    full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
+    resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
+    study = opened.study
+    pixels = study.render.size[0] * study.render.size[1]
+    pictures = len(study.render.prompts) * len(study.render.seeds) * study.render.images_per_seed * (len(runs) + 1)
+    return full_runs * 2 * weights + resumable + (pictures + study.class_images.count) * 2 * pixels
+
+
+def _models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """The study's tables, with models that lie beside the study file named by their path."""
+    laid = raw
+    for table, key in MODELS:
+        named = raw.get(table, {}).get(key) if isinstance(raw.get(table), Mapping) else None
+        if isinstance(named, str) and named and (folder / named).exists():
+            laid = merged(laid, {table: {key: str(folder / named)}})
+    return laid
+
+
+def _controlnet_faults(settings: Control, base: BaseLocation) -> list[str]:
+    try:
+        folder = find_controlnet(settings.model, base)
+        if base.kind == "folder":
+            require_fit(folder, json.loads((base.path / "unet" / "config.json").read_text(encoding="utf-8")))
+    except BaseError as error:
+        return [f"control.model: {error}"]
+    return []
+
+
+def _reference_faults(settings: Control, folder: Path) -> Iterator[str]:
+    for reference in settings.references:
+        try:
+            if (folder / reference.image).is_file():  # one that is not there is among `file_faults`
+                open_reference(folder / reference.image)
+        except InputError as error:
+            yield f"control.references.{reference.name}.image: {error}"
+
+
+def _vae_faults(vae: str) -> list[str]:
+    try:
+        if vae:
+            find_vae(vae)
+    except BaseError as error:
+        return [str(error)]
+    return []
+
+
+def _variant_faults(study: Study) -> Iterator[str]:
+    for run in expand_variants(study.variants):
+        try:
+            require_optimizer(run.variant.optimizer)
+            require_trackers(run.variant.log_to)
+        except InputError as error:
+            yield f"{run.label}: {error}"
+        if run.variant.prior_preservation and study.class_images.count == 0:
+            yield f"{run.label}: prior_preservation = true needs class images, and class_images.count is 0; raise it"
