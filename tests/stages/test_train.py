@@ -419,5 +419,5 @@ def test_the_record_says_what_was_trained(room):
     assert record["trainable_parameters"] == sum(u.down.numel() + u.up.numel() for u in stored)
     assert record["final_loss"] == record["log"][-1]["loss"]
     assert record["seconds"] > 0
-    lines = (room.folder / "run/work/lora-2/log.jsonl").read_text().splitlines()
+    lines = (room.folder / "run" / "work" / "lora-2" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == record["log"]

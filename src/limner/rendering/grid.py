@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import hash_file, read_manifest, stage_key, unique
+from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
 from limner.progress import Advance
 from limner.rendering.batch import Conditioning, Recipe, Request, render_batch
@@ -35,6 +35,24 @@ class Planned:
     request: Request
     file: str
     key: str
+
+    def cell(self, prompt: str) -> Cell:
+        """The picture as a manifest records it; `prompt` names its row, or says it for a control cell."""
+        request, controlled = self.request, bool(self.request.reference)
+        return Cell(
+            variant=self.column.label,
+            prompt=prompt,
+            seed=request.seed,
+            image_index=request.image_index,
+            file=self.file,
+            text=request.prompt,
+            negative_prompt=request.negative_prompt,
+            reference=request.reference if controlled else None,
+            conditioning_scale=request.conditioning_scale if controlled else None,
+            training_seed=self.column.training_seed,
+            lora_scale=self.column.strength if self.column.low_rank else None,
+            size=request.size,
+        )
 
 
 @dataclass(frozen=True)

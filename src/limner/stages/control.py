@@ -211,26 +211,8 @@ def _column_cells(
             for seed in dict.fromkeys(settings.seeds):
                 request = Request(text, settings.negative_prompt, seed, 0, reference.size, reference.name, scale)
                 planned = grid.cell(column, request, f"{column.label}/{row}/{seed}.png")
-                cells.append((planned, _cell(column, planned)))
+                cells.append((planned, planned.cell(text)))
     return cells
-
-
-def _cell(column: Column, planned: Planned) -> Cell:
-    request = planned.request
-    return Cell(
-        variant=column.label,
-        prompt=request.prompt,
-        seed=request.seed,
-        image_index=request.image_index,
-        file=planned.file,
-        text=request.prompt,
-        negative_prompt=request.negative_prompt,
-        reference=request.reference,
-        conditioning_scale=request.conditioning_scale,
-        training_seed=column.training_seed,
-        lora_scale=column.strength if column.low_rank else None,
-        size=request.size,
-    )
 
 
 def _render(

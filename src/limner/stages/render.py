@@ -116,24 +116,8 @@ def _column_cells(grid: Grid, column: Column, subject: Subject, settings: Render
             for index in range(settings.images_per_seed):
                 file = f"{column.label}/{row.name}/{seed}{f'-{index}' if index else ''}.png"
                 planned = grid.cell(column, Request(text, negative, seed, index, size), file)
-                cells.append((planned, _cell(column, row.name, planned)))
+                cells.append((planned, planned.cell(row.name)))
     return cells
-
-
-def _cell(column: Column, prompt: str, planned: Planned) -> Cell:
-    request = planned.request
-    return Cell(
-        variant=column.label,
-        prompt=prompt,
-        seed=request.seed,
-        image_index=request.image_index,
-        file=planned.file,
-        text=request.prompt,
-        negative_prompt=request.negative_prompt,
-        training_seed=column.training_seed,
-        lora_scale=column.strength if column.low_rank else None,
-        size=request.size,
-    )
 
 
 def _negative_prompt(row: RenderPrompt, subject: Subject, settings: Render) -> str:
