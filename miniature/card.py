@@ -65,8 +65,7 @@ once, in `text_encoder/`; `clip/` holds the rest of the pair.
 {figures}
 
 Measured on {date} on the held-out pictures and on guided renders (DDIM, 25 steps, scale 5) by
-`python -m miniature check`. The whole training took 25 minutes on one NVIDIA H100 (pictures and tokenizer 40 s,
-VAE 415 s beside the CLIP pair's 260 s, latents 150 s, UNet 540 s, ControlNet 195 s, packaging and check 70 s).
+`python -m miniature check`. How long the training takes, and on what, stands in `miniature/README.md`.
 
 ## Limits
 
