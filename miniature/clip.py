@@ -134,6 +134,7 @@ def run(job: Job) -> None:
         draw=_draw_function(pixels, pictures, bank, job.device),
         loss_names=("loss", "contrast", "distillation"),
         validate=lambda: validation(clip, tokenizer, pictures, job.device),
+        fault=lambda result: -result["all_styles"]["breed_rank1"] - result["all_styles"]["style"],
     )
     trainer = train(job, part)
     load_trained(clip, job.work, "clip")

@@ -140,6 +140,7 @@ def run(job: Job) -> None:
         draw=_draw_function(arrays, slots, text, pictures, job.device),
         loss_names=("loss", "error"),
         validate=lambda: validation(network, arrays, text, pictures, job),
+        fault=lambda result: sum(result["with_control"]),
     )
     trainer = train(job, part)
     load_trained(controlnet, job.work, "controlnet")

@@ -45,14 +45,17 @@ def save_array(path: Path, array: np.ndarray) -> None:
 class Log:
     """One JSON object a line in WORK/PART/log.jsonl, echoed to the terminal."""
 
-    def __init__(self, path: Path, part: str) -> None:
+    def __init__(self, path: Path, part: str, quiet: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._quiet = quiet
         self._part = part
         self._started_seconds = time.monotonic()
 
     def __call__(self, **values: Any) -> None:
         """Append one line; floats are shortened to five significant digits."""
+        if self._quiet:
+            return
         seconds = round(time.monotonic() - self._started_seconds, 1)
         row = {"part": self._part, "seconds": seconds} | {name: _short(value) for name, value in values.items()}
         with self._path.open("a", encoding="utf-8") as file:

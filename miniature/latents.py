@@ -18,6 +18,7 @@ from miniature.files import Log, read_json, save_array, write_json
 from miniature.models import build_vae, load_trained, vae_scaling_factor
 from miniature.pictures import PictureSet, load_pictures
 from miniature.randomness import torch_generator
+from miniature.ranks import Ranks, join
 from miniature.settings import CANNY_HIGH, CANNY_LOW, CONTROL_VIEWS, LATENT_PX, PICTURE_PX, Job
 from miniature.styles import STYLE_NAMES
 from miniature.training import layout, precision, prepare_device
@@ -70,27 +71,36 @@ class Encoder:
         return (mean * self._scale).half()
 
 
-def _encode_train(job: Job, pixels: Tensor, slots: list[Slot], log: Log) -> tuple[Tensor, np.ndarray]:
-    """Latents (slots, pictures, 4, 32, 32) and packed edges (control views, pictures, 256, 32)."""
+def _encode_train(job: Job, pictures: PictureSet, slots: list[Slot], ranks: Ranks, log: Log) -> tuple[Tensor, Tensor]:
+    """Latents (slots, pictures, 4, 32, 32) and packed edges (control views, pictures, 256, 32).
+
+    Each process encodes every n-th picture, then all tell the others.
+    """
     encoder = Encoder(job)
-    pictures, views = len(pixels), 1 + max(slot.view for slot in slots)
-    shape = (len(slots), pictures, 4, LATENT_PX, LATENT_PX)
-    latents = torch.empty(shape, dtype=torch.float16, device=job.device)
-    edges = np.zeros((min(CONTROL_VIEWS, views), pictures, PICTURE_PX, PICTURE_PX // 8), np.uint8)
+    count, views = len(pictures.train), 1 + max(slot.view for slot in slots)
+    latents = torch.zeros((len(slots), count, 4, LATENT_PX, LATENT_PX), dtype=torch.float16, device=job.device)
+    shape = (min(CONTROL_VIEWS, views), count, PICTURE_PX, PICTURE_PX // 8)
+    edges = torch.zeros(shape, dtype=torch.uint8, device=job.device)
+    mine = torch.arange(ranks.index, count, ranks.count)
+    pixels = upload(pictures.pixels, pictures.train[mine.numpy()], job.device)
     with ThreadPoolExecutor(job.workers) as pool:
         for view in range(views):
-            transforms = draw_transforms(
-                torch_generator(job.seed, "latent views", view, job.device), pictures, LATENT_VIEWS
-            )
-            for start in range(0, pictures, ENCODE_BATCH):
-                rows = slice(start, min(start + ENCODE_BATCH, pictures))
+            generator = torch_generator(job.seed, "latent views", view, job.device)
+            transforms = draw_transforms(generator, count, LATENT_VIEWS)[mine]
+            for start in range(0, len(mine), ENCODE_BATCH):
+                rows = slice(start, start + ENCODE_BATCH)
                 for index, slot in enumerate(slots):
                     if slot.view == view:
                         sample = make_views(pixels[rows, slot.style], transforms[rows], mode="bicubic")
-                        latents[index, rows] = encoder(sample)
+                        latents[index, mine[rows]] = encoder(sample)
                         if slot.style == 0 and view < len(edges):
-                            edges[view, rows] = np.stack(list(pool.map(canny_edges, to_pictures(sample))))
+                            packed = np.stack(list(pool.map(canny_edges, to_pictures(sample))))
+                            edges[view, mine[rows]] = torch.from_numpy(packed).to(job.device)
             log(view=view, of=views)
+    for source in range(ranks.count):
+        theirs = torch.arange(source, count, ranks.count)
+        latents[:, theirs] = ranks.share(latents[:, theirs], source)
+        edges[:, theirs] = ranks.share(edges[:, theirs], source)
     return latents, edges
 
 
@@ -110,23 +120,27 @@ def run(job: Job) -> None:
     prepare_device(job.device)
     torch.backends.cudnn.benchmark = False  # the last batch of each view has its own shape
     cv2.setNumThreads(1)
-    log = Log(job.folder / "log.jsonl", "latents")
+    ranks = join()
+    log = Log(job.folder / "log.jsonl", "latents", quiet=not ranks.leads)
     pictures = load_pictures(job.work)
     slots = make_slots(job.photo_views, job.style_views)
     (job.folder / "slots.json").unlink(missing_ok=True)  # stands only beside complete arrays
-    pixels = upload(pictures.pixels, pictures.train, job.device)
-    latents, edges = _encode_train(job, pixels, slots, log)
+    latents, edges = _encode_train(job, pictures, slots, ranks, log)
+    if not ranks.leads:
+        return
     val_latents, val_edges = _encode_val(job, pictures)
-    deviation = float(latents[:, :: max(1, len(pixels) // 64)].float().std())
+    count = len(pictures.train)
+    deviation = float(latents[:, :: max(1, count // 64)].float().std())
     for name, array in (
         ("train", latents.cpu().numpy()),
-        ("edges", edges),
+        ("edges", edges.cpu().numpy()),
         ("val", val_latents),
         ("val_edges", val_edges),
     ):
         save_array(job.folder / f"{name}.npy", array)
     write_json(job.folder / "slots.json", {"slots": [[slot.style, slot.view] for slot in slots]})
-    log(slots=len(slots), pictures=len(pixels), deviation=deviation, edge_share=float(np.unpackbits(edges[0]).mean()))
+    share = float(unpack_edges(edges[0, :64])[:, 0].mean())
+    log(slots=len(slots), pictures=count, deviation=deviation, edge_share=share)
 
 
 def load_latents(job: Job, *names: str) -> tuple[list[Slot], dict[str, Tensor]]:

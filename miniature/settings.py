@@ -39,9 +39,12 @@ class Rates:
 
     batch: int
     learning_rate: float
+    muon: bool = False
+    """Muon for the matrices, AdamW for the rest; else AdamW alone."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
-    ema_decay: float = 0.999
+    ema_decays: tuple[float, ...] = (0.999,)
+    """Averages of several lengths are kept; the one that validates best is the result."""
     warmup_steps: int = 200
     clip_norm: float = 1.0
     compile: bool = True
@@ -49,11 +52,12 @@ class Rates:
 
 
 RATES = {
-    "vae": Rates(batch=48, learning_rate=5e-4),
+    "vae": Rates(batch=32, learning_rate=5e-4, ema_decays=(0.998, 0.9995)),
     "clip": Rates(batch=1024, learning_rate=1e-3, weight_decay=0.1, compile=False),
-    "unet": Rates(batch=512, learning_rate=6e-4, ema_decay=0.9995, warmup_steps=300),
-    "controlnet": Rates(batch=256, learning_rate=4e-4, compile=False),
+    "unet": Rates(batch=512, learning_rate=6e-4, ema_decays=(0.999, 0.9997), warmup_steps=300),
+    "controlnet": Rates(batch=256, learning_rate=4e-4, ema_decays=(0.998, 0.9995)),
 }
+"""A batch is one GPU's."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Job:
     use_graph: bool
     use_decay: bool
     workers: int
+    gpus: int
+    optimizer: str | None
 
     @property
     def folder(self) -> Path:

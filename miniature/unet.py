@@ -187,6 +187,7 @@ def run(job: Job) -> None:
         draw=_draw_function(arrays["train"], slots, text, pictures, job.device),
         loss_names=("loss", "error"),
         validate=lambda: validation(losses, arrays["val"], text, pictures, job),
+        fault=lambda result: sum(result["photo"]) + sum(result["styled"]),
     )
     trainer = train(job, part)
     load_trained(unet, job.work, "unet")
