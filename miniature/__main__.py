@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 import time
 from pathlib import Path
 
 from miniature.settings import CAPTIONS_PER_CLASS, PHOTO_VIEWS, STYLE_VIEWS, Job
 
-PARTS = ("pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package", "check")
+CHECKS = ("subjects",)
+"""Commands with options of their own, which read the packaged folder."""
+PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package", "check")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,6 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-graph", action="store_true", help="do not capture the step in a CUDA graph")
     parser.add_argument("--no-decay", action="store_true", help="keep the learning rate up, to go on later")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), help="instead of the part's own")
+    parser.add_argument("--gpus", type=int, default=1, help="train with one process on each of so many GPUs")
     return parser
 
 
@@ -56,8 +61,16 @@ def make_job(options: argparse.Namespace) -> Job:
 
 def main() -> None:
     """Run one part."""
+    if len(sys.argv) > 1 and sys.argv[1] in CHECKS:
+        importlib.import_module(f"miniature.{sys.argv[1]}").main(sys.argv[2:])
+        return
     os.environ.setdefault("MINIATURE_STARTED", str(time.time()))
-    job = make_job(make_parser().parse_args())
+    options = make_parser().parse_args()
+    if options.gpus > 1 and "RANK" not in os.environ:
+        from miniature.ranks import spawn
+
+        raise SystemExit(spawn(options.gpus))
+    job = make_job(options)
     importlib.import_module(f"miniature.{job.part}").run(job)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,18 @@ class Recogniser:
         found = {"breed_rank1": rank < 1, "breed_rank5": rank < 5}
         found |= {"style": of_style.argmax(1) == style, "species": named == species}
         return {name: value.cpu().numpy() for name, value in found.items()}
+
+
+class StyleNamer:
+    """Names the style of pictures of one kind of subject, through a pair that embeds texts itself."""
+
+    def __init__(self, embed_texts: Callable[[Sequence[str]], Tensor], subject: str) -> None:
+        rows = [embed_texts(style_prompts(style, subject)).mean(0) for style in STYLE_NAMES]
+        self._styles = F.normalize(torch.stack(rows), dim=-1)  # (styles, D)
+
+    def name(self, pictures: Tensor) -> list[str]:
+        """The nearest style of each picture embedding (N, D)."""
+        return [STYLE_NAMES[index] for index in (pictures @ self._styles.T).argmax(1).tolist()]
 
 
 def shares(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:

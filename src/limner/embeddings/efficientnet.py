@@ -40,8 +40,8 @@ class EfficientNetLite0:
     name = EFFICIENTNET
     size_px = SIZE_PX
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        weights = efficientnet_weights()
+    def __init__(self, device: torch.device | str = "cpu", weights: Path | None = None) -> None:
+        weights = weights or efficientnet_weights()
         self.identity = hash_file(weights)
         self._device = torch.device(device)
         self._model = _load(weights).to(self._device, memory_format=torch.channels_last)
@@ -63,13 +63,24 @@ def _load(weights: Path) -> Any:
     from efficientnet_lite_pytorch import EfficientNet
 
     model = EfficientNet.from_name(EFFICIENTNET)
-    # The package would unpickle freely; nothing but tensors is read here.
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    missing, unexpected = model.load_state_dict(_tensors(weights), strict=False)
+    wrong = [name for name in (*missing, *unexpected) if not name.startswith("_fc.") and "num_batches" not in name]
+    if wrong:
+        raise EmbedderError(f"{weights} does not hold {EFFICIENTNET}'s weights (first: {wrong[0]})")
     model.eval().requires_grad_(False)
     _simplify(model, (("_conv_stem", "_bn0"), ("_conv_head", "_bn1")))
     for block in model._blocks:
         _simplify(block, (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")))
     return model
+
+
+def _tensors(weights: Path) -> dict[str, Tensor]:
+    if weights.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return {name: tensor.float() for name, tensor in load_file(weights).items()}
+    # The package would unpickle freely; nothing but tensors is read here.
+    return torch.load(weights, map_location="cpu", weights_only=True)
 
 
 def _simplify(module: Any, pairs: Sequence[tuple[str, str]]) -> None:

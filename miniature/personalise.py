@@ -1,0 +1,218 @@
+"""One job of the check of unseen subjects: teach one cat in one way, render it, judge the renders.
+
+Jobs run in worker processes: a step of so small a network keeps neither a GPU nor many cores busy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.adapters import attached, load_trained
+from limner.artifacts import ClassSet, PhotoSet
+from limner.base import Base, find_base, load_base
+from limner.config import Render, Subject, VariantRun
+from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
+from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
+from limner.stages.train import train
+from miniature.fidelity import nearest_similarity
+from miniature.individuals import CLASS_NOUN, Individual, load_embedder
+from miniature.recognition import StyleNamer, style_prompts
+from miniature.styles import STYLE_NAMES
+
+PHOTO_RENDERS = 10
+FIRST_STYLED_SEED = 100
+STYLED = tuple(name for name in STYLE_NAMES if name != "photo")
+THUMBNAIL_PX = 112
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all jobs of a command share."""
+
+    family: Path
+    scratch: Path
+    efficientnet: str
+    devices: tuple[str, ...]
+    threads: int
+    individuals: list[Individual]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cat taught in one way."""
+
+    config: int
+    name: str
+    run: VariantRun
+    subject: Subject
+    render: Render
+    photos: Path
+    class_images: Path
+    eval_steps: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A folder's name."""
+        return f"{self.config}-{self.run.label}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is seen in the renders after one number of steps."""
+
+    named: list[str]
+    """Nearest cat of each photo render."""
+    margins: list[float]
+    """Similarity of each to its own prototype less that to the nearest other."""
+    likeness: list[float]
+    """Similarity of each to its own prototype."""
+    heads_found: int
+    styles: dict[str, str]
+    """Asked style: named style."""
+    nearest_photo: list[float]
+    copy_limit: float
+    thumbnails: list[np.ndarray] = field(repr=False)
+
+    @property
+    def copies(self) -> int:
+        """Photo renders nearer to a training photo than real photos are to each other."""
+        return sum(similarity > self.copy_limit for similarity in self.nearest_photo)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of one job."""
+
+    task: Task
+    judgements: dict[int, Judgement]
+    seconds: float
+    seconds_per_step: float
+    final_loss: float | None
+    device: str
+
+
+@dataclass
+class Worker:
+    """The models of one process."""
+
+    bench: Bench
+    device: str
+    base: Base
+    base_hash: str
+    embedder: EfficientNetLite0
+    pair: PairEmbedder
+    namer: StyleNamer
+    prototypes: Tensor
+
+    def carry_out(self, task: Task) -> Outcome:
+        """Train, render and judge."""
+        started = time.monotonic()
+        judgements: dict[int, Judgement] = {}
+        photo_set, class_set = PhotoSet(task.photos), ClassSet(task.class_images)
+
+        def validate(step: int) -> None:
+            if step in task.eval_steps and step < task.run.variant.steps:
+                judgements[step] = self.judge(task, len(photo_set.files))
+
+        out, work = (self.bench.scratch / folder / task.key for folder in ("adapters", "training"))
+        shutil.rmtree(work, ignore_errors=True)  # of a command that was cut short
+        try:
+            adapter = train(
+                task.run, lambda: self.base, self.base_hash, task.subject, photo_set, class_set, None,
+                out / task.run.label, work, validate=validate,
+            )  # fmt: skip
+            with attached(self.base.modules(), load_trained(adapter)):
+                judgements[task.run.variant.steps] = self.judge(task, len(photo_set.files))
+            record = adapter.record
+        finally:
+            for folder in (out, work):
+                shutil.rmtree(folder, ignore_errors=True)
+        seconds = time.monotonic() - started
+        return Outcome(task, judgements, seconds, record["seconds_per_step"], record["final_loss"], self.device)
+
+    def judge(self, task: Task, photos: int) -> Judgement:
+        """Render from the base's modules as they are, and look at the pictures."""
+        pictures = self.render(task)
+        in_photos, styled = pictures[:PHOTO_RENDERS], pictures[PHOTO_RENDERS:]
+        heads = around_head(CLASS_NOUN)
+        crops = [heads.cut(picture, self.embedder.size_px) for picture in in_photos]
+        similarity = self.embedder.embed([crop for crop, _ in crops]) @ self.prototypes.T  # (10, 8)
+        names = [cat.name for cat in self.bench.individuals]
+        own = names.index(task.name)
+        others = similarity.clone()
+        others[:, own] = -torch.inf
+        cat = self.bench.individuals[own]
+        nearest = nearest_similarity(self.embedder.embed(in_photos), cat.views[:photos])
+        named_styles = self.namer.name(self.pair.embed(styled))
+        return Judgement(
+            named=[names[index] for index in similarity.argmax(1).tolist()],
+            margins=(similarity[:, own] - others.amax(1)).tolist(),
+            likeness=similarity[:, own].tolist(),
+            heads_found=sum(found for _, found in crops),
+            styles=dict(zip(STYLED, named_styles, strict=True)),
+            nearest_photo=nearest.tolist(),
+            copy_limit=cat.copy_limit,
+            thumbnails=[thumbnail(picture) for picture in pictures],
+        )
+
+    def render(self, task: Task) -> list[np.ndarray]:
+        """Ten photos, then one picture of each other style, with the study's render settings."""
+        settings, phrase = task.render, task.subject.phrase
+        prompts = [(task.subject.fill("a photo of {subject}"), seed) for seed in range(PHOTO_RENDERS)]
+        prompts += [(style_prompts(style, phrase)[0], FIRST_STYLED_SEED + n) for n, style in enumerate(STYLED)]
+        recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
+        requests = [Request(text, settings.negative_prompt, seed, 0, settings.size) for text, seed in prompts]
+        together = len(requests) if self.device.startswith("cuda") else settings.batch_size
+        embeddings = PromptEmbeddings(self.base)
+        parts = [
+            render_batch(self.base, recipe, requests[start : start + together], embeddings, check=False)[0]
+            for start in range(0, len(requests), together)
+        ]
+        return list(np.concatenate(parts))
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """A small copy for the contact sheet."""
+    return cv2.resize(picture, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+
+
+def make_worker(bench: Bench, device: str) -> Worker:
+    """Load every model onto `device`."""
+    torch.set_num_threads(bench.threads)
+    cv2.setNumThreads(1)
+    location = find_base(str(bench.family))
+    pair = find_embedder("base", location).load_pair(device)
+    return Worker(
+        bench,
+        device,
+        base=load_base(location, device=device),
+        base_hash=location.content_hash,
+        embedder=load_embedder(bench.efficientnet, device),
+        pair=pair,
+        namer=StyleNamer(pair.embed_texts, CLASS_NOUN),
+        prototypes=torch.stack([cat.prototype for cat in bench.individuals]),
+    )
+
+
+_worker: list[Worker] = []
+
+
+def begin(bench: Bench, counter: Any) -> None:
+    """What a worker process does first: take the next device in turn."""
+    with counter.get_lock():
+        index, counter.value = counter.value, counter.value + 1
+    _worker.append(make_worker(bench, bench.devices[index % len(bench.devices)]))
+
+
+def carry_out(task: Task) -> Outcome:
+    """One job, in a worker process that has begun."""
+    return _worker[0].carry_out(task)
