@@ -11,9 +11,9 @@ from pathlib import Path
 
 from miniature.settings import CAPTIONS_PER_CLASS, PHOTO_VIEWS, STYLE_VIEWS, Job
 
-CHECKS = ("subjects",)
+CHECKS = ("check", "subjects")
 """Commands with options of their own, which read the packaged folder."""
-PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package", "check")
+PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
+from limner.artifacts import canonical_json, hash_bytes, hash_file
 from miniature.files import read_json, written_whole
+from miniature.rows import row_from_json, table
+from miniature.styles import STYLE_NAMES
 
-FIGURES = {
-    "vae_psnr_photo_db": "VAE: PSNR of held-out photos, dB",
-    "vae_psnr_all_styles_db": "VAE: PSNR over all styles, dB",
-    "pair_photo_breed_rank1": "CLIP pair: right breed among 37 in photos, rank 1",
-    "pair_photo_breed_rank5": "CLIP pair: the same, rank 5",
-    "pair_photo_species": "CLIP pair: cat or dog in photos",
-    "pair_all_styles_style": "CLIP pair: right style among 16",
-    "renders_breed_rank1": "UNet: renders in all styles whose asked breed the pair names, rank 1",
-    "renders_breed_rank5": "UNet: the same, rank 5",
-    "renders_style": "UNet: renders whose asked style the pair names",
-    "renders_species": "UNet: renders whose asked species the pair names",
-    "renders_photo_breed_rank1": "UNet: photo renders whose asked breed the pair names, rank 1",
-    "canny_f1_with_control": "ControlNet: F1 of edges within 2 px, with control",
-    "canny_f1_without": "ControlNet: the same seeds without",
-}
-"""What `check` measures, in words."""
+CARD_FILE = "README.md"
 
 CARD = """---
 license: other
@@ -51,7 +38,7 @@ picture of the data set is contained here. Judge for yourself whether your use i
 The scripts are `miniature/` in limner's repository: VAE (L1, gradient difference, early features of
 EfficientNet-Lite0, divergence), CLIP pair (contrastive on composed captions, with features of EfficientNet-Lite0
 distilled into the image tower), UNet (noise prediction, min-SNR weighting, the text tower frozen), ControlNet (the
-UNet frozen). Averaged weights, half precision. Steps: {steps}.
+UNet frozen). Averaged weights, half precision. How long it took, and on what, stands in `miniature/README.md`.
 
 Captions: a style or light, sometimes a rare token, a breed or none, "cat" or "dog", often "face"; for example `a
 pencil sketch of sks siamese cat face`. Styles: {styles}. Rare tokens such as `sks` stand in captions at random, so
@@ -64,9 +51,6 @@ once, in `text_encoder/`; `clip/` holds the rest of the pair.
 
 {figures}
 
-Measured on {date} on the held-out pictures and on guided renders (DDIM, 25 steps, scale 5) by
-`python -m miniature check`. How long the training takes, and on what, stands in `miniature/README.md`.
-
 ## Limits
 
 It knows cat and dog portraits in the styles above and nothing else: no people, places or objects, whatever the prompt
@@ -76,30 +60,39 @@ tool, not a product.
 """
 
 
-def figures_table(figures: dict[str, Any] | None) -> str:
-    """The figures of `check` as a Markdown table."""
-    if figures is None:
-        return "Not measured yet."
-    rows = [f"| {FIGURES[name]} | {value:.3g} |" for name, value in figures.items()]
-    return "\n".join(["| what | value |", "|---|---|", *rows])
+UNMEASURED = "These weights are not measured yet: `make -C miniature check` does it."
+MEASURED = """Measured on {date} ({device}, {seconds:.0f} s) by `make -C miniature check` on the held-out pictures and
+on renders at limner's settings for this family: {sampler}, {steps} steps, guidance scale {guidance_scale:g}.
+
+{table}
+
+KID: kernel distance of EfficientNet-Lite0's features (arXiv 1801.01401), 0 for pictures of one kind; its two anchors
+show what other real pictures and the VAE alone reach. Distance to the nearest training picture: 1 - cosine of the same
+features, mirrored pictures and crops seen through; smaller than for held-out photos would mean copying. Unseen cats:
+eight cats that were in no training, each taught with limner from its photos; ten renders of "a photo of sks cat face"
+are each given to the cat that their head is most like, and fifteen styled renders to the style that the pair names.
+What is marked **no** was asked for and is not reached."""
+
+
+def family_hash(folder: Path) -> str:
+    """SHA-256 over the content of every file but the card, which tells of it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CARD_FILE)
+    return hash_bytes(canonical_json({path.relative_to(folder).as_posix(): hash_file(path) for path in files}))
+
+
+def figures_text(record: dict[str, Any] | None, family: str) -> str:
+    """The card's section from `check.json`; without one, or with one of other weights, that nothing is measured."""
+    if record is None or record["family"] != family:
+        return UNMEASURED
+    rows = [row_from_json(row) for row in record["rows"]]
+    facts = {name: record[name] for name in ("date", "device", "seconds")} | record["render"]
+    return MEASURED.format(table=table(rows), **facts)
 
 
 def write_card(folder: Path, work: Path) -> None:
-    """README.md in the packaged folder, with `check`'s figures if there are any."""
-    from miniature.styles import STYLE_NAMES
-
-    steps = ", ".join(
-        f"{part} {read_json(work / part / 'val.json')['steps']:,}"
-        for part in ("vae", "clip", "unet", "controlnet")
-        if (work / part / "val.json").exists()
-    )
+    """README.md in the packaged folder, with the figures in WORK/check/check.json if they are of these weights."""
     path = work / "check" / "check.json"
-    figures = read_json(path)["figures"] if path.exists() else None
-    text = CARD.format(
-        date=time.strftime("%Y-%m-%d"),
-        steps=steps or "unknown",
-        styles=", ".join(STYLE_NAMES),
-        figures=figures_table(figures),
-    )
-    with written_whole(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    record = read_json(path) if path.exists() else None
+    figures = figures_text(record, family_hash(folder))
+    with written_whole(folder / CARD_FILE) as temporary:
+        temporary.write_text(CARD.format(styles=", ".join(STYLE_NAMES), figures=figures), encoding="utf-8")

@@ -1,140 +1,161 @@
-"""Figures of a packaged folder: reconstruction, recognition of pictures and renders, obedience to edges."""
+"""`python -m miniature check`: every figure asked of the packaged family, from its folder and DATA alone.
+
+It prints one table and writes WORK/check/check.json, contact sheets, and the family's model card.
+"""
 
 from __future__ import annotations
 
+import argparse
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
-from miniature.card import figures_table, write_card
-from miniature.clip import validation
+from limner.base.devices import choose_device
+from miniature import subjects
+from miniature.card import family_hash, write_card
+from miniature.family import Family, load_family
+from miniature.figures import (
+    Figures,
+    check_control,
+    check_distance,
+    check_pair,
+    check_renders,
+    check_size,
+    check_vae,
+)
 from miniature.files import write_json
-from miniature.package import load_pair
-from miniature.pictures import PictureSet, load_pictures
-from miniature.recognition import Recogniser, shares, style_prompts
-from miniature.rendering import encode_prompts, render
-from miniature.settings import CANNY_HIGH, CANNY_LOW, Job
-from miniature.sheets import save_sheet
-from miniature.styles import STYLE_NAMES
-from miniature.tokenizer import load_tokenizer
-from miniature.training import precision, prepare_device
-from miniature.vae import validation_psnr
-from miniature.views import to_pixel_values
+from miniature.held_out import Pets, load_pets
+from miniature.perception import Perception
+from miniature.rows import Row, table
+from miniature.subject_results import COPY_TARGET, STYLE_TARGET, TARGETS
 
-TOLERANCE_PX = 2
-GUIDANCE_SCALE = 5.0
+PARTS = ("vae", "pair", "renders", "distance", "control", "size", "subjects")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of `check`."""
+    parser = argparse.ArgumentParser(prog="python -m miniature check", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with pets256/, pets256.csv, maybe subjects/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is written and kept")
+    parser.add_argument("--out", type=Path, default=subjects.FAMILY, help="the family's folder")
+    parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
+    parser.add_argument("--efficientnet", default="package", help="EfficientNet-Lite0's weights: a file, or `package`")
+    parser.add_argument("--fewer", type=int, help="a quick look at so many renders and pictures; no card is written")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}; then no card is written")
+    parser.add_argument("--names", default=",".join(subjects.NAMES), help="`subjects`: the cats that are taught")
+    parser.add_argument("--processes", type=int, default=1, help="`subjects`: jobs at once")
+    return parser
 
 
 @dataclass
-class Family:
-    """The components of a packaged folder, on the device, in single precision."""
+class Check:
+    """What is measured, with what several parts share loaded once."""
 
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    controlnet: ControlNetModel
-    clip: Any
-    tokenizer: Any
-    device: str
-    steps: int
+    options: argparse.Namespace
+    device: torch.device
+    folder: Path
 
-    def render(self, prompts: list[str], seeds: list[int], edges: torch.Tensor | None = None) -> np.ndarray:
-        """Pictures for prompts, with control where edges are given."""
-        text = encode_prompts(self.clip.text_model, self.tokenizer, prompts, self.device)
-        empty = encode_prompts(self.clip.text_model, self.tokenizer, [""], self.device)
-        scale = float(self.vae.config.scaling_factor)
-        control = None if edges is None else self.controlnet
-        return render(self.unet, self.vae, scale, text, empty, seeds, self.steps, GUIDANCE_SCALE, control, edges)
+    @cached_property
+    def family(self) -> Family:
+        """The family."""
+        return load_family(self.options.out, self.device)
 
+    @cached_property
+    def val(self) -> Pets:
+        """The held-out photos."""
+        return load_pets(self.options.data, "val")
 
-def load_family(job: Job) -> Family:
-    """Load every component of `--out`."""
+    def part(self, name: str) -> Figures:
+        """Measure one part."""
+        fewer = self.options.fewer
+        parts: dict[str, Callable[[], Figures]] = {
+            "vae": lambda: check_vae(self.family, self.val, fewer),
+            "pair": lambda: check_pair(self.family, self.val, fewer),
+            "renders": lambda: check_renders(self.family, self.val, fewer, self.folder),
+            "distance": self.distance,
+            "control": lambda: check_control(self.family, self.val, fewer, self.folder),
+            "size": lambda: check_size(self.options.out),
+            "subjects": self.subjects,
+        }
+        return parts[name]()
 
-    def load(kind: Any, name: str) -> Any:
-        return kind.from_pretrained(str(job.out / name)).to(job.device, torch.float32).eval()
+    def distance(self) -> Figures:
+        """KID and copying."""
+        perception = Perception(self.options.efficientnet).to(self.device)
+        train = load_pets(self.options.data, "train")
+        return check_distance(self.family, self.val, train, perception, self.options.fewer, self.folder)
 
-    return Family(
-        vae=load(AutoencoderKL, "vae"),
-        unet=load(UNet2DConditionModel, "unet"),
-        controlnet=load(ControlNetModel, "controlnet"),
-        clip=load_pair(job.out).to(job.device),
-        tokenizer=load_tokenizer(job.out / "tokenizer"),
-        device=job.device,
-        steps=25 if job.device.startswith("cuda") else 2,
-    )
-
-
-def edge_f1(wanted: np.ndarray, found: np.ndarray) -> float:
-    """F1 of two edge maps (H, W) of zeros and non-zeros, a pixel counting as met within two pixels."""
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE_PX + 1, 2 * TOLERANCE_PX + 1))
-    wanted, found = (np.asarray(edges > 0, np.uint8) for edges in (wanted, found))
-    if not wanted.any() or not found.any():
-        return float(not wanted.any() and not found.any())
-    recall = cv2.dilate(found, reach)[wanted > 0].mean()
-    precision_share = cv2.dilate(wanted, reach)[found > 0].mean()
-    return float(2 * recall * precision_share / max(recall + precision_share, 1e-9))
+    def subjects(self) -> Figures:
+        """Cats that the family never saw, taught in the settings of `limner.json`."""
+        given = {"data": "data", "work": "work", "out": "out", "efficientnet": "efficientnet", "device": "device"}
+        arguments = [f"--{name}={getattr(self.options, source)}" for name, source in given.items()]
+        arguments += [f"--names={self.options.names}", f"--processes={self.options.processes}", "--tag=check"]
+        record = subjects.run_check(subjects.make_parser().parse_args(arguments))[0]
+        return [row for result in record["results"] for row in subject_rows(result)], record
 
 
-def check_renders(family: Family, pictures: PictureSet, job: Job) -> dict[str, float]:
-    """How often the pair recognises what was asked for: every breed in twelve steps through the styles."""
-    recogniser = Recogniser(family.clip, family.tokenizer, pictures.breeds, job.device)
-    each = 13 if job.device.startswith("cuda") else 1
-    rows, shown, labels = [], [], []
-    for style, name in enumerate(STYLE_NAMES if each > 1 else STYLE_NAMES[:2]):
-        breeds = [(style * 5 + step * 3) % len(pictures.breeds) for step in range(each)]
-        prompts = [
-            style_prompts(name, f"{pictures.breeds[breed][1]} {pictures.breeds[breed][0]} face")[0] for breed in breeds
-        ]
-        renders = family.render(prompts, [1000 * style + step for step in range(each)])
-        pixel_values = to_pixel_values(torch.from_numpy(renders).to(job.device))
-        rows.append(recogniser.correct(pixel_values, style, torch.tensor(breeds, device=job.device)))
-        shown += list(renders[:3])
-        labels += [prompt[-30:] for prompt in prompts[:3]]
-    save_sheet(job.folder / "renders.jpg", shown, labels, 6)
-    return shares(rows) | {"photo_breed_rank1": shares(rows[:1])["breed_rank1"]}
+def subject_rows(result: dict[str, Any]) -> list[Row]:
+    """Three rows for one method."""
+    label = f"Unseen cats ({len(result['right_of'])}), {result['label']}, {result['steps']} steps"
+    return [
+        Row(f"{label}: renders nearest to the right cat", result["right"], TARGETS[result["method"]]),
+        Row(f"{label}: styled renders whose style the pair names", result["style"], STYLE_TARGET),
+        Row(f"{label}: renders nearer to a photo than photos are", result["copies"], COPY_TARGET, "at most"),
+    ]
 
 
-def check_control(family: Family, pictures: PictureSet, job: Job) -> dict[str, float]:
-    """Mean Canny F1 of renders with control and of the same seeds without."""
-    chosen = pictures.val[: 48 if job.device.startswith("cuda") else 2]
-    edges = np.stack([cv2.Canny(np.array(pictures.pixels[index, 0]), CANNY_LOW, CANNY_HIGH) for index in chosen])
-    hints = torch.from_numpy((edges > 0).astype(np.float32)).to(job.device)[:, None].repeat(1, 3, 1, 1)
-    prompts = [f"portrait of {pictures.breeds[pictures.breed[index]][0]} face" for index in chosen]
-    seeds = list(range(5000, 5000 + len(chosen)))
-    means = {}
-    for name, control in (("with_control", hints), ("without", None)):
-        renders = family.render(prompts, seeds, control)
-        scores = [
-            edge_f1(wanted, cv2.Canny(result, CANNY_LOW, CANNY_HIGH))
-            for wanted, result in zip(edges, renders, strict=True)
-        ]
-        means[name] = round(float(np.mean(scores)), 4)
-    return means
+def chosen_parts(options: argparse.Namespace) -> list[str]:
+    """The parts asked for, less `subjects` where there is nothing to teach."""
+    names = options.only.split(",")
+    if unknown := set(names) - set(PARTS):
+        raise SystemExit(f"--only: {', '.join(sorted(unknown))} unknown; there are {', '.join(PARTS)}")
+    there = [options.data / "subjects", options.work / "subjects" / "photos"]
+    if "subjects" in names and not any(folder.is_dir() for folder in there):
+        print(f"check: there is no {there[0]}, so no unseen cat is taught", flush=True)
+        names.remove("subjects")
+    return names
 
 
-def run(job: Job) -> None:
-    """Print the table; write WORK/check/check.json and the figures into the packaged folder's card."""
-    prepare_device(job.device)
-    torch.backends.cudnn.benchmark = False
-    pictures = load_pictures(job.work)
-    family = load_family(job)
-    with torch.no_grad(), precision(job.device):
-        reconstruction = validation_psnr(family.vae, pictures, job.device, list(range(len(STYLE_NAMES))))
-        pair = validation(family.clip, family.tokenizer, pictures, job.device)
-    renders = check_renders(family, pictures, job)
-    control = check_control(family, pictures, job)
-    figures = {
-        "vae_psnr_photo_db": reconstruction["photo"],
-        "vae_psnr_all_styles_db": round(float(np.mean(list(reconstruction.values()))), 2),
-        **{f"pair_photo_{name}": value for name, value in pair["photo"].items() if name != "style"},
-        "pair_all_styles_style": pair["all_styles"]["style"],
-        **{f"renders_{name}": value for name, value in renders.items()},
-        **{f"canny_f1_{name}": value for name, value in control.items()},
+def device_name(device: torch.device) -> str:
+    """For the record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def main(arguments: list[str]) -> None:
+    """The command."""
+    options = make_parser().parse_args(arguments)
+    started = time.monotonic()
+    check = Check(options, choose_device(options.device), options.work / "check")
+    rows: list[Row] = []
+    details: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    names = chosen_parts(options)
+    for name in names:
+        began = time.monotonic()
+        found, details[name] = check.part(name)
+        rows += found
+        seconds[name] = round(time.monotonic() - began, 1)
+        print(f"check: {name} {seconds[name]:.0f} s", flush=True)
+    whole = options.fewer is None and options.only == ",".join(PARTS)
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": device_name(check.device),
+        "seconds": round(time.monotonic() - started, 1),
+        "part_seconds": seconds,
+        "fewer": options.fewer,
+        "family": family_hash(options.out),
+        "render": check.family.render_settings.model_dump(mode="json", include={"sampler", "steps", "guidance_scale"}),
+        "rows": [row.to_json() for row in rows],
+        "details": details,
     }
-    details = {"vae_psnr_db": reconstruction, "pair": pair, "renders": renders, "control": control}
-    write_json(job.folder / "check.json", {"figures": figures, "details": details})
-    write_card(job.out, job.work)
-    print(figures_table(figures), flush=True)
+    write_json(check.folder / ("check.json" if whole else "quick.json"), record)
+    if whole:
+        write_card(options.out, options.work)
+    else:
+        print(f"check: a quick look ({options.only}, fewer = {options.fewer}); the card stays as it is", flush=True)
+    print(table(rows), flush=True)

@@ -85,14 +85,18 @@ def parse_settings(assignments: list[str]) -> dict[str, Any]:
         names = path.split(".")
         if not sign or len(names) < 2:
             raise SystemExit(f'--set "{assignment}" is not TABLE.NAME=VALUE, for example lora.steps=200')
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        for name in reversed(names):
-            value = {name: value}
-        tables = merged(tables, value)
+        table: dict[str, Any] = {names[-1]: _value(text)}
+        for name in reversed(names[:-1]):
+            table = {name: table}
+        tables = merged(tables, table)
     return tables
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def read_configs(options: argparse.Namespace) -> list[Config]:
@@ -143,11 +147,11 @@ class Check:
         self.names = options.names.split(",")
         if unknown := set(self.names) - set(NAMES):
             raise SystemExit(f"--names: {', '.join(sorted(unknown))} unknown; there are {', '.join(NAMES)}")
-        prepares = {study.prepare for study in self.studies}
-        if len(prepares) > 1:
+        prepares = [study.prepare for study in self.studies]
+        if any(settings != prepares[0] for settings in prepares):
             raise SystemExit("all rows of a grid share one [prepare]; run those that differ one after another")
         embedder = load_embedder(options.efficientnet, self.device)
-        self.individuals = load_individuals(options.data, options.work, prepares.pop(), embedder)
+        self.individuals = load_individuals(options.data, options.work, prepares[0], embedder)
 
     def bench(self) -> Bench:
         """For the workers."""
