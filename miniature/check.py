@@ -96,6 +96,8 @@ class Check:
         arguments = [f"--{name}={getattr(self.options, source)}" for name, source in given.items()]
         arguments += [f"--names={self.options.names}", f"--processes={self.options.processes}", "--tag=check"]
         record = subjects.run_check(subjects.make_parser().parse_args(arguments))[0]
+        if record["failed"]:
+            raise SystemExit(f"check: unseen cats that could not be taught: {record['failed']}")
         return [row for result in record["results"] for row in subject_rows(result)], record
 
 

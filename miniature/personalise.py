@@ -21,6 +21,7 @@ from limner.artifacts import ClassSet, PhotoSet
 from limner.base import Base, find_base, load_base
 from limner.config import Render, Subject, VariantRun
 from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
+from limner.errors import LimnerError
 from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
 from limner.stages.train import train
 from miniature.fidelity import nearest_similarity
@@ -98,6 +99,8 @@ class Outcome:
     seconds_per_step: float
     final_loss: float | None
     device: str
+    fault: str = ""
+    """Why there are no judgements; a grid goes on without this job."""
 
 
 @dataclass
@@ -214,5 +217,8 @@ def begin(bench: Bench, counter: Any) -> None:
 
 
 def carry_out(task: Task) -> Outcome:
-    """One job, in a worker process that has begun."""
-    return _worker[0].carry_out(task)
+    """One job, in a worker process that has begun; settings that cannot be trained are told in its outcome."""
+    try:
+        return _worker[0].carry_out(task)
+    except (LimnerError, torch.OutOfMemoryError) as error:
+        return Outcome(task, {}, 0.0, 0.0, None, _worker[0].device, fault=str(error).splitlines()[0])

@@ -22,7 +22,8 @@ STYLE_TARGET, COPY_TARGET = 0.70, 0.10
 
 
 def results_of(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    """One record for each method and number of steps."""
+    """One record for each method and number of steps; of those that did not fail."""
+    outcomes = [outcome for outcome in outcomes if outcome.judgements]
     labels = list(dict.fromkeys(outcome.task.run.label for outcome in outcomes))
     results = []
     for label in labels:
@@ -98,6 +99,7 @@ def table_lines(tag: str, results: list[dict[str, Any]]) -> list[str]:
 
 def save_sheets(folder: Path, tag: str, outcomes: list[Outcome], individuals: list[Individual]) -> None:
     """One JPEG for each method: a row for each cat, its photos, its ten renders, the styles."""
+    outcomes = [outcome for outcome in outcomes if outcome.judgements]
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in tag)
     for label in dict.fromkeys(outcome.task.run.label for outcome in outcomes):
         same = {outcome.task.name: outcome for outcome in outcomes if outcome.task.run.label == label}

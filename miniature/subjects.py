@@ -227,10 +227,11 @@ def run_check(options: argparse.Namespace) -> list[dict[str, Any]]:
     for done, outcome in enumerate(outcomes_of(check, tasks), start=1):
         number = outcome.task.config
         found.setdefault(number, []).append(outcome)
-        print(f"subjects: {done}/{len(tasks)} {outcome.task.key} {outcome.seconds:.0f}s", flush=True)
+        told = outcome.fault or f"{outcome.seconds:.0f} s"
+        print(f"subjects: {done}/{len(tasks)} {outcome.task.key} {told}", flush=True)
         if len(found[number]) == sum(task.config == number for task in tasks):
             config = check.configs[number]
-            row = _row(config, options, results_of(found[number]), ceiling)
+            row = _row(config, options, found[number], ceiling)
             with (check.folder / "results.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             save_sheets(check.folder / "sheets", config.tag, found[number], check.individuals)
@@ -241,7 +242,7 @@ def run_check(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(config: Config, options: argparse.Namespace, results: list[dict[str, Any]], ceiling: float) -> dict[str, Any]:
+def _row(config: Config, options: argparse.Namespace, outcomes: list[Outcome], ceiling: float) -> dict[str, Any]:
     return {
         "tag": config.tag,
         "date": time.strftime("%Y-%m-%d"),
@@ -249,7 +250,8 @@ def _row(config: Config, options: argparse.Namespace, results: list[dict[str, An
         "photos": config.photos,
         "names": options.names.split(","),
         "real_photos_recognised": round(ceiling, 4),
-        "results": results,
+        "failed": {outcome.task.key: outcome.fault for outcome in outcomes if outcome.fault},
+        "results": results_of(outcomes),
     }
 
 
