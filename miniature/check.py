@@ -128,36 +128,42 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
+def measure(check: Check, names: list[str], record: dict[str, Any], target: Path) -> list[Row]:
+    """Every part in turn; what is measured so far always lies in `target`."""
+    rows: list[Row] = []
+    for name in names:
+        began = time.monotonic()
+        found, record["details"][name] = check.part(name)
+        rows += found
+        record["part_seconds"][name] = round(time.monotonic() - began, 1)
+        record["rows"] = [row.to_json() for row in rows]
+        write_json(target, record)
+        print(f"check: {name}, {record['part_seconds'][name]:.0f} s\n{table(found)}", flush=True)
+    return rows
+
+
 def main(arguments: list[str]) -> None:
     """The command."""
     options = make_parser().parse_args(arguments)
     started = time.monotonic()
     check = Check(options, choose_device(options.device), options.work / "check")
-    rows: list[Row] = []
-    details: dict[str, Any] = {}
-    seconds: dict[str, float] = {}
     names = chosen_parts(options)
-    for name in names:
-        began = time.monotonic()
-        found, details[name] = check.part(name)
-        rows += found
-        seconds[name] = round(time.monotonic() - began, 1)
-        print(f"check: {name} {seconds[name]:.0f} s", flush=True)
-    whole = options.fewer is None and options.only == ",".join(PARTS)
-    record = {
+    render = check.family.render_settings.model_dump(mode="json", include={"sampler", "steps", "guidance_scale"})
+    record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "device": device_name(check.device),
-        "seconds": round(time.monotonic() - started, 1),
-        "part_seconds": seconds,
         "fewer": options.fewer,
         "family": family_hash(options.out),
-        "render": check.family.render_settings.model_dump(mode="json", include={"sampler", "steps", "guidance_scale"}),
-        "rows": [row.to_json() for row in rows],
-        "details": details,
+        "render": render,
+        "part_seconds": {},
+        "details": {},
     }
-    write_json(check.folder / ("check.json" if whole else "quick.json"), record)
-    if whole:
+    rows = measure(check, names, record, check.folder / "quick.json")
+    record["seconds"] = round(time.monotonic() - started, 1)
+    if options.fewer is None and options.only == ",".join(PARTS):
+        write_json(check.folder / "check.json", record)
         write_card(options.out, options.work)
     else:
+        write_json(check.folder / "quick.json", record)
         print(f"check: a quick look ({options.only}, fewer = {options.fewer}); the card stays as it is", flush=True)
     print(table(rows), flush=True)
