@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-decay", action="store_true", help="keep the learning rate up, to go on later")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--optimizer", choices=("muon", "adamw"), help="instead of the part's own")
+    parser.add_argument("--decoder-only", action="store_true", help="`vae`: leave the encoder as it is")
     parser.add_argument("--gpus", type=int, default=1, help="train with one process on each of so many GPUs")
     return parser
 

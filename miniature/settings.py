@@ -84,6 +84,7 @@ class Job:
     workers: int
     gpus: int
     optimizer: str | None
+    decoder_only: bool
 
     @property
     def folder(self) -> Path:

@@ -42,10 +42,12 @@ def with_small_deviations(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def run(job: Job) -> None:
-    """Write WORK/tokenizer, WORK/clip/ema.safetensors and WORK/{vae,unet,controlnet}/start.safetensors from `--out`."""
+    """Write WORK/tokenizer, WORK/clip/ema.safetensors and start.safetensors in WORK/{vae,unet,controlnet}."""
     shutil.copytree(job.out / "tokenizer", job.work / "tokenizer", dirs_exist_ok=True)
     save(load_pair(job.out).state_dict(), job.work / "clip" / "ema.safetensors")
-    save(with_small_deviations(model_weights(job.out / "vae")), job.work / "vae" / "start.safetensors")
-    for name in ("unet", "controlnet"):
-        save(model_weights(job.out / name), job.work / name / "start.safetensors")
+    for name in ("vae", "unet", "controlnet"):
+        if (job.out / name).exists():
+            weights = model_weights(job.out / name)
+            weights = with_small_deviations(weights) if name == "vae" else weights
+            save(weights, job.work / name / "start.safetensors")
     print(f"unpack: {job.out} lies in {job.work}", flush=True)

@@ -23,11 +23,11 @@ from miniature.training import Part, layout, precision, prepare_device, train
 from miniature.views import VAE_VIEWS, draw_styles, draw_transforms, make_views, to_pictures, to_pixel_values, upload
 
 PHOTO_SHARE = 0.6
-FLAT_SHARE = 1 / 64
-"""Views that are one colour all over, so that a wall stays a wall."""
+FLAT_SHARE = 1 / 16
+"""Views that are one colour all over, half of them grey, so that a wall stays a wall."""
 ERROR_WEIGHT = 0.1
-ERROR_FLOOR = 3e-4
-"""Where a picture's mean squared error is too small (41 dB) to be worth more."""
+ERROR_FLOOR = 3e-5
+"""Where a picture's mean squared error is too small (51 dB) to be worth more."""
 GRADIENT_WEIGHT = 0.25
 PERCEPTUAL_WEIGHT = 0.1
 KL_WEIGHT = 1e-8
@@ -89,6 +89,15 @@ class VaeLosses(nn.Module):
         return torch.stack(terms).mean()
 
 
+def with_flat_colours(generator: torch.Generator, views: Tensor) -> Tensor:
+    """Some views (B, 3, H, W) give way to one colour or one grey all over."""
+    device, batch = views.device, len(views)
+    colours = torch.rand(batch, 3, 1, 1, generator=generator, device=device) * 2 - 1
+    chance = torch.rand(batch, 1, 1, 1, generator=generator, device=device)
+    colours = torch.where(chance < FLAT_SHARE / 2, colours[:, :1].expand_as(colours), colours)
+    return torch.where(chance < FLAT_SHARE, colours, views)
+
+
 def _draw_function(pixels: Tensor, styles: int) -> Any:
     rows = pixels.view(-1, PICTURE_PX, PICTURE_PX, 3)  # (pictures * styles, 256, 256, 3)
     pictures = len(pixels)
@@ -99,9 +108,7 @@ def _draw_function(pixels: Tensor, styles: int) -> Any:
         style = draw_styles(generator, batch, styles, PHOTO_SHARE)
         transforms = draw_transforms(generator, batch, VAE_VIEWS)
         views = make_views(rows[index * styles + style], transforms)
-        colours = torch.rand(batch, 3, 1, 1, generator=generator, device=device) * 2 - 1
-        flat = torch.rand(batch, 1, 1, 1, generator=generator, device=device) < FLAT_SHARE
-        views = torch.where(flat, colours, views)
+        views = with_flat_colours(generator, views)
         noise = torch.randn(batch, 4, PICTURE_PX // 8, PICTURE_PX // 8, generator=generator, device=device)
         return views.contiguous(memory_format=layout(device)), noise
 
@@ -159,6 +166,9 @@ def run(job: Job) -> None:
     ranks = join()
     pixels = upload(pictures.pixels, pictures.train[ranks.index :: ranks.count], job.device)
     vae = seeded(build_vae, seed_for(job.seed, "vae")).to(job.device, memory_format=layout(job.device))
+    if job.decoder_only:  # what was encoded before, and the networks trained on it, stay good
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     perception = Perception(job.efficientnet).to(job.device, memory_format=layout(job.device))
     part = Part(
         name="vae",
