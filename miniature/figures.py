@@ -156,30 +156,38 @@ def check_distance(
         for name, (mean, spread) in distances.items()
     ]
     save_sheet(work / "captions.jpg", list(rendered[own][:48]), [text[:32] for text in captions[:48]], 12)
-    copying, details = copy_rows(features[own], real, views)
+    copying, details = copy_rows(features[own], real, views, rebuilt)
     kid = {name: {"mean": mean, "spread": spread} for name, (mean, spread) in distances.items()}
     return rows + copying, {"renders": count, "kid": kid, "copying": details | {"views": views.shape[1]}}
 
 
-def copy_rows(renders: np.ndarray, real: np.ndarray, views: np.ndarray) -> tuple[list[Row], dict[str, float]]:
-    """Distances (1 - cosine) of renders and of held-out pictures to the nearest view of a training picture."""
+def copy_rows(
+    renders: np.ndarray, real: np.ndarray, views: np.ndarray, rebuilt: np.ndarray
+) -> tuple[list[Row], dict[str, float]]:
+    """Distances (1 - cosine) of renders and of held-out pictures to the nearest view of a training picture.
+
+    `rebuilt` are the held-out pictures through the VAE: what it costs in features, no render can be without.
+    """
     references = F.normalize(torch.from_numpy(views), dim=-1)
-    of_renders, of_real = (
-        1 - nearest_similarity(F.normalize(torch.from_numpy(found), dim=-1), references) for found in (renders, real)
+    of_renders, of_real, of_rebuilt = (
+        1 - nearest_similarity(F.normalize(torch.from_numpy(found), dim=-1), references)
+        for found in (renders, real, rebuilt)
     )
     low = float(of_real.quantile(0.05))
     details = {
         "median_of_renders": float(of_renders.median()),
         "median_of_val": float(of_real.median()),
+        "median_of_val_through_vae": float(of_rebuilt.median()),
         "val_5th_percentile": low,
         "renders_nearer_than_that": float((of_renders < low).float().mean()),
     }
+    note = f"the target is the val split's own; through the VAE that is {details['median_of_val_through_vae']:.4f}"
     rows = [
         Row(
             "UNet: nearest training picture of renders, median distance",
             details["median_of_renders"],
             details["median_of_val"],
-            note="the target is the val split's own",
+            note=note,
         ),
         Row("UNet: renders nearer than the val split's 5th percentile", details["renders_nearer_than_that"]),
     ]

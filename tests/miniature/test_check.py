@@ -65,9 +65,9 @@ def test_the_control_target_is_the_lower_one(rebuilt: float, target: float) -> N
 def test_copies_are_told_from_new_pictures() -> None:
     generator = np.random.default_rng(0)
     views, real, new = (generator.standard_normal(shape) for shape in ((30, 2, 32), (40, 32), (40, 32)))
-    (median, _), details = copy_rows(new, real, views)
+    (median, _), details = copy_rows(new, real, views, real)
     assert details["renders_nearer_than_that"] < 0.3
-    (median, share), _ = copy_rows(views[:, 1] + 0.01 * generator.standard_normal((30, 32)), real, views)
+    (median, share), _ = copy_rows(views[:, 1] + 0.01 * generator.standard_normal((30, 32)), real, views, real)
     assert median.met is False
     assert share.value == 1.0
 
