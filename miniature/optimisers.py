@@ -34,7 +34,7 @@ def takes_matrix(name: str, value: Tensor) -> bool:
     return (
         value.ndim in (2, 4)
         and min(value.shape[0], value[0].numel()) >= SMALLEST_SIDE
-        and "embedding" not in name.rsplit(".", 2)[0].rsplit(".", maxsplit=1)[-1]
+        and "embedding" not in "".join(name.split(".")[-2:-1])
     )
 
 

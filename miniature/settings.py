@@ -43,8 +43,9 @@ class Rates:
     """Muon for the matrices, AdamW for the rest; else AdamW alone."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
-    ema_decays: tuple[float, ...] = (0.999,)
-    """Averages of several lengths are kept; the one that validates best is the result."""
+    ema_powers: tuple[float, ...] = (7.0, 17.0)
+    """Averages of several lengths are kept, 0.1 and 0.05 of the steps so far; the one that validates best is the
+    result (Karras et al. 2023, arXiv 2312.02696, section 3.1)."""
     warmup_steps: int = 200
     clip_norm: float = 1.0
     compile: bool = True
@@ -52,10 +53,10 @@ class Rates:
 
 
 RATES = {
-    "vae": Rates(batch=32, learning_rate=5e-4, ema_decays=(0.998, 0.9995)),
+    "vae": Rates(batch=32, learning_rate=5e-4, muon=True),
     "clip": Rates(batch=1024, learning_rate=1e-3, weight_decay=0.1, compile=False),
-    "unet": Rates(batch=512, learning_rate=6e-4, ema_decays=(0.999, 0.9997), warmup_steps=300),
-    "controlnet": Rates(batch=256, learning_rate=4e-4, ema_decays=(0.998, 0.9995)),
+    "unet": Rates(batch=512, learning_rate=6e-4, muon=True, warmup_steps=300),
+    "controlnet": Rates(batch=256, learning_rate=4e-4, muon=True),
 }
 """A batch is one GPU's."""
 

@@ -46,6 +46,11 @@ def rate_factor(steps: int, warmup_steps: int, used: float, decays: bool) -> flo
     return warmup * (min(1.0, max(0.0, (1 - used) / DECAY_SHARE)) if decays else 1.0)
 
 
+def average_rate(steps: int, power: float) -> float:
+    """How far the average moves towards the weights after step `steps` (arXiv 2312.02696, equation 127)."""
+    return 1 - (1 - 1 / (steps + 1)) ** (power + 1)
+
+
 class Trainer:
     """One part's training; a step is `backward`, `exchange` between GPUs, `update`."""
 
@@ -58,8 +63,8 @@ class Trainer:
         self.learning_rate = torch.tensor(0.0, device=job.device)
         self.parameters = [value for value in part.trained.parameters() if value.requires_grad]
         self._start_warm()
-        self.averages = [[value.detach().clone() for value in self.parameters] for _ in rates.ema_decays]
-        self.average_rates = [torch.tensor(0.0, device=job.device) for _ in rates.ema_decays]
+        self.averages = [[value.detach().clone() for value in self.parameters] for _ in rates.ema_powers]
+        self.average_rates = [torch.tensor(0.0, device=job.device) for _ in rates.ema_powers]
         self.muon, self.adamw = self._make_optimizers()
         self.gradients = self._make_gradients()
         self.losses = torch.zeros(len(part.loss_names), device=job.device)
@@ -160,8 +165,8 @@ class Trainer:
         steps_now = self.steps - self.steps_before
         factor = rate_factor(steps_now, self.rates.warmup_steps, used, self.job.use_decay)
         self.learning_rate.fill_(self.rates.learning_rate * factor)
-        for rate, decay in zip(self.average_rates, self.rates.ema_decays, strict=True):
-            rate.fill_(1 - min(decay, (1 + self.steps) / (10 + self.steps)))
+        for rate, power in zip(self.average_rates, self.rates.ema_powers, strict=True):
+            rate.fill_(average_rate(self.steps, power))
 
     @contextlib.contextmanager
     def averaged(self, which: int = 0) -> Iterator[None]:
@@ -188,7 +193,9 @@ class Trainer:
         with written_whole(self.job.folder / "checkpoint.pt") as temporary:
             torch.save(state, temporary)
         with self.averaged(which):
-            weights = {name: value.detach().cpu().contiguous() for name, value in self.part.saved.state_dict().items()}
+            # A clone: on a processor the averages' place is about to be taken by the weights again.
+            saved = self.part.saved.state_dict()
+            weights = {name: value.detach().clone().cpu().contiguous() for name, value in saved.items()}
         halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
         for file_name, content in (("ema.safetensors", weights), ("ema_fp16.safetensors", halves)):
             with written_whole(self.job.folder / file_name) as temporary:

@@ -161,7 +161,7 @@ def _log_losses(trainer: Trainer, last: dict[str, float]) -> None:
 def _validate(trainer: Trainer, which: int) -> dict[str, Any]:
     with trainer.averaged(which), torch.no_grad(), precision(trainer.job.device):
         result = trainer.part.validate()
-    trainer.log(step=trainer.steps, ema_decay=trainer.rates.ema_decays[which], val=result)
+    trainer.log(step=trainer.steps, ema_power=trainer.rates.ema_powers[which], val=result)
     return result
 
 
@@ -175,7 +175,7 @@ def _finish(trainer: Trainer) -> None:
     best = min(range(len(results)), key=lambda which: trainer.part.fault(results[which]))
     if best != 0:
         trainer.checkpoint(best)
-    chosen = {"steps": trainer.steps, "ema_decay": trainer.rates.ema_decays[best]}
+    chosen = {"steps": trainer.steps, "ema_power": trainer.rates.ema_powers[best]}
     write_json(trainer.job.folder / "val.json", chosen | results[best])
 
 
