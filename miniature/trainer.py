@@ -61,7 +61,7 @@ class Trainer:
         self.log = Log(job.folder / "log.jsonl", part.name, quiet=not ranks.leads)
         self.on_gpu = job.device.startswith("cuda")
         self.learning_rate = torch.tensor(0.0, device=job.device)
-        self.parameters = [value for value in part.trained.parameters() if value.requires_grad]
+        self.parameters: list[Tensor] = [value for value in part.trained.parameters() if value.requires_grad]
         self._start_warm()
         self.averages = [[value.detach().clone() for value in self.parameters] for _ in rates.ema_powers]
         self.average_rates = [torch.tensor(0.0, device=job.device) for _ in rates.ema_powers]
