@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from limner.artifacts import canonical_json, hash_bytes, hash_file
-from miniature.files import read_json, written_whole
-from miniature.rows import row_from_json, table
+from limner.config import Render
+from miniature.files import written_whole
+from miniature.records import TABLES, PartRecord, part_settings, valid_records
+from miniature.rows import table
 from miniature.styles import STYLE_NAMES
 
 CARD_FILE = "README.md"
@@ -35,10 +36,18 @@ picture of the data set is contained here. Judge for yourself whether your use i
 
 ## Training
 
-The scripts are `miniature/` in limner's repository: VAE (L1, gradient difference, early features of
-EfficientNet-Lite0, divergence), CLIP pair (contrastive on composed captions, with features of EfficientNet-Lite0
-distilled into the image tower), UNet (noise prediction, min-SNR weighting, the text tower frozen), ControlNet (the
-UNet frozen). Averaged weights, half precision. How long it took, and on what, stands in `miniature/README.md`.
+The scripts are `miniature/` in limner's repository; how long each took stands in `miniature/README.md`.
+
+- VAE: 6,529 steps in all (5,862 with the encoder, batch 64, on two H200, then 667 with the decoder alone, batch 32),
+  started from the first version's weights. Losses: logarithm of each picture's squared error, gradient difference,
+  early features of EfficientNet-Lite0, divergence at 1e-8 (at 1e-6 one of the four latent channels had stayed unused).
+  Views of one flat colour are among the pictures.
+- CLIP pair: 2,117 steps, contrastive on composed captions, with features of EfficientNet-Lite0 distilled into the image
+  tower.
+- UNet: from scratch, 2,539 steps of 1,024 latents, noise prediction, min-SNR 5, the text tower frozen.
+- ControlNet: from scratch (from the UNet's encoder), 1,395 steps of 256, the UNet frozen.
+
+Matrices by Muon, the rest by AdamW; averaged weights, stored in half precision.
 
 Captions: a style or light, sometimes a rare token, a breed or none, "cat" or "dog", often "face"; for example `a
 pencil sketch of sks siamese cat face`. Styles: {styles}. Rare tokens such as `sks` stand in captions at random, so
@@ -60,11 +69,10 @@ tool, not a product.
 """
 
 
-UNMEASURED = "These weights are not measured yet: `make -C miniature check` does it."
-MEASURED = """Measured on {date} ({device}, {seconds:.0f} s) by `make -C miniature check` on the held-out pictures and
-on renders at limner's settings for this family: {sampler}, {steps} steps, guidance scale {guidance_scale:g}.
+FIGURES = """Measured by `make -C miniature check` on the held-out pictures and on renders at limner's settings for this
+family: {sampler}, {steps} steps, guidance scale {guidance_scale:g}.
 
-{table}
+{summary}
 
 KID: kernel distance of EfficientNet-Lite0's features (arXiv 1801.01401), 0 for pictures of one kind; its two anchors
 show what other real pictures and the VAE alone reach. Distance to the nearest training picture: 1 - cosine of the same
@@ -74,25 +82,18 @@ are each given to the cat that their head is most like, and fifteen styled rende
 What is marked **no** was asked for and is not reached."""
 
 
-def family_hash(folder: Path) -> str:
-    """SHA-256 over the content of every file but the card, which tells of it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CARD_FILE)
-    return hash_bytes(canonical_json({path.relative_to(folder).as_posix(): hash_file(path) for path in files}))
-
-
-def figures_text(record: dict[str, Any] | None, family: str) -> str:
-    """The card's section from `check.json`; without one, or with one of other weights, that nothing is measured."""
-    if record is None or record["family"] != family:
-        return UNMEASURED
-    rows = [row_from_json(row) for row in record["rows"]]
-    facts = {name: record[name] for name in ("date", "device", "seconds")} | record["render"]
-    return MEASURED.format(table=table(rows), **facts)
+def summary(records: Mapping[str, PartRecord]) -> str:
+    """One table of all parts measured, when and on what they were, and a line for each part that was not."""
+    measured = "; ".join(f"{name} {r.date}, {r.device}, {r.seconds:.0f} s" for name, r in records.items())
+    missing = "\n".join(f"- not measured for these weights: {name}" for name in TABLES if name not in records)
+    rows = [row for record in records.values() for row in record.figures]
+    return "\n\n".join(filter(None, [table(rows) if rows else "", measured and f"Measured: {measured}.", missing]))
 
 
 def write_card(folder: Path, work: Path) -> None:
-    """README.md in the packaged folder, with the figures in WORK/check/check.json if they are of these weights."""
-    path = work / "check" / "check.json"
-    record = read_json(path) if path.exists() else None
-    figures = figures_text(record, family_hash(folder))
+    """README.md in the packaged folder, with the figures in WORK/check/parts that are of its weights and settings."""
+    settings = Render.model_validate(part_settings(folder, "renders")["render"])
+    facts = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance_scale")}
+    figures = FIGURES.format(summary=summary(valid_records(folder, work)), **facts)
     with written_whole(folder / CARD_FILE) as temporary:
         temporary.write_text(CARD.format(styles=", ".join(STYLE_NAMES), figures=figures), encoding="utf-8")

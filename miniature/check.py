@@ -1,6 +1,7 @@
 """`python -m miniature check`: every figure asked of the packaged family, from its folder and DATA alone.
 
-It prints one table and writes WORK/check/check.json, contact sheets, and the family's model card.
+It writes a record of each part into WORK/check/parts, contact sheets, and the family's model card with one table of all
+parts that are measured for these weights, whenever and wherever that was.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from limner.base.devices import choose_device
 from miniature import subjects
-from miniature.card import family_hash, write_card
+from miniature.card import summary, write_card
 from miniature.family import Family, load_family
 from miniature.figures import (
     Figures,
@@ -28,13 +29,13 @@ from miniature.figures import (
     check_size,
     check_vae,
 )
-from miniature.files import write_json
 from miniature.held_out import Pets, load_pets
 from miniature.perception import Perception
+from miniature.records import TABLES, PartRecord, keep_record, part_settings, valid_records, weights_hash
 from miniature.rows import Row, table
 from miniature.subject_results import COPY_TARGET, STYLE_TARGET, TARGETS
 
-PARTS = ("vae", "pair", "renders", "distance", "control", "size", "subjects")
+PARTS = tuple(TABLES)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,8 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=subjects.FAMILY, help="the family's folder")
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
     parser.add_argument("--efficientnet", default="package", help="EfficientNet-Lite0's weights: a file, or `package`")
-    parser.add_argument("--fewer", type=int, help="a quick look at so many renders and pictures; no card is written")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}; then no card is written")
+    parser.add_argument("--fewer", type=int, help="a quick look at so many renders and pictures; it never counts")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--names", default=",".join(subjects.NAMES), help="`subjects`: the cats that are taught")
     parser.add_argument("--processes", type=int, default=1, help="`subjects`: jobs at once")
     return parser
@@ -59,6 +60,10 @@ class Check:
     options: argparse.Namespace
     device: torch.device
     folder: Path
+    weights: str
+    """`weights_hash` of the family when the command began."""
+    settings: dict[str, dict[str, Any]]
+    """`part_settings` of every part, then too."""
 
     @cached_property
     def family(self) -> Family:
@@ -128,42 +133,38 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def measure(check: Check, names: list[str], record: dict[str, Any], target: Path) -> list[Row]:
-    """Every part in turn; what is measured so far always lies in `target`."""
-    rows: list[Row] = []
-    for name in names:
-        began = time.monotonic()
-        found, record["details"][name] = check.part(name)
-        rows += found
-        record["part_seconds"][name] = round(time.monotonic() - began, 1)
-        record["rows"] = [row.to_json() for row in rows]
-        write_json(target, record)
-        print(f"check: {name}, {record['part_seconds'][name]:.0f} s\n{table(found)}", flush=True)
-    return rows
+def measure(check: Check, name: str) -> PartRecord:
+    """One part. Its record is of the family as it was when the command began, so that must still be there."""
+    out, began = check.options.out, time.monotonic()
+    rows, details = check.part(name)
+    record = PartRecord(
+        part=name,
+        date=time.strftime("%Y-%m-%d"),
+        device=device_name(check.device),
+        seconds=round(time.monotonic() - began, 1),
+        weights=check.weights,
+        settings=check.settings[name],
+        fewer=check.options.fewer,
+        rows=[row.to_json() for row in rows],
+        details=details,
+    )
+    if not record.is_of(weights_hash(out), part_settings(out, name)):
+        raise SystemExit(f"check: {out} has changed since the check began, so {name} is not kept; start again")
+    return record
 
 
 def main(arguments: list[str]) -> None:
     """The command."""
     options = make_parser().parse_args(arguments)
-    started = time.monotonic()
-    check = Check(options, choose_device(options.device), options.work / "check")
-    names = chosen_parts(options)
-    render = check.family.render_settings.model_dump(mode="json", include={"sampler", "steps", "guidance_scale"})
-    record: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "device": device_name(check.device),
-        "fewer": options.fewer,
-        "family": family_hash(options.out),
-        "render": render,
-        "part_seconds": {},
-        "details": {},
-    }
-    rows = measure(check, names, record, check.folder / "quick.json")
-    record["seconds"] = round(time.monotonic() - started, 1)
-    if options.fewer is None and options.only == ",".join(PARTS):
-        write_json(check.folder / "check.json", record)
-        write_card(options.out, options.work)
-    else:
-        write_json(check.folder / "quick.json", record)
-        print(f"check: a quick look ({options.only}, fewer = {options.fewer}); the card stays as it is", flush=True)
-    print(table(rows), flush=True)
+    settings = {name: part_settings(options.out, name) for name in PARTS}
+    device, folder = choose_device(options.device), options.work / "check"
+    check = Check(options, device, folder, weights_hash(options.out), settings)
+    for name in chosen_parts(options):
+        record = measure(check, name)
+        keep_record(options.work, record)
+        print(f"check: {name}, {record.seconds:.0f} s\n{table(record.figures)}", flush=True)
+        if record.whole:
+            write_card(options.out, options.work)
+        else:
+            print(f"check: a quick look at {name}; the card stays as it is", flush=True)
+    print(f"\n{summary(valid_records(options.out, options.work))}", flush=True)

@@ -28,7 +28,7 @@ class Row:
         return self.value >= self.target if self.sense == "at least" else self.value <= self.target
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in check.json."""
+        """As it stands in a part's record."""
         return asdict(self) | {"met": self.met}
 
 

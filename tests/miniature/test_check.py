@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("cv2")
 
-from miniature.card import UNMEASURED, family_hash, write_card  # noqa: E402
-from miniature.figures import check_size, control_target, copy_rows, flat_faults, psnr  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from miniature.figures import check_size, control_target, copy_rows, flat_faults, flat_rows, psnr  # noqa: E402
 from miniature.held_out import Pets  # noqa: E402
 from miniature.recognition import NameTable, StyleNamer  # noqa: E402
 from miniature.rows import Row, row_from_json, table  # noqa: E402
@@ -50,11 +52,19 @@ def test_psnr_in_levels() -> None:
     assert psnr(first, first) == float("inf")
 
 
-def test_a_flat_picture_is_faulted_for_its_tone_and_for_its_texture() -> None:
+def test_a_flat_picture_is_faulted_for_its_tone_its_worst_pixel_and_its_texture() -> None:
     levels = np.full((4, 4, 3), 130.0)
-    assert flat_faults(levels, (127, 127, 127)) == (3.0, 0.0)
-    levels[:2, :, 1] = 126.0
-    assert flat_faults(levels, (127, 127, 127)) == (3.0, 2.0)
+    assert flat_faults(levels, (127, 127, 127)) == {"mean": 3.0, "largest": 3.0, "texture": 0.0}
+    levels[:2, :, 1] = 122.0
+    assert flat_faults(levels, (127, 127, 127)) == {"mean": 4.0, "largest": 5.0, "texture": 4.0}
+
+
+def test_grey_is_judged_by_its_mean_and_every_colour_by_its_texture() -> None:
+    grey = {"mean": 0.9, "largest": 7.0, "texture": 0.1}
+    red = {"mean": 3.0, "largest": 9.0, "texture": 1.6}
+    rows = flat_rows({"(127, 127, 127)": grey, "(200, 60, 60)": red})
+    assert [(row.value, row.met) for row in rows] == [(0.9, True), (7.0, None), (1.6, False)]
+    assert flat_rows({"(127, 127, 127)": grey | {"mean": 1.1}})[0].met is False
 
 
 @pytest.mark.parametrize(("rebuilt", "target"), [(0.9, 0.6), (0.6, 0.51)])
@@ -84,7 +94,7 @@ def test_names_are_read_from_the_nearest_text() -> None:
     """Texts are embedded as one axis each, so that a picture's name is the axis it lies on."""
     axes: dict[str, int] = {}
 
-    def embed_texts(texts: list[str]) -> torch.Tensor:
+    def embed_texts(texts: Sequence[str]) -> Tensor:
         rows = [axes.setdefault(text, len(axes)) for text in texts]
         return torch.nn.functional.one_hot(torch.tensor(rows), 1000).float()
 
@@ -101,28 +111,3 @@ def test_thinning_keeps_pictures_and_labels_together() -> None:
     pets = Pets(photos, list(range(100, 110)), list(range(10)), [("cat", "x")]).thinned(4)
     assert pets.photos.ravel().tolist() == pets.breed == [0, 3, 6, 9]
     assert pets.index == [100, 103, 106, 109]
-
-
-def test_the_card_tells_only_figures_of_the_weights_beside_it(tmp_path: Path) -> None:
-    family, work = tmp_path / "family", tmp_path / "work"
-    for folder in (family, work / "check"):
-        folder.mkdir(parents=True)
-    (family / "weights").write_text("first")
-    write_card(family, work)
-    assert UNMEASURED in (family / "README.md").read_text()
-    record = {
-        "date": "2026-02-03",
-        "device": "cpu",
-        "seconds": 12.0,
-        "family": family_hash(family),
-        "render": {"sampler": "dpm++", "steps": 16, "guidance_scale": 3.0},
-        "rows": [Row("sharp", 31.5, 30.0).to_json()],
-    }
-    (work / "check" / "check.json").write_text(json.dumps(record))
-    write_card(family, work)
-    card = (family / "README.md").read_text()
-    assert "2026-02-03" in card
-    assert "| sharp | 31.5 | at least 30 | yes |" in card
-    (family / "weights").write_text("second")
-    write_card(family, work)
-    assert UNMEASURED in (family / "README.md").read_text()
