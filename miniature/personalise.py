@@ -5,7 +5,11 @@ Jobs run in worker processes: a step of so small a network keeps neither a GPU n
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,9 +215,18 @@ _worker: list[Worker] = []
 
 def begin(bench: Bench, counter: Any) -> None:
     """What a worker process does first: take the next device in turn."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with counter.get_lock():
         index, counter.value = counter.value, counter.value + 1
     _worker.append(make_worker(bench, bench.devices[index % len(bench.devices)]))
+
+
+def _end_with_parent() -> None:
+    """A command that is killed leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def carry_out(task: Task) -> Outcome:
