@@ -16,7 +16,7 @@ from limner.adapters import attached, load_adapter, load_trained
 from limner.artifacts import AdapterFolder, RenderSet, hash_file
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
-from limner.study import Stage, base_identity, open_study, run_study
+from limner.study import Stage, StageClock, base_identity, open_study, run_study
 from tests.studies import LABELS, write_study
 
 
@@ -332,3 +332,23 @@ def test_another_vae_is_used(tiny_folder, tmp_path):
     save_file(state, file, metadata={"format": "pt"})
     loaded = load_base(find_base(str(tiny_folder)), vae=str(vae)).vae.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_the_clock_names_the_stages_that_took_a_second_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Stopping("", -1)
+    ticks = iter([0.0, 0.4, 60.4, 62.4])
+    monkeypatch.setattr(limner.study.time, "monotonic", lambda: next(ticks))
+    clock = StageClock()
+    for stage in ("prepare", "train", "render"):
+        clock.ends(stage)
+    clock.tell(progress)
+    assert progress.said == ["took 62 s: train 60 s, render 2 s"]
+
+
+def test_the_clock_is_silent_where_all_was_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Stopping("", -1)
+    monkeypatch.setattr(limner.study.time, "monotonic", lambda: 5.0)
+    clock = StageClock()
+    clock.ends("prepare")
+    clock.tell(progress)
+    assert progress.said == []

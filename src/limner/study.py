@@ -7,6 +7,7 @@ on where it stopped, and a changed study redoes only what the change touches.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,12 +62,34 @@ def run_study(
     """Take a study through the corridor, as far as `until`; returns the report, or the run's folder before it."""
     opened = open_study(source)
     run = Run(opened, out or RUNS / source.stem, device or torch.device("cpu"), strict, progress)
+    clock = StageClock()
     run.begin()
     for stage, make in run.corridor():
         result = make()
+        clock.ends(stage)
         if stage == until:
+            clock.tell(progress)
             return result if stage == "report" else run.out
     raise AssertionError(f"{until} is no stage")
+
+
+class StageClock:
+    """How long each stage took, in the order they ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def ends(self, stage: str) -> None:
+        """What passed since the stage before it ended, or since the start, is this stage's."""
+        now = time.monotonic()
+        self.seconds[stage], self._last = now - self._last, now
+
+    def tell(self, progress: Progress) -> None:
+        """One line with the stages that took a second or more; none where all was current."""
+        long = [f"{stage} {seconds:.0f} s" for stage, seconds in self.seconds.items() if seconds >= 1]
+        if long:
+            progress.notice(f"took {sum(self.seconds.values()):.0f} s: {', '.join(long)}")
 
 
 @dataclass
