@@ -8,37 +8,166 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from limner.diffusion.latents import encode_moments, pixels_from_image
+from limner.diffusion.latents import encode_moments, pixels_from_image, sample_moments
+from limner.diffusion.objective import offset_noise
+from limner.diffusion.randomness import integers, normal, random_words, uniform
 from limner.errors import InputError
 from limner.training.examples import (
     CLASS,
     INSTANCE,
+    Batch,
+    BatchDraw,
     Drawing,
     EncodedPictures,
-    draw_batch,
     encode_pictures,
-    picture_at,
 )
 from tests.training.sets import write_photo_set
 
 DRAWING = Drawing(seed=3, batch_size=2, timestep_count=1000, scaling_factor=0.18215)
 
 
-def pictures(count, seed=0, mirrored=False):
-    moments = torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(seed))
+def pictures(count, seed=0, mirrored=False, shape=(8, 4, 4)):
+    moments = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
     return EncodedPictures(moments, moments.flip(3) if mirrored else None)
+
+
+def draw_batch(instance, of_class, drawing, number) -> Batch:
+    return BatchDraw(instance, of_class, drawing)(number)
+
+
+def order_of(seed, epoch, count):
+    draw = BatchDraw(pictures(count), None, replace(DRAWING, seed=seed, batch_size=count))
+    return tuple(draw.pictures(torch.arange(epoch * count, (epoch + 1) * count))[0].tolist())
+
+
+def plain_example(purpose, group, drawing, position):
+    """Latents, noise, timestep of one example by the plain functions, each purpose drawn on its own."""
+    seed, (epoch, place) = drawing.seed, divmod(position, len(group))
+    words = random_words(seed, f"{purpose} data order", epoch, 2 * len(group)).reshape(-1, 2).tolist()
+    picture = sorted(range(len(group)), key=lambda place: (words[place], place))[place]
+    flip = group.mirrored is not None and uniform(seed, f"{purpose} flip", position, (1,)).item() < 0.5
+    moments = (group.mirrored if flip else group.moments)[picture : picture + 1]
+    shape = (1, moments.shape[1] // 2, *moments.shape[2:])
+    latents = sample_moments(moments, normal(seed, f"{purpose} posterior", position, shape), drawing.scaling_factor)
+    noise = normal(seed, f"{purpose} noise", position, shape)
+    if drawing.noise_offset:
+        channels = normal(seed, f"{purpose} noise offset", position, shape[:2])
+        noise = offset_noise(noise, channels, drawing.noise_offset)
+    return latents, noise, integers(seed, f"{purpose} timesteps", position, (1,), drawing.timestep_count)
+
+
+SHAPES = st.sampled_from([(8, 4, 4), (8, 5, 3), (6, 1, 3), (32, 2, 2), (8, 32, 32)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**40),
+    number=st.integers(0, 2**33),
+    batch_size=st.integers(1, 9),
+    counts=st.tuples(st.integers(1, 7), st.integers(0, 9)),
+    mirrored=st.booleans(),
+    noise_offset=st.sampled_from([0.0, 0.1]),
+    shape=SHAPES,
+)
+def test_a_batch_is_bit_equal_to_its_examples_drawn_one_by_one(
+    seed, number, batch_size, counts, mirrored, noise_offset, shape
+):
+    drawing = replace(DRAWING, seed=seed, batch_size=batch_size, noise_offset=noise_offset)
+    groups = {"instance": pictures(counts[0], 0, mirrored, shape)}
+    if counts[1]:
+        groups["class"] = pictures(counts[1], 1, shape=shape)
+    batch = BatchDraw(groups["instance"], groups.get("class"), drawing)(torch.tensor(number))
+    positions = range(number * batch_size, (number + 1) * batch_size)
+    plain = [plain_example(purpose, group, drawing, p) for purpose, group in groups.items() for p in positions]
+    for drawn, expected in zip((batch.latents, batch.noise, batch.timesteps), zip(*plain, strict=True), strict=True):
+        assert torch.equal(drawn, torch.cat(expected))
+
+
+# seed, number, batch size, photos, class images: picture, mirrored, timestep, noise[0] and noise[200] of every
+# example, photos first. A training that is resumed must go on with what it was begun with.
+GOLDEN = [
+    (
+        (0, 0, 3, 5, 4),
+        [1, 4, 0, 2, 1, 0],
+        [0, 0, 1],
+        [399, 406, 495, 834, 360, 832],
+        [-0.8423, 0.7833, -0.8819, -1.5053, 2.2461, -0.9967],
+        [0.4924, 1.381, 0.5325, -0.6189, -0.2111, 2.0049],
+    ),
+    (
+        (3, 17, 2, 1, 6),
+        [0, 0, 1, 0],
+        [0, 0],
+        [318, 271, 430, 353],
+        [0.0193, -0.4036, -1.6003, -1.1349],
+        [0.6194, -0.952, 0.5818, 0.1748],
+    ),
+    (
+        (1099511627783, 10000, 4, 3, 2),
+        [0, 2, 0, 1, 0, 1, 0, 1],
+        [1, 1, 1, 0],
+        [625, 418, 245, 370, 555, 81, 895, 191],
+        [-0.2506, -0.711, 0.9777, -0.7929, 0.4471, 0.2529, 0.6312, -0.9117],
+        [-0.5606, -0.9026, 0.7943, 0.4388, -0.277, -0.7634, -1.7519, -0.2865],
+    ),
+    (
+        (11, 8589934592, 8, 5, 200),
+        [2, 0, 4, 3, 3, 2, 1, 0, 10, 176, 14, 173, 130, 81, 121, 187],
+        [1, 1, 1, 1, 1, 1, 0, 0],
+        [708, 558, 54, 875, 658, 93, 974, 554, 809, 647, 565, 994, 994, 728, 581, 777],
+        [
+            1.5194, 1.4553, 0.0359, 0.2061, 0.1228, 0.1207, -1.1115, -1.9597, -0.1731, -0.477, -1.3733,
+            0.2734, -0.3246, 0.2049, -0.8914, 0.5531,
+        ],
+        [
+            0.5668, -0.0549, -4.3215, 1.6732, 0.5178, -0.6219, -1.4644, -0.2789, -1.0129, -1.5475, -1.0744,
+            -1.1056, 0.1393, -2.6108, 1.2547, -1.2964,
+        ],
+    ),
+]  # fmt: skip
+
+
+def numbered(count):
+    """Pictures whose latents are their number, and 1000 more when mirrored."""
+    moments = torch.arange(count, dtype=torch.float32)[:, None, None, None].repeat(1, 8, 8, 8)
+    moments[:, 4:] = -30.0  # log-variance
+    return EncodedPictures(moments, torch.cat([moments[:, :4] + 1000, moments[:, 4:]], 1))
+
+
+@pytest.mark.parametrize(("drawn", "chosen", "mirrored", "timesteps", "first_noise", "later_noise"), GOLDEN)
+def test_what_is_drawn_never_changes(drawn, chosen, mirrored, timesteps, first_noise, later_noise):
+    seed, number, batch_size, photos, class_images = drawn
+    drawing = Drawing(seed, batch_size, 1000, scaling_factor=1.0)
+    batch = draw_batch(numbered(photos), EncodedPictures(numbered(class_images).moments), drawing, number)
+    shown = batch.latents[:, 0, 0, 0].round().long()
+    assert (shown % 1000).tolist() == chosen
+    assert (shown // 1000).tolist() == mirrored + [0] * batch_size  # class images are never mirrored
+    assert batch.timesteps.tolist() == timesteps
+    values = batch.noise.flatten(1)[:, ::200].T  # (2, B)
+    assert torch.allclose(values, torch.tensor([first_noise, later_noise]), atol=1e-4)
+
+
+@pytest.mark.parametrize("noise_offset", [0.0, 0.1])
+def test_the_draw_reads_no_value_back_and_so_can_be_captured(noise_offset):
+    draw = BatchDraw(pictures(5, mirrored=True), pictures(7, seed=1), replace(DRAWING, noise_offset=noise_offset))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a number without a value: reading it back raises
+        traced = make_fx(lambda number: vars(draw(number)))(mode.from_tensor(torch.tensor(3)))
+    for number in (3, 4, 10_000):  # traced once, right for every step
+        expected = vars(draw(number))
+        assert all(torch.equal(value, expected[name]) for name, value in traced(torch.tensor(number)).items())
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**40), count=st.integers(1, 40), epoch=st.integers(0, 1000))
 def test_every_picture_stands_once_in_every_epoch(seed, count, epoch):
-    drawn = [picture_at(seed, "instance", epoch * count + place, count) for place in range(count)]
-    assert sorted(drawn) == list(range(count))
+    assert sorted(order_of(seed, epoch, count)) == list(range(count))
 
 
 def test_epochs_have_orders_of_their_own():
-    orders = {tuple(picture_at(0, "instance", epoch * 9 + place, 9) for place in range(9)) for epoch in range(20)}
+    orders = {order_of(0, epoch, 9) for epoch in range(20)}
     assert len(orders) > 15
 
 

@@ -2,7 +2,7 @@
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The key is taken from the SHA-256 of
 (seed, purpose), the counter is (block, index), so any draw can be made again alone, on any device, in any
-order, and inside a captured graph: the index may be a device tensor.
+order; `streams` draws many at once, also inside a captured graph.
 """
 
 from __future__ import annotations
@@ -56,20 +56,16 @@ def random_words(
 def uniform(
     seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Uniform fp32 numbers in (0, 1): the upper 24 bits of a word, plus a half."""
-    words = random_words(seed, purpose, index, math.prod(shape), device)
-    return (((words >> 8).to(torch.float32) + 0.5) * 2**-24).reshape(shape)
+    """Uniform fp32 numbers in (0, 1)."""
+    return uniform_of(random_words(seed, purpose, index, math.prod(shape), device)).reshape(shape)
 
 
 def normal(
     seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Standard normal fp32 numbers by Box and Muller, "A note on the generation of random normal deviates", 1958."""
+    """Standard normal fp32 numbers."""
     count = math.prod(shape)
-    pairs = uniform(seed, purpose, index, (math.ceil(count / 2), 2), device)
-    radius = torch.sqrt(-2.0 * torch.log(pairs[:, 0]))
-    angle = 2.0 * math.pi * pairs[:, 1]
-    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1).reshape(-1)[:count].reshape(shape)
+    return normal_of(random_words(seed, purpose, index, count + count % 2, device))[:count].reshape(shape)
 
 
 def integers(
@@ -80,15 +76,26 @@ def integers(
     below: int,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Integers in [0, below), below <= 2**31: the high part of a 32-bit word times `below` (bias < below / 2**32)."""
-    words = random_words(seed, purpose, index, math.prod(shape), device)
-    return ((words * below) >> 32).reshape(shape)
+    """Integers in [0, below), below <= 2**31."""
+    return integers_of(random_words(seed, purpose, index, math.prod(shape), device), below).reshape(shape)
 
 
-def permutation(seed: int, purpose: str, index: int, count: int) -> list[int]:
-    """A permutation of range(count): the order of `count` 64-bit keys, ties broken by position."""
-    words = random_words(seed, purpose, index, 2 * count).reshape(count, 2).tolist()
-    return sorted(range(count), key=lambda position: (words[position], position))
+def uniform_of(words: Tensor) -> Tensor:
+    """Uniform fp32 numbers in (0, 1), one of each word: its upper 24 bits, plus a half."""
+    return ((words >> 8).to(torch.float32) + 0.5) * 2**-24
+
+
+def normal_of(words: Tensor) -> Tensor:
+    """Standard normal fp32 numbers of words (..., 2n): Box and Muller, "A note on … random normal deviates", 1958."""
+    pairs = uniform_of(words).unflatten(-1, (-1, 2))  # (..., n, 2)
+    radius = torch.sqrt(-2.0 * torch.log(pairs[..., 0]))
+    angle = 2.0 * math.pi * pairs[..., 1]
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(-2)
+
+
+def integers_of(words: Tensor, below: int) -> Tensor:
+    """Integers in [0, below), one of each word: the high part of word times `below` (bias < below / 2**32)."""
+    return (words * below) >> 32
 
 
 def _multiply(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:

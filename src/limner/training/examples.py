@@ -5,14 +5,14 @@ example comes from (training seed, purpose, position), with purposes of their ow
 So variants with the same seed see the same data, noise and timesteps, whatever their rank, method and batch size,
 and whether or not class images stand beside the photos; a resume needs nothing but the step's number.
 
-Shapes: B examples, N pictures, latents (B, 4, H/8, W/8).
+Shapes: B examples of each of G groups (instance, class), N pictures, latents (B, 4, H/8, W/8).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch import Tensor
 from limner.artifacts import hash_file, stage_key, write_whole
 from limner.diffusion.latents import encode_moments, pixels_from_image, sample_moments
 from limner.diffusion.objective import example_weights, offset_noise
-from limner.diffusion.randomness import integers, normal, permutation, uniform
+from limner.diffusion.randomness import integers_of, normal_of, uniform_of
+from limner.diffusion.streams import Streams, orders
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
 
@@ -115,47 +116,69 @@ def _pixels(file: Path, size_px: int) -> Tensor:
         return pixels_from_image(np.array(image.convert("RGB")))
 
 
-def draw_batch(instance: EncodedPictures, of_class: EncodedPictures | None, drawing: Drawing, number: int) -> Batch:
-    """Micro-batch `number` of a training: the same at every call, on every machine."""
-    groups = [("instance", instance, INSTANCE)]
-    if of_class is not None:
-        groups.append(("class", of_class, CLASS))
-    positions = range(number * drawing.batch_size, (number + 1) * drawing.batch_size)
-    drawn = [
-        (*_draw_example(purpose, pictures, drawing, position), row)
-        for purpose, pictures, row in groups
-        for position in positions
-    ]
-    latents, noise, timesteps, rows = zip(*drawn, strict=True)
-    prompt_rows = torch.tensor(rows, device=latents[0].device)
-    weights = example_weights(prompt_rows == CLASS, drawing.prior_loss_weight)
-    return Batch(torch.stack(latents), torch.stack(noise), torch.cat(timesteps), prompt_rows, weights)
+class BatchDraw:
+    """Draws micro-batches by number: the same at every call, on every machine.
 
+    The number may be an int64 scalar tensor on the pictures' device; no shape and no branch depends on its value, so
+    the draw can be captured in a CUDA graph. `prompt_rows` and `loss_weights` are shared by all batches.
+    """
 
-def _draw_example(
-    purpose: str, pictures: EncodedPictures, drawing: Drawing, position: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents (4, H/8, W/8), noise (4, H/8, W/8) and timestep (1,) of one example."""
-    seed, device = drawing.seed, pictures.moments.device
-    picture = picture_at(seed, purpose, position, len(pictures))
-    moments = pictures.moments
-    if pictures.mirrored is not None and uniform(seed, f"{purpose} flip", position, (1,)).item() < 0.5:
-        moments = pictures.mirrored
-    shape = (moments.shape[1] // 2, *moments.shape[2:])
-    posterior_noise = normal(seed, f"{purpose} posterior", position, (1, *shape), device)
-    latents = sample_moments(moments[picture : picture + 1], posterior_noise, drawing.scaling_factor)[0]
-    noise = normal(seed, f"{purpose} noise", position, (1, *shape), device)
-    if drawing.noise_offset:
-        channel_noise = normal(seed, f"{purpose} noise offset", position, (1, shape[0]), device)
-        noise = offset_noise(noise, channel_noise, drawing.noise_offset)
-    return latents, noise[0], integers(seed, f"{purpose} timesteps", position, (1,), drawing.timestep_count, device)
+    def __init__(self, instance: EncodedPictures, of_class: EncodedPictures | None, drawing: Drawing):
+        groups = {"instance": instance} | ({"class": of_class} if of_class is not None else {})
+        self.groups, self.drawing = tuple(groups.values()), drawing
+        seed, count, device = drawing.seed, drawing.batch_size, instance.moments.device
 
+        def streams(*kinds: str, each: int = count) -> Streams:
+            return Streams(seed, [f"{name} {kind}" for kind in kinds for name in groups for _ in range(each)], device)
 
-def picture_at(seed: int, purpose: str, position: int, count: int) -> int:
-    """Which picture stands at `position`: epochs of `count`, each in an order of its own, none twice in an epoch."""
-    return _order(seed, f"{purpose} data order", position // count, count)[position % count]
+        sizes = [len(pictures) for pictures in self.groups]
+        self.epochs = max((count + size - 2) // size + 1 for size in sizes)  # the most that a micro-batch can touch
+        self.sizes = torch.tensor(sizes, device=device)[:, None]  # (G, 1)
+        self.largest = max(sizes)
+        self.order_streams = streams("data order", each=self.epochs)  # (G·epochs) streams
+        self.value_streams = streams("flip", "timesteps", "noise offset")  # (3·G·B) streams
+        self.noise_streams = streams("posterior", "noise")  # (2·G·B) streams
+        self.prompt_rows = torch.tensor([INSTANCE, CLASS][: len(sizes)], device=device).repeat_interleave(count)
+        self.loss_weights = example_weights(self.prompt_rows == CLASS, drawing.prior_loss_weight)
 
+    def __call__(self, number: int | Tensor) -> Batch:
+        """Micro-batch `number`; all of its work is done on the pictures' device."""
+        device, count, groups = self.sizes.device, self.drawing.batch_size, len(self.groups)
+        if not isinstance(number, Tensor):
+            number = torch.full((), number, dtype=torch.int64, device=device)
+        positions = number * count + torch.arange(count, device=device)  # (B,)
+        shape = self.groups[0].moments.shape[1:]
+        shape = (shape[0] // 2, *shape[1:])  # (4, H/8, W/8)
 
-@lru_cache(maxsize=8)
-def _order(seed: int, purpose: str, epoch: int, count: int) -> tuple[int, ...]:
-    return tuple(permutation(seed, purpose, epoch, count))
+        values = self.value_streams.words(positions.repeat(3 * groups), shape[0] + shape[0] % 2)  # (3·G·B, 4)
+        flip_words, timestep_words, offset_words = values.chunk(3)  # (G·B, 4) each
+        flips = (uniform_of(flip_words[:, 0]) < 0.5).view(groups, count)
+        moments = self._moments(self.pictures(positions), flips)  # (G·B, 8, H/8, W/8)
+
+        words = self.noise_streams.words(positions.repeat(2 * groups), 2 * math.ceil(math.prod(shape) / 2))
+        normals = normal_of(words)[:, : math.prod(shape)].unflatten(1, shape)  # (2·G·B, 4, H/8, W/8)
+        posterior_noise, noise = normals.chunk(2)
+        latents = sample_moments(moments, posterior_noise, self.drawing.scaling_factor)
+        if self.drawing.noise_offset:
+            noise = offset_noise(noise, normal_of(offset_words)[:, : shape[0]], self.drawing.noise_offset)
+        timesteps = integers_of(timestep_words[:, 0], self.drawing.timestep_count)
+        return Batch(latents, noise, timesteps, self.prompt_rows, self.loss_weights)
+
+    def pictures(self, positions: Tensor) -> Tensor:
+        """Which picture (G, B) stands at each position (B,): epochs of N, each in an order of its own, none twice."""
+        epochs = positions // self.sizes  # (G, B)
+        touched = epochs[:, :1] + torch.arange(self.epochs, device=epochs.device)  # (G, epochs)
+        words = self.order_streams.words(touched.flatten(), 2 * self.largest)
+        order = orders(words, self.sizes.expand_as(touched).flatten())  # (G·epochs, N)
+        place = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (G, B), in the group's epochs
+        return order.view(len(self.groups), -1).gather(1, place)
+
+    def _moments(self, chosen: Tensor, flips: Tensor) -> Tensor:
+        """Moments (G·B, 8, H/8, W/8) of the `chosen` pictures (G, B), mirrored where `flips` (G, B) says so."""
+        drawn = []
+        for pictures, index, flip in zip(self.groups, chosen, flips, strict=True):
+            moments = pictures.moments.index_select(0, index)  # (B, 8, H/8, W/8)
+            if pictures.mirrored is not None:
+                moments = torch.where(flip[:, None, None, None], pictures.mirrored.index_select(0, index), moments)
+            drawn.append(moments)
+        return torch.cat(drawn)

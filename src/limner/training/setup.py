@@ -15,7 +15,7 @@ from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.progress import SILENT, Progress
 from limner.training.ema import ExponentialMovingAverage
-from limner.training.examples import Drawing, EncodedPictures, draw_batch
+from limner.training.examples import BatchDraw, Drawing, EncodedPictures
 from limner.training.loop import Training
 from limner.training.optimizer import make_optimizer
 from limner.training.prompts import embedder, prompt_ids
@@ -80,7 +80,7 @@ def set_up(
             torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
             base.unet,
             embeds,
-            partial(draw_batch, instance, of_class, drawing),
+            BatchDraw(instance, of_class, drawing),
             alphas,
             base.prediction_type,
             dtype,
