@@ -2,7 +2,7 @@
 
 from limner.adapters.adapter import Adapter, attached, untouched
 from limner.adapters.formats import load_adapter, save_adapter
-from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, target_layers
+from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, inject_stacked, target_layers
 from limner.adapters.trained import load_trained
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "attached",
     "eject",
     "inject",
+    "inject_stacked",
     "load_adapter",
     "load_trained",
     "save_adapter",

@@ -6,7 +6,7 @@ Hu et al., "LoRA", 2022, equation 3: h = W x + (alpha / rank) · up(down(x)).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from limner.diffusion.randomness import uniform
 from limner.errors import AdapterError
+from limner.kernels.low_rank import low_rank_linear
 
 ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
@@ -40,32 +41,45 @@ class LowRankUpdate:
 
 
 class LowRankLayer(nn.Module):
-    """A frozen layer with a low-rank update beside it. The update is computed in its own (higher) precision's cast."""
+    """A frozen layer with V low-rank updates beside it, for V variants that are computed together.
 
-    def __init__(self, original: nn.Linear | nn.Conv2d, down: Tensor, up: Tensor, alpha: float) -> None:
+    Its input's rows are V equal groups, variant after variant. `down` is (V, R, in, …) and `up` (V, out, R, …), with
+    zeros where a variant's rank is below R. The update is computed in the frozen layer's precision.
+    """
+
+    def __init__(self, original: nn.Linear | nn.Conv2d, updates: Sequence[LowRankUpdate], strengths: Sequence[float]):
         super().__init__()
         self.original = original
-        self.down = nn.Parameter(down)
-        self.up = nn.Parameter(up)
-        self.alpha = alpha
-        self.strength = 1.0
-
-    @property
-    def scale(self) -> float:
-        """Factor of the update: strength · alpha / rank."""
-        return self.strength * self.alpha / self.down.shape[0]
+        self.ranks = [update.rank for update in updates]
+        self.alphas = [update.alpha for update in updates]
+        self.scales = [strength * update.scale for update, strength in zip(updates, strengths, strict=True)]
+        rank, device = max(self.ranks), original.weight.device
+        self.down = nn.Parameter(torch.stack([_padded(update.down, 0, rank) for update in updates]).to(device))
+        self.up = nn.Parameter(torch.stack([_padded(update.up, 1, rank) for update in updates]).to(device))
+        self.gradients: tuple[Tensor, Tensor] | None = None  # where a trainer collects them, shaped as down and up
+        self.chosen: int | None = None  # the one variant that acts, when not all do
 
     def forward(self, x: Tensor) -> Tensor:
-        """The original layer's output plus the scaled update."""
-        if isinstance(self.original, nn.Conv2d):
-            down = self.down.to(x.dtype)
-            hidden = functional.conv2d(
-                x, down, None, self.original.stride, self.original.padding, self.original.dilation
-            )
-            update = functional.conv2d(hidden, self.up.to(x.dtype))
-        else:
-            update = functional.linear(functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
-        return self.original(x) + self.scale * update
+        """The original layer's output plus each variant's scaled update of its own rows."""
+        chosen = slice(None) if self.chosen is None else slice(self.chosen, self.chosen + 1)
+        down, up, scales = self.down[chosen], self.up[chosen], self.scales[chosen]
+        if isinstance(self.original, nn.Linear):
+            own = self.original
+            return low_rank_linear(x, own.weight, own.bias, down, up, scales, self.gradients)
+        parts = x.chunk(len(scales))
+        updates = [self._convolved(*each) for each in zip(parts, down, up, scales, strict=True)]
+        return self.original(x) + torch.cat(updates)
+
+    def update(self, index: int = 0) -> LowRankUpdate:
+        """Variant `index`'s update without padding, detached."""
+        rank = self.ranks[index]
+        down, up = self.down.detach()[index, :rank], self.up.detach()[index, :, :rank]
+        return LowRankUpdate(down, up, self.alphas[index])
+
+    def _convolved(self, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        own = self.original
+        hidden = functional.conv2d(x, down.to(x.dtype), None, own.stride, own.padding, own.dilation)  # type: ignore
+        return scale * functional.conv2d(hidden, up.to(x.dtype))
 
 
 def target_layers(module: nn.Module, targets: str) -> list[str]:
@@ -103,33 +117,53 @@ def inject(module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: fl
 
     Raises AdapterError, before anything is changed, for names or shapes that do not fit.
     """
+    return inject_stacked(module, [updates], [strength])
+
+
+def inject_stacked(
+    module: nn.Module, variants: Sequence[Mapping[str, LowRankUpdate]], strengths: Sequence[float]
+) -> dict[str, LowRankLayer]:
+    """Put the updates of several variants, {layer name: update} each, beside the layers they name.
+
+    The module's input rows must then be one equal group a variant, in this order. A variant that has no update of a
+    layer (or none at all: the untouched base) leaves that layer's output as it is. Raises AdapterError, before anything
+    is changed, for names or shapes that do not fit.
+    """
     layers = dict(module.named_modules())
-    faults = [fault for name, update in updates.items() if (fault := _misfit(name, layers.get(name), update))]
+    faults = [
+        fault
+        for updates in variants
+        for name, update in updates.items()
+        if (fault := _misfit(name, layers.get(name), update))
+    ]
     if faults:
-        raise AdapterError(f"{len(faults)} of {len(updates)} updates do not fit this base: {'; '.join(faults[:3])}")
+        count = sum(map(len, variants))
+        raise AdapterError(f"{len(faults)} of {count} updates do not fit this base: {'; '.join(faults[:3])}")
     injected = {}
-    for name, update in updates.items():
+    for name in dict.fromkeys(name for updates in variants for name in updates):
         original = cast("nn.Linear | nn.Conv2d", layers[name])  # `_misfit` has seen to it
-        device = original.weight.device
-        injected[name] = LowRankLayer(original, update.down.to(device), update.up.to(device), update.alpha)
-        injected[name].strength = strength
+        some = next(updates[name] for updates in variants if name in updates)
+        nothing = LowRankUpdate(torch.zeros_like(some.down[:1]), torch.zeros_like(some.up[:, :1]), 1.0)
+        stacked = [updates.get(name, nothing) for updates in variants]
+        injected[name] = LowRankLayer(original, stacked, strengths)
         _replace(module, name, injected[name])
     return injected
 
 
-def eject(module: nn.Module) -> dict[str, LowRankUpdate]:
-    """Put every original layer back and return the updates, detached; the output is then exactly what it was."""
-    updates = {}
+def eject(module: nn.Module) -> None:
+    """Put every original layer back; the output is then exactly what it was."""
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LowRankLayer):
-            updates[name] = LowRankUpdate(layer.down.detach(), layer.up.detach(), layer.alpha)
             _replace(module, name, layer.original)
-    return updates
 
 
-def parameters_of(layers: Iterable[LowRankLayer]) -> list[nn.Parameter]:
-    """The trainable tensors of injected layers, in order."""
-    return [parameter for layer in layers for parameter in (layer.down, layer.up)]
+def _padded(tensor: Tensor, dimension: int, size: int) -> Tensor:
+    """`tensor` with zeros added at the end of `dimension` up to `size`."""
+    lacking = size - tensor.shape[dimension]
+    if not lacking:
+        return tensor
+    shape = [lacking if index == dimension else extent for index, extent in enumerate(tensor.shape)]
+    return torch.cat([tensor, tensor.new_zeros(shape)], dimension)
 
 
 def _misfit(name: str, layer: nn.Module | None, update: LowRankUpdate) -> str:

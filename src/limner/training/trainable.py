@@ -56,7 +56,7 @@ class Trainable:
         }
         low_rank = {
             module: {
-                name: LowRankUpdate(_stored(layer.down), _stored(layer.up), layer.alpha)
+                name: LowRankUpdate(_stored(layer.update().down), _stored(layer.update().up), layer.update().alpha)
                 for name, layer in layers.items()
             }
             for module, layers in self.layers.items()
