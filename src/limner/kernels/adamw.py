@@ -1,0 +1,281 @@
+"""AdamW in one pass over the weights: clipping folded in, 8-bit moments, bf16 weights with or without an exact master.
+
+Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, in the order of torch.optim.AdamW:
+
+    w = w (1 - lr wd);  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+    w = w - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
+
+Shapes: G rows (variants of a sweep; 1 when training alone) of P numbers, P a multiple of 256 (`rows`). Every row has
+its learning rate, its norm and its count of updates, all on the device: nothing is read back and nothing branches on
+what a device computed, so a step can be captured in a CUDA graph. Two forms give the same numbers: plain torch here,
+and one Triton kernel (`adamw_triton`) on GPUs that have Triton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from limner.errors import InputError
+from limner.kernels.dither import dither_halves, swapped_share
+from limner.kernels.eight_bit import BLOCK, decode_first, decode_second, encode_first, encode_second, square_root
+from limner.kernels.rows import ScatteredGradients
+from limner.kernels.split_weights import join, round_stochastically, split
+
+Gradients = Tensor | ScatteredGradients
+SEGMENT = {"cpu": 1 << 16}  # numbers of a row that the plain form takes at a time: a processor's cache holds them
+SEGMENT_ELSEWHERE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments (G, P): fp32 (fp64 for fp64 weights), or int8 and uint8 with scales (G, P/256)."""
+
+    first: Tensor
+    second: Tensor
+    first_scales: Tensor | None = None
+    second_scales: Tensor | None = None
+
+    @classmethod
+    def zeros(cls, weight: Tensor, *, eight_bit: bool) -> Moments:
+        """Moments of no steps for `weight` (G, P), on its device."""
+        if not eight_bit:
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            return cls(torch.zeros_like(weight, dtype=dtype), torch.zeros_like(weight, dtype=dtype))
+        scales = [weight.new_zeros(weight.shape[0], weight.shape[1] // BLOCK, dtype=torch.float32) for _ in range(2)]
+        codes = [torch.zeros_like(weight, dtype=dtype) for dtype in (torch.int8, torch.uint8)]
+        return cls(*codes, *scales)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The numbers of an AdamW step that are the same for all rows."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """What a step needs of each row, (G,) each, fp32 (fp64 for fp64 weights)."""
+
+    applied: Tensor  # bool: the row's norm is finite
+    gradient_factor: Tensor  # clipping and the caller's scale
+    decay: Tensor  # 1 - lr wd
+    step_size: Tensor  # lr / (1 - b1^t)
+    root_factor: Tensor  # 1 / sqrt(1 - b2^t)
+
+
+def squared_norms(gradients: Gradients) -> Tensor:
+    """Squared norm (G,) of every row, fp32 (fp64 for fp64): sums of chunks, then the sum of those, in a fixed order."""
+    if _has_triton(gradients.addresses if isinstance(gradients, ScatteredGradients) else gradients):
+        from limner.kernels.adamw_triton import triton_squared_norms
+
+        return triton_squared_norms(gradients)
+    return plain_squared_norms(gradients)
+
+
+def plain_squared_norms(gradients: Gradients) -> Tensor:
+    """`squared_norms` in plain torch."""
+    if isinstance(gradients, ScatteredGradients):
+        norms = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float32) for part in gradients.flat()])
+        return norms.square().sum()[None]
+    dtype = torch.promote_types(gradients.dtype, torch.float32)
+    return torch.linalg.vector_norm(gradients, dim=1, dtype=dtype).square()
+
+
+def adamw_step(
+    weight: Tensor,
+    gradients: Gradients,
+    moments: Moments,
+    learning_rates: Tensor,
+    updates: Tensor,
+    norms: Tensor,
+    *,
+    rates: Rates,
+    remainder: Tensor | None = None,
+    keys: Tensor | None = None,
+    max_norm: float = 0.0,
+    gradient_scale: float = 1.0,
+) -> Tensor:
+    """One step in place; returns `applied` (G,) bool: rows whose norm is not finite keep weights, moments and count.
+
+    `weight` (G, P) bf16, fp32 or fp64; `remainder` (G, P) int16 makes a bf16 weight exact (`split_weights`), without
+    it bf16 is rounded stochastically. `learning_rates` (G,), `updates` (G,) int64 made so far, `norms` (G,) the
+    squared norms of `gradients`. `keys` (G, 2) int64: Philox keys of the rows' roundings, needed for 8-bit moments
+    and for stochastic rounding. A row is clipped to `max_norm` (0: never) as torch.nn.utils.clip_grads_with_norm_
+    does, after `gradient_scale`. On a CPU, fp32 gradients may be scaled in place. Raises InputError for what cannot be.
+    """
+    _require(weight, moments, remainder, keys)
+    numbers = row_numbers(
+        weight.dtype, learning_rates, updates, norms, rates=rates, max_norm=max_norm, gradient_scale=gradient_scale
+    )
+    if _has_triton(weight) and weight.dtype != torch.float64:
+        from limner.kernels.adamw_triton import triton_step
+
+        triton_step(weight, gradients, moments, numbers, updates, rates=rates, remainder=remainder, keys=keys)
+    elif weight.device.type == "cpu" and weight.dtype == moments.first.dtype:
+        _step_of_torch(weight, gradients, moments, numbers, learning_rates, updates, rates)
+    else:
+        plain_step(weight, gradients, moments, numbers, updates, rates=rates, remainder=remainder, keys=keys)
+    updates += numbers.applied
+    return numbers.applied
+
+
+def row_numbers(
+    dtype: torch.dtype,
+    learning_rates: Tensor,
+    updates: Tensor,
+    norms: Tensor,
+    *,
+    rates: Rates,
+    max_norm: float = 0.0,
+    gradient_scale: float = 1.0,
+) -> RowNumbers:
+    """What every row's step needs, computed in fp64 (fp32 where a device has no fp64) on the device."""
+    wide = torch.float32 if learning_rates.device.type == "mps" else torch.float64
+    kept = torch.promote_types(dtype, torch.float32)
+    norm = norms.to(wide).sqrt() * gradient_scale
+    factor = torch.full_like(norm, gradient_scale)
+    if max_norm:
+        factor = factor * (max_norm / (norm + 1e-6)).clamp_max(1.0)
+    count, rate = (updates + 1).to(wide), learning_rates.to(wide)
+    corrections = [1 - torch.pow(beta, count) for beta in rates.betas]
+    numbers = factor, 1 - rate * rates.weight_decay, rate / corrections[0], corrections[1].rsqrt()
+    return RowNumbers(torch.isfinite(norm), *(number.to(kept) for number in numbers))
+
+
+def plain_step(
+    weight: Tensor,
+    gradients: Gradients,
+    moments: Moments,
+    numbers: RowNumbers,
+    updates: Tensor,
+    *,
+    rates: Rates,
+    remainder: Tensor | None = None,
+    keys: Tensor | None = None,
+) -> None:
+    """The step in plain torch, a segment of the rows at a time; `updates` number the step's roundings."""
+    rows = gradients.row() if isinstance(gradients, ScatteredGradients) else gradients
+    segment = SEGMENT.get(weight.device.type, SEGMENT_ELSEWHERE)
+    for start in range(0, weight.shape[1], segment):
+        part = slice(start, start + segment)
+        halves = dither_halves(keys, updates, start, weight[:, part].shape[1]) if keys is not None else None
+        first, second = _decoded(moments, part)
+        master = weight[:, part] if remainder is None else join(weight[:, part], remainder[:, part])
+        found = _updated(master.to(first.dtype), rows[:, part].to(first.dtype), first, second, numbers, rates)
+        _store(weight, remainder, moments, part, found, numbers.applied, halves)
+
+
+def _decoded(moments: Moments, part: slice) -> tuple[Tensor, Tensor]:
+    if moments.first_scales is None or moments.second_scales is None:
+        return moments.first[:, part], moments.second[:, part]
+    blocks = slice(part.start // BLOCK, part.stop // BLOCK)
+    first = decode_first(moments.first[:, part], moments.first_scales[:, blocks])
+    return first, decode_second(moments.second[:, part], moments.second_scales[:, blocks])
+
+
+def _updated(
+    master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, numbers: RowNumbers, rates: Rates
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights and moments after the step; one operation at a time, as the Triton kernel rounds them."""
+    beta1, beta2 = rates.betas
+    gradient = gradient * numbers.gradient_factor[:, None]
+    first = first * beta1 + gradient * (1 - beta1)
+    second = second * beta2 + (gradient * gradient) * (1 - beta2)
+    denominator = square_root(second) * numbers.root_factor[:, None] + rates.epsilon
+    step = (first / denominator) * numbers.step_size[:, None]
+    return master * numbers.decay[:, None] - step, first, second
+
+
+def _store(
+    weight: Tensor,
+    remainder: Tensor | None,
+    moments: Moments,
+    part: slice,
+    found: tuple[Tensor, Tensor, Tensor],
+    applied: Tensor,
+    halves: Tensor | None,
+) -> None:
+    """Put what `_updated` found where it belongs, in the rows that are applied."""
+    master, first, second = found
+    kept: list[tuple[Tensor, Tensor]] = []
+    if moments.first_scales is None or moments.second_scales is None:
+        kept += [(moments.first[:, part], first), (moments.second[:, part], second)]
+    else:
+        assert halves is not None  # `_require` saw the keys
+        blocks = slice(part.start // BLOCK, part.stop // BLOCK)
+        places = moments.first[:, part], moments.first_scales[:, blocks]
+        kept += zip(places, encode_first(first), strict=True)
+        places = moments.second[:, part], moments.second_scales[:, blocks]
+        kept += zip(places, encode_second(second, swapped_share(halves)), strict=True)
+    if remainder is not None:
+        kept += zip((weight[:, part], remainder[:, part]), split(master), strict=True)
+    elif weight.dtype == torch.bfloat16:
+        assert halves is not None  # as above
+        kept.append((weight[:, part], round_stochastically(master, halves)))
+    else:
+        kept.append((weight[:, part], master))
+    for place, value in kept:
+        place.copy_(torch.where(applied[:, None], value, place))
+
+
+def _step_of_torch(
+    weight: Tensor,
+    gradients: Gradients,
+    moments: Moments,
+    numbers: RowNumbers,
+    learning_rates: Tensor,
+    updates: Tensor,
+    rates: Rates,
+) -> None:
+    """torch's own fused AdamW of a CPU, row by row, or tensor by tensor where gradients are scattered."""
+    for row in numbers.applied.nonzero().flatten().tolist():
+        places = [weight[row], moments.first[row], moments.second[row]]
+        if isinstance(gradients, ScatteredGradients):
+            parts, found = [gradients.layout.stretches(place) for place in places], gradients.flat()
+        else:
+            parts, found = [[place] for place in places], [gradients[row]]
+        if numbers.gradient_factor[row] != 1:
+            torch._foreach_mul_(found, numbers.gradient_factor[row])
+        adamw(
+            parts[0],
+            found,
+            parts[1],
+            parts[2],
+            [],
+            [updates[row].to(torch.float32) for _ in found],
+            fused=True,
+            amsgrad=False,
+            beta1=rates.betas[0],
+            beta2=rates.betas[1],
+            lr=learning_rates[row].item(),
+            weight_decay=rates.weight_decay,
+            eps=rates.epsilon,
+            maximize=False,
+        )
+
+
+def _require(weight: Tensor, moments: Moments, remainder: Tensor | None, keys: Tensor | None) -> None:
+    eight_bit, rounded = moments.first_scales is not None, weight.dtype == torch.bfloat16 and remainder is None
+    if weight.dtype not in (torch.bfloat16, torch.float32, torch.float64) or weight.shape[1] % BLOCK:
+        raise InputError(
+            f"the fused AdamW was given weights {tuple(weight.shape)} {weight.dtype}; it takes rows of bf16, fp32 or "
+            f"fp64 numbers, padded to a multiple of {BLOCK}"
+        )
+    if remainder is not None and weight.dtype != torch.bfloat16:
+        raise InputError(f"remainders make bf16 weights exact, and these are {weight.dtype}; pass remainder=None")
+    if eight_bit and weight.dtype == torch.float64:
+        raise InputError("8-bit moments do not go with fp64 weights; use fp64 moments")
+    if (eight_bit or rounded) and keys is None:
+        raise InputError("8-bit moments and stochastic rounding need random bits; pass keys (G, 2)")
+
+
+def _has_triton(tensor: Tensor) -> bool:
+    return tensor.is_cuda and find_spec("triton") is not None

@@ -1,0 +1,97 @@
+"""The Triton kernels against plain torch: on a GPU, or on a CPU with TRITON_INTERPRET=1."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from limner.kernels.adamw import Rates, plain_squared_norms, plain_step, row_numbers
+from limner.kernels.fused_adamw import FusedAdamW
+from tests.kernels.cases import KEYS, in_rows, make_case, normal_parts, scattered
+
+pytest.importorskip("triton")
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+pytestmark = pytest.mark.skipif(
+    DEVICE == "cuda" and not torch.cuda.is_available(), reason="neither GPU nor interpreter"
+)
+RATES = Rates((0.9, 0.99), 1e-8, 0.05)
+
+
+@pytest.mark.parametrize("form", ["fp32", "exact", "stochastic"])
+@pytest.mark.parametrize("eight_bit", [False, True])
+@pytest.mark.parametrize(("rows", "is_scattered"), [(1, True), (2, False)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_equals_the_plain_form_to_the_bit(form, eight_bit, rows, is_scattered, dtype):
+    from limner.kernels.adamw_triton import triton_squared_norms, triton_step
+
+    cases = [make_case(form, eight_bit=eight_bit, rows=rows, device=DEVICE) for _ in range(2)]
+    for seed in (2, 3):
+        parts = normal_parts(seed, rows, dtype)
+        gradients = scattered(parts[0], DEVICE) if is_scattered else in_rows(parts).to(DEVICE)
+        norms = plain_squared_norms(gradients)
+        assert torch.allclose(triton_squared_norms(gradients, chunk=2048), norms, rtol=1e-5)
+        rates, updates = torch.tensor([1e-2, 2e-2][:rows], device=DEVICE), cases[0].updates.clone()
+        numbers = row_numbers(cases[0].weight.dtype, rates, updates, norms, rates=RATES, max_norm=1.0)
+        for case, step in zip(cases, (plain_step, triton_step), strict=True):
+            step(
+                case.weight, gradients, case.moments, numbers, updates, rates=RATES, remainder=case.remainder,
+                keys=case.keys,
+            )  # fmt: skip
+            case.updates.add_(1)
+    for name, tensor in cases[0].tensors().items():
+        assert torch.equal(tensor, cases[1].tensors()[name]), name
+
+
+def test_a_row_without_a_finite_norm_is_left_alone():
+    from limner.kernels.adamw_triton import triton_squared_norms, triton_step
+
+    case = make_case("exact", eight_bit=True, rows=2, device=DEVICE)
+    before = {name: tensor.clone() for name, tensor in case.tensors().items()}
+    gradients = in_rows(normal_parts(2, 2)).to(DEVICE)
+    gradients[0, 300] = torch.inf
+    norms, rates = triton_squared_norms(gradients, chunk=2048), torch.tensor([1e-2, 1e-2], device=DEVICE)
+    numbers = row_numbers(torch.bfloat16, rates, case.updates, norms, rates=RATES)
+    triton_step(
+        case.weight, gradients, case.moments, numbers, case.updates, rates=RATES, remainder=case.remainder,
+        keys=case.keys,
+    )  # fmt: skip
+    assert numbers.applied.tolist() == [False, True]
+    for name, tensor in case.tensors().items():
+        assert torch.equal(tensor[0], before[name][0]), name
+        assert name == "updates" or not torch.equal(tensor[1], before[name][1]), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="graphs are captured on GPUs")
+@pytest.mark.parametrize(("form", "eight_bit"), [("fp32", False), ("exact", True), ("stochastic", True)])
+def test_a_captured_step_replays_as_an_eager_one(form, eight_bit):
+    parts = [normal_parts(seed, 1, torch.bfloat16)[0] for seed in range(2, 7)]
+    held = [part.to(DEVICE) for part in parts[0]]
+    found = []
+    for captured in (False, True):
+        case, gradients = make_case(form, eight_bit=eight_bit, device=DEVICE), scattered(parts[0], DEVICE)
+        gradients.point_at(held)
+        optimizer = FusedAdamW(
+            case.weight, remainder=case.remainder, rates=RATES, keys=KEYS[:1], eight_bit=eight_bit, max_norm=1.0
+        )
+        start = {name: tensor.clone() for name, tensor in {"weight": case.weight, **optimizer.state()}.items()}
+        rate = torch.tensor([1e-2], device=DEVICE)
+        graph = torch.cuda.CUDAGraph()
+        if captured:
+            optimizer.step(gradients, rate)  # compiles the kernels
+            gradients.addresses.zero_()
+            with torch.cuda.graph(graph):
+                optimizer.step(gradients, rate)
+            gradients.point_at(held)
+            optimizer.load_state({name: start[name] for name in optimizer.state()})
+            optimizer.weight.copy_(start["weight"])
+        for step, gradient in enumerate(parts):
+            for place, value in zip(held, gradient, strict=True):
+                place.copy_(value)
+            rate.fill_(1e-2 / (step + 1))
+            graph.replay() if captured else optimizer.step(gradients, rate)
+        found.append({"weight": optimizer.weight, **optimizer.state()})
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]), name
