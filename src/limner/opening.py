@@ -29,7 +29,7 @@ from limner.config import (
 from limner.errors import BaseError, InputError, StudyError
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
-from limner.training import require_optimizer, require_trackers
+from limner.training import require_trackers
 
 MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
 """Settings that name a model: a path beside the study file comes before a hub id of the same spelling."""
@@ -139,7 +139,6 @@ def _vae_faults(vae: str) -> list[str]:
 def _variant_faults(study: Study) -> Iterator[str]:
     for run in expand_variants(study.variants):
         try:
-            require_optimizer(run.variant.optimizer)
             require_trackers(run.variant.log_to)
         except InputError as error:
             yield f"{run.label}: {error}"

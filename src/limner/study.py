@@ -33,7 +33,7 @@ from limner.artifacts import (
 from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
-from limner.config import Study, VariantRun, expand_variants
+from limner.config import Study, VariantRun, expand_variants, stacks_of
 from limner.opening import OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
@@ -43,7 +43,7 @@ from limner.stages.measure import measure
 from limner.stages.prepare import prepare
 from limner.stages.render import render
 from limner.stages.report import report
-from limner.stages.train import train
+from limner.stages.train import Order, train
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 RUNS = Path("runs")
@@ -170,22 +170,24 @@ class Run:
     def adapters(self) -> list[AdapterFolder]:
         """Every variant, trained, in the study's order."""
         trained: dict[str, AdapterFolder] = {}
-        for run in self.runs:
-            work = self.out / "work" / run.label
-            trained[run.label] = train(
-                run,
+        for runs in stacks_of(self.runs):
+            adapters = train(
+                [self._order(run) for run in runs],
                 self.training_base,
                 self.base_hash,
                 self.study.subject,
                 self.photos,
-                self.class_set if run.variant.prior_preservation else None,
-                trained.get(run.start_from),
-                self.out / "adapters" / run.label,
-                work,
-                validate=validation_renderer(self.training_base, self.study.subject, run.variant.validation, work),
+                self.class_set if runs[0].variant.prior_preservation else None,
+                trained.get(runs[0].start_from),
                 progress=self.progress,
             )
-        return list(trained.values())
+            trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
+        return [trained[run.label] for run in self.runs]
+
+    def _order(self, run: VariantRun) -> Order:
+        work = self.out / "work" / run.label
+        validate = validation_renderer(self.training_base, self.study.subject, run.variant.validation, work)
+        return Order(run, self.out / "adapters" / run.label, work, validate)
 
     @cached_property
     def renders(self) -> RenderSet:

@@ -18,7 +18,7 @@ INDICES = st.lists(st.integers(0, 2**62), min_size=1, max_size=6)
 @given(seed=st.integers(0, 2**64), indices=INDICES, count=st.integers(1, 30))
 def test_streams_together_are_the_streams_one_by_one(seed, indices, count):
     purposes = [("noise", "flip", "noise")[place % 3] for place in range(len(indices))]
-    together = Streams(seed, purposes).words(torch.tensor(indices), count)
+    together = Streams([(seed, purpose) for purpose in purposes]).words(torch.tensor(indices), count)
     for purpose, index, row in zip(purposes, indices, together, strict=True):
         assert torch.equal(row, random_words(seed, purpose, index, count))
 
@@ -26,7 +26,7 @@ def test_streams_together_are_the_streams_one_by_one(seed, indices, count):
 @settings(deadline=None)
 @given(indices=INDICES, pairs=st.integers(1, 300))
 def test_normals_are_bit_equal_however_many_are_drawn_at_once(indices, pairs):
-    words = Streams(5, ["noise"] * len(indices)).words(torch.tensor(indices), 2 * pairs)
+    words = Streams([(5, "noise")] * len(indices)).words(torch.tensor(indices), 2 * pairs)
     for index, row in zip(indices, normal_of(words), strict=True):
         assert torch.equal(row, normal(5, "noise", index, (2 * pairs,)))
 
@@ -45,5 +45,5 @@ def test_the_largest_key_still_stands_before_places_past_the_size():
 
 def test_no_value_is_read_back():
     with FakeTensorMode():
-        words = Streams(0, ["a", "b"]).words(torch.empty(2, dtype=torch.int64), 10)
+        words = Streams([(0, "a"), (0, "b")]).words(torch.empty(2, dtype=torch.int64), 10)
         assert orders(words, torch.empty(2, dtype=torch.int64)).shape == (2, 5)

@@ -26,7 +26,7 @@ from limner.training.examples import (
 )
 from tests.training.sets import write_photo_set
 
-DRAWING = Drawing(seed=3, batch_size=2, timestep_count=1000, scaling_factor=0.18215)
+DRAWING = Drawing(seeds=(3,), batch_size=2, timestep_count=1000, scaling_factor=0.18215)
 
 
 def pictures(count, seed=0, mirrored=False, shape=(8, 4, 4)):
@@ -39,13 +39,13 @@ def draw_batch(instance, of_class, drawing, number) -> Batch:
 
 
 def order_of(seed, epoch, count):
-    draw = BatchDraw(pictures(count), None, replace(DRAWING, seed=seed, batch_size=count))
+    draw = BatchDraw(pictures(count), None, replace(DRAWING, seeds=(seed,), batch_size=count))
     return tuple(draw.pictures(torch.arange(epoch * count, (epoch + 1) * count))[0].tolist())
 
 
-def plain_example(purpose, group, drawing, position):
+def plain_example(seed, purpose, group, drawing, position):
     """Latents, noise, timestep of one example by the plain functions, each purpose drawn on its own."""
-    seed, (epoch, place) = drawing.seed, divmod(position, len(group))
+    epoch, place = divmod(position, len(group))
     words = random_words(seed, f"{purpose} data order", epoch, 2 * len(group)).reshape(-1, 2).tolist()
     picture = sorted(range(len(group)), key=lambda place: (words[place], place))[place]
     flip = group.mirrored is not None and uniform(seed, f"{purpose} flip", position, (1,)).item() < 0.5
@@ -64,7 +64,7 @@ SHAPES = st.sampled_from([(8, 4, 4), (8, 5, 3), (6, 1, 3), (32, 2, 2), (8, 32, 3
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**40),
+    seeds=st.lists(st.integers(0, 2**40), min_size=1, max_size=3, unique=True),
     number=st.integers(0, 2**33),
     batch_size=st.integers(1, 9),
     counts=st.tuples(st.integers(1, 7), st.integers(0, 9)),
@@ -73,15 +73,20 @@ SHAPES = st.sampled_from([(8, 4, 4), (8, 5, 3), (6, 1, 3), (32, 2, 2), (8, 32, 3
     shape=SHAPES,
 )
 def test_a_batch_is_bit_equal_to_its_examples_drawn_one_by_one(
-    seed, number, batch_size, counts, mirrored, noise_offset, shape
+    seeds, number, batch_size, counts, mirrored, noise_offset, shape
 ):
-    drawing = replace(DRAWING, seed=seed, batch_size=batch_size, noise_offset=noise_offset)
+    drawing = replace(DRAWING, seeds=tuple(seeds), batch_size=batch_size, noise_offset=noise_offset)
     groups = {"instance": pictures(counts[0], 0, mirrored, shape)}
     if counts[1]:
         groups["class"] = pictures(counts[1], 1, shape=shape)
     batch = BatchDraw(groups["instance"], groups.get("class"), drawing)(torch.tensor(number))
     positions = range(number * batch_size, (number + 1) * batch_size)
-    plain = [plain_example(purpose, group, drawing, p) for purpose, group in groups.items() for p in positions]
+    plain = [
+        plain_example(seed, purpose, group, drawing, position)
+        for seed in seeds
+        for purpose, group in groups.items()
+        for position in positions
+    ]
     for drawn, expected in zip((batch.latents, batch.noise, batch.timesteps), zip(*plain, strict=True), strict=True):
         assert torch.equal(drawn, torch.cat(expected))
 
@@ -140,7 +145,7 @@ def numbered(count):
 @pytest.mark.parametrize(("drawn", "chosen", "mirrored", "timesteps", "first_noise", "later_noise"), GOLDEN)
 def test_what_is_drawn_never_changes(drawn, chosen, mirrored, timesteps, first_noise, later_noise):
     seed, number, batch_size, photos, class_images = drawn
-    drawing = Drawing(seed, batch_size, 1000, scaling_factor=1.0)
+    drawing = Drawing((seed,), batch_size, 1000, scaling_factor=1.0)
     batch = draw_batch(numbered(photos), EncodedPictures(numbered(class_images).moments), drawing, number)
     shown = batch.latents[:, 0, 0, 0].round().long()
     assert (shown % 1000).tolist() == chosen
@@ -200,7 +205,7 @@ def test_seeds_and_numbers_draw_differently_and_repeats_alike():
     assert torch.equal(first.noise, again.noise)
     for other in (
         draw_batch(pictures(5), None, DRAWING, 1),
-        draw_batch(pictures(5), None, replace(DRAWING, seed=4), 0),
+        draw_batch(pictures(5), None, replace(DRAWING, seeds=(4,)), 0),
     ):
         assert not torch.equal(first.noise, other.noise)
         assert not torch.equal(first.timesteps, other.timesteps)

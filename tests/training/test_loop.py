@@ -9,7 +9,6 @@ from torch.nn import functional
 from limner.base.prompts import encode_ids, tokenize
 from limner.training import EncodedPictures, set_up
 from limner.training.examples import CLASS
-from limner.training.loop import accumulate, take_step
 from tests.training.sets import SUBJECT, full_run, lora_run
 
 PROMPTS = ["a photo of sks cat", "a photo of cat"]
@@ -46,12 +45,13 @@ def test_loss_and_gradients_are_those_of_the_official_script(tiny_base, predicti
     known = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type")
     scheduler = DDPMScheduler(**{name: tiny_base.noise_schedule[name] for name in known})
     run = full_run(prior_loss_weight=0.7, batch_size=2)
-    with set_up(run, tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
-        batch = training.draw(5)
+    with set_up([run], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        batch = training.work.draw(5)
         assert batch.prompt_rows.tolist() == [0, 0, CLASS, CLASS]
-        loss = accumulate(training, batch)[0]
+        training.work.number.fill_(5)
+        loss = training.work.collect()[0, 0]
         ours = gradients(training)
-        training.optimizer.zero_grad()
+        training.work.clear_gradients()
         theirs_loss = script_loss(tiny_base, scheduler, batch, 0.7)
         theirs_loss.backward()
         theirs = gradients(training)
@@ -67,33 +67,37 @@ def test_min_snr_weighs_instance_and_class_examples_by_their_own_timesteps(tiny_
     from limner.diffusion.noise_schedule import add_noise, snr
 
     run = lora_run(snr_gamma=1.0, batch_size=3, prior_preservation=True, prior_loss_weight=0.5)
-    with set_up(run, tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
-        batch, alphas = training.draw(0), training.alphas
+    with set_up([run], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        batch, alphas = training.work.draw(0), training.work.objective.alphas
         noisy = add_noise(batch.latents, batch.noise, batch.timesteps, alphas)
         with torch.no_grad():
-            prediction = tiny_base.unet(noisy, batch.timesteps, training.prompt_embeds()[batch.prompt_rows]).sample
+            embeds = training.work.objective.prompt_embeds()[0, batch.prompt_rows]
+            prediction = tiny_base.unet(noisy, batch.timesteps, embeds).sample
         expected = 0.0
         for index, ratio in enumerate(snr(batch.timesteps, alphas).tolist()):
             share = 0.5 / 3 if batch.prompt_rows[index] == CLASS else 1 / 3
             error = functional.mse_loss(prediction[index], batch.noise[index]).item()
             expected += share * min(ratio, 1.0) / ratio * error
-        assert accumulate(training, batch)[0].item() == pytest.approx(expected, rel=1e-5)
+        assert training.work.collect()[0, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradients_are_clipped_to_their_norm_and_zero_leaves_them(tiny_base):
-    norms = {}
-    for limit in (0.0, 1e-3):
-        run = lora_run(max_gradient_norm=limit)
-        with set_up(run, tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
-            assert take_step(training)
-            norms[limit] = torch.cat([g.flatten() for g in gradients(training).values()]).norm().item()
-    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
-    assert norms[0.0] > 0.01
+    """Adam divides by the gradient's size, so that only its epsilon shows how large the clipped gradient was."""
+    moved = {}
+    for limit in (0.0, 1e-3, 1e-5):
+        run = lora_run(max_gradient_norm=limit, epsilon=1.0, weight_decay=0.0, learning_rate=1.0)
+        with set_up([run], tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
+            before = training.trainable.weights.weight.clone()
+            training.work()
+            moved[limit] = (training.trainable.weights.weight - before).norm().item()
+    assert moved[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert moved[1e-5] == pytest.approx(1e-5, rel=1e-2)
+    assert moved[0.0] > 0.01
 
 
 def test_frozen_parts_get_no_gradient(tiny_base):
-    with set_up(lora_run(), tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
-        take_step(training)
+    with set_up([lora_run()], tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
+        training.work()
         trained = {id(parameter) for parameter in training.trainable.parameters.values()}
         for module in (tiny_base.unet, tiny_base.text_encoder, tiny_base.vae):
             for parameter in module.parameters():

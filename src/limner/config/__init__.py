@@ -19,7 +19,7 @@ from limner.config.settings import (
     VariantSettings,
 )
 from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins
-from limner.config.variants import VariantRun, expand_variants
+from limner.config.variants import VariantRun, expand_variants, stacks_of
 
 __all__ = [
     "BaseSettings",
@@ -46,4 +46,5 @@ __all__ = [
     "read_toml",
     "resolve_study",
     "setting_origins",
+    "stacks_of",
 ]

@@ -53,3 +53,24 @@ def variant_stems(variant: FullVariant | LoraVariant) -> list[str]:
     """The names of a variant's runs without their training seeds: what `start_from` may name."""
     ranks: list[int | None] = list(variant.rank) if isinstance(variant, LoraVariant) else [None]
     return [variant_stem(variant, rank) for rank in ranks]
+
+
+OWN_IN_A_STACK = {
+    "name", "rank", "alpha", "alpha_rule", "learning_rate", "learning_rate_schedule", "warmup_steps", "training_seeds",
+    "validation",
+}  # fmt: skip
+
+
+def stacks_of(runs: Sequence[VariantRun]) -> list[list[VariantRun]]:
+    """Runs that can be trained in one pass together, in the order of each stack's first run.
+
+    Those are LoRAs from the same start that differ in nothing but rank, alpha, learning rate and its schedule, and
+    training seed. A full variant is trained alone, and so is a LoRA with 8-bit moments: their blocks would depend on
+    the ranks beside it.
+    """
+    stacks: dict[str, list[VariantRun]] = {}
+    for run in runs:
+        shared = run.variant.model_dump_json(exclude=OWN_IN_A_STACK)
+        alone = isinstance(run.variant, FullVariant) or run.variant.optimizer == "adamw8bit"
+        stacks.setdefault(f"{run.label if alone else ''} {run.start_from} {shared}", []).append(run)
+    return list(stacks.values())

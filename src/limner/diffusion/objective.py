@@ -30,8 +30,8 @@ def squared_errors(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def weighted_loss(errors: Tensor, weights: Tensor) -> Tensor:
-    """The sum of weight times error: the objective L where the weights are `example_weights` (times min-SNR's)."""
-    return (errors * weights).sum()
+    """The sum (…) of weight times error (…, B): the objective L for `example_weights` (times min-SNR's)."""
+    return (errors * weights).sum(-1)
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:

@@ -19,10 +19,10 @@ from limner.diffusion.randomness import KEY_INCREMENTS, MASK, MULTIPLIERS, ROUND
 
 
 class Streams:
-    """The streams (seed, purpose) of R purposes; a purpose may be named several times, for several indices."""
+    """R streams, each a seed and a purpose; one may be named several times, for several indices."""
 
-    def __init__(self, seed: int, purposes: Sequence[str], device: torch.device | str = "cpu"):
-        keys = [philox_key(seed, purpose) for purpose in purposes]
+    def __init__(self, streams: Sequence[tuple[int, str]], device: torch.device | str = "cpu"):
+        keys = [philox_key(seed, purpose) for seed, purpose in streams]
         rounds = [
             [[(key[lane] + turn * KEY_INCREMENTS[lane]) & MASK for key in keys] for lane in (0, 1)]
             for turn in range(ROUNDS)

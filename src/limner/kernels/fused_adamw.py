@@ -43,6 +43,14 @@ class FusedAdamW:
         """One step with `gradients` (rows of the weights' layout, or scattered) and `learning_rates` (G,)."""
         squared = squared_norms(gradients)
         self.norms.copy_(squared.sqrt() * self.gradient_scale)
+        self._apply(gradients, learning_rates, squared)
+
+    def rehearse(self, gradients: Gradients) -> None:
+        """Run the kernels of a step and change nothing, as if no gradient were finite: before a capture, say."""
+        squared = torch.full_like(squared_norms(gradients), torch.inf)
+        self._apply(gradients, torch.zeros_like(squared), squared)
+
+    def _apply(self, gradients: Gradients, learning_rates: Tensor, squared: Tensor) -> None:
         applied = adamw_step(
             self.weight,
             gradients,

@@ -1,10 +1,13 @@
-"""Trains one variant: photos (and class images) in, `adapters/VARIANT/` out, unfinished work in `work/VARIANT/`."""
+"""Trains variants, several in one pass: photos (and class images) in, `adapters/VARIANT/` out.
+
+Unfinished work lies in `work/VARIANT/`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +36,15 @@ from limner.progress import SILENT, Progress
 from limner.training import (
     LOG_FILE,
     EncodedPictures,
+    Place,
     Training,
     TrainingLog,
     Validate,
     encode_pictures,
     newest_checkpoint,
+    newest_step,
     read_log,
     remove_checkpoints,
-    require_optimizer,
     require_trackers,
     set_up,
     take_steps,
@@ -57,49 +61,146 @@ FULL_DTYPE = torch.float16
 BYTES_PER_PARAMETER = 12  # of a state on disk: weight and two moments, fp32
 
 
+@dataclass(frozen=True)
+class Order:
+    """One variant to be trained: where its adapter goes (adapters/LABEL) and where it is worked on (work/LABEL)."""
+
+    run: VariantRun
+    out: Path
+    work: Path
+    validate: Validate | None = None
+
+
 def train(
-    run: VariantRun,
+    orders: Sequence[Order],
     base: Callable[[], Base],
     base_hash: str,
     subject: Subject,
     photo_set: PhotoSet,
     class_set: ClassSet | None,
     start: AdapterFolder | None,
-    out: Path,
-    work: Path,
     *,
-    validate: Validate | None = None,
     progress: Progress = SILENT,
-) -> AdapterFolder:
-    """Train the variant `run` and write its adapter to `out` (adapters/LABEL), which must lie beside `start`.
+) -> list[AdapterFolder]:
+    """Train variants that can be trained in one pass (`config.stacks_of`); their adapters lie beside `start`.
 
-    Interrupted, `work` (work/LABEL) keeps a state that the same call goes on from; the step log and validation
-    pictures stay there. `base_hash` stands for everything of the base that is trained on: weights, VAE, clip skip.
-    Raises InputError, before any weight is loaded, when class images are wanted and absent, when the start does not
-    fit, or when a package that was asked for is missing.
+    What is current is not trained again. Interrupted, the work folders keep states that the same call goes on from;
+    logs and validation pictures stay there. `base_hash` stands for everything of the base that is trained on: weights, VAE,
+    clip skip. Raises InputError, before any weight is loaded, when class images are wanted and absent, when the start
+    does not fit, or when a package that was asked for is missing. A variant without finite losses raises LimnerError
+    after the others are whole.
     """
-    of_class = _class_images(run, class_set)
-    _require_start(run, start, out)
-    settings, inputs = _read_settings(run, subject, of_class), _inputs(base_hash, photo_set, of_class, start)
-    key = stage_key(STAGE, VERSION, settings, inputs)
-    if is_current(out, key):
-        return AdapterFolder(out)
-    require_optimizer(run.variant.optimizer)
-    require_trackers(run.variant.log_to)
-    for folder in (out, work):
-        require_folder(folder)
-    sweep_unfinished(work)
-    loaded = base()
-    groups = _encode(run, loaded, base_hash, photo_set, of_class, work, progress)
-    prompts = [settings["instance_prompt"]] + ([settings["class_prompt"]] if of_class else [])
-    beginning = load_trained(start) if start else None
-    with set_up(run, loaded, subject, prompts, *groups, beginning, progress) as training:
-        _go_on(training, run.label, work, key, progress)
-        with TrainingLog(work, run.label, run.variant.log_to, training.step) as log:
-            take_steps(training, label=run.label, work=work, key=key, log=log, validate=validate, progress=progress)
-        _deliver(training, run, start, Manifest(STAGE, VERSION, key, settings, inputs), out, work)
-    remove_checkpoints(work)
-    return AdapterFolder(out)
+    of_class = _class_images(orders[0].run, class_set)
+    manifests = []
+    for order in orders:
+        _require_start(order.run, start, order.out)
+        settings, inputs = _read_settings(order.run, subject, of_class), _inputs(base_hash, photo_set, of_class, start)
+        key = stage_key(STAGE, VERSION, settings, inputs)
+        manifests.append(Manifest(STAGE, VERSION, key, settings, inputs, {}, {}, {}))
+    pending = [
+        (order, manifest)
+        for order, manifest in zip(orders, manifests, strict=True)
+        if not is_current(order.out, manifest.key)
+    ]
+    if pending:
+        require_trackers(orders[0].run.variant.log_to)
+        materials = Materials(base, base_hash, subject, photo_set, of_class, start, progress)
+        for together in _at_one_step([Pending(order, manifest) for order, manifest in pending], progress):
+            _train_as_memory_allows(materials, together)
+    return [AdapterFolder(order.out) for order in orders]
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What all variants of a call are trained with."""
+
+    base: Callable[[], Base]
+    base_hash: str
+    subject: Subject
+    photo_set: PhotoSet
+    of_class: ClassSet | None
+    start: AdapterFolder | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A variant that is not current, and the manifest its adapter will have."""
+
+    order: Order
+    manifest: Manifest
+
+
+def _at_one_step(pending: Sequence[Pending], progress: Progress) -> list[list[Pending]]:
+    """Variants grouped by the step of their newest whole state: only variants at the same step train together."""
+    groups: dict[int, list[Pending]] = {}
+    for one in pending:
+        for folder in (one.order.out, one.order.work):
+            require_folder(folder)
+        sweep_unfinished(one.order.work)
+        step = newest_step(one.order.work, one.manifest.key, progress)
+        groups.setdefault(step, []).append(one)
+    return [groups[step] for step in sorted(groups, reverse=True)]
+
+
+def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts: int = 1) -> None:
+    """Train together; out of memory, train half as many at once, and one alone in smaller micro-batches."""
+    try:
+        _train_together(materials, pending, parts)
+        return
+    except torch.cuda.OutOfMemoryError:
+        variant, smaller = pending[0].order.run.variant, _next_parts(pending[0].order.run.variant.batch_size, parts)
+        if len(pending) == 1 and smaller is None:
+            raise LimnerError(
+                f"{pending[0].order.run.label}: the GPU's memory is too small for {variant.batch_size // parts} at once; "
+                'set gradient_checkpointing = true and optimizer = "adamw8bit", or run limner doctor on the study'
+            ) from None
+    torch.cuda.empty_cache()
+    if len(pending) > 1:
+        half = len(pending) // 2
+        materials.progress.notice(
+            f"the GPU's memory is too small for {len(pending)} variants at once; they train in two halves"
+        )
+        _train_as_memory_allows(materials, pending[:half], parts)
+        _train_as_memory_allows(materials, pending[half:], parts)
+    elif smaller is not None:
+        materials.progress.notice(f"out of memory; the same batch is taken in {smaller} micro-batches")
+        _train_as_memory_allows(materials, pending, smaller)
+
+
+def _next_parts(batch_size: int, parts: int) -> int | None:
+    """The next larger number of equal parts of a batch, or None."""
+    return next((more for more in range(parts + 1, batch_size + 1) if batch_size % more == 0), None)
+
+
+def _train_together(materials: Materials, pending: Sequence[Pending], parts: int) -> None:
+    orders = [one.order for one in pending]
+    loaded, settings = materials.base(), pending[0].manifest.settings
+    groups = _encode(materials, orders[0], loaded)
+    prompts = [settings["instance_prompt"]] + ([settings["class_prompt"]] if materials.of_class else [])
+    beginning = load_trained(materials.start) if materials.start else None
+    runs = [order.run for order in orders]
+    with (
+        set_up(
+            runs, loaded, materials.subject, prompts, *groups, beginning, materials.progress, parts=parts
+        ) as training,
+        contextlib.ExitStack() as open_logs,
+    ):
+        _go_on(training, pending, materials.progress)
+        places = []
+        for one in pending:
+            order = one.order
+            log = TrainingLog(order.work, order.run.label, order.run.variant.log_to, training.step)
+            places.append(Place(order.run, order.work, one.manifest.key, open_logs.enter_context(log), order.validate))
+        take_steps(training, places, progress=materials.progress)
+        for index, one in enumerate(pending):
+            if not places[index].failure:
+                _deliver(training, places, index, materials.start, one)
+    for order, place in zip(orders, places, strict=True):
+        if not place.failure:
+            remove_checkpoints(order.work)
+    if failures := [place.failure for place in places if place.failure]:
+        raise LimnerError("; ".join(failures))
 
 
 def _class_images(run: VariantRun, class_set: ClassSet | None) -> ClassSet | None:
@@ -152,61 +253,61 @@ def _inputs(
     }
 
 
-def _encode(
-    run: VariantRun,
-    base: Base,
-    base_hash: str,
-    photo_set: PhotoSet,
-    of_class: ClassSet | None,
-    work: Path,
-    progress: Progress,
-) -> tuple[EncodedPictures, EncodedPictures | None]:
+def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPictures, EncodedPictures | None]:
     """Both groups' pictures; only photos are flipped. What is encoded is shared by all variants of the run."""
 
     def encoded(files: list[Path], flip: bool) -> EncodedPictures:
         return encode_pictures(
-            base.vae, files, photo_set.size_px, flip=flip, base_hash=base_hash, cache=work.parent / CACHE,
-            progress=progress,
+            base.vae, files, materials.photo_set.size_px, flip=flip, base_hash=materials.base_hash,
+            cache=order.work.parent / CACHE, progress=materials.progress,
         )  # fmt: skip
 
-    return encoded(photo_set.files, run.variant.flip), encoded(of_class.files, False) if of_class else None
+    photos = encoded(materials.photo_set.files, order.run.variant.flip)
+    return photos, encoded(materials.of_class.files, False) if materials.of_class else None
 
 
-def _go_on(training: Training, label: str, work: Path, key: str, progress: Progress) -> None:
-    """Resume from the newest whole state of this training, else begin with an empty folder."""
-    checkpoint = newest_checkpoint(work, key, progress)
-    if checkpoint is not None:
-        training.resume(checkpoint)
-        progress.notice(f"{label}: going on after step {checkpoint.step} of {training.variant.steps}")
-        return
-    remove_checkpoints(work)
-    (work / LOG_FILE).unlink(missing_ok=True)
-    every = training.variant.checkpoint_every_steps
-    states = 3 if every and training.variant.steps > every else 1  # two are kept while a third is written
-    averaged = 4 if training.average else 0
-    require_space(work, states * training.trainable.count * (BYTES_PER_PARAMETER + averaged))
+def _go_on(training: Training, pending: Sequence[Pending], progress: Progress) -> None:
+    """Resume from the newest whole states of these trainings, else begin with empty folders."""
+    for index, one in enumerate(pending):
+        work, label = one.order.work, one.order.run.label
+        checkpoint = newest_checkpoint(work, one.manifest.key, SILENT)
+        if checkpoint is not None:
+            training.resume(index, checkpoint)
+            progress.notice(f"{label}: going on after step {checkpoint.step} of {training.variant.steps}")
+            continue
+        remove_checkpoints(work)
+        (work / LOG_FILE).unlink(missing_ok=True)
+        every = training.variant.checkpoint_every_steps
+        states = 3 if every and training.variant.steps > every else 1  # two are kept while a third is written
+        averaged = 4 if training.average else 0
+        require_space(work, states * training.trainable.count(index) * (BYTES_PER_PARAMETER + averaged))
 
 
 def _deliver(
-    training: Training, run: VariantRun, start: AdapterFolder | None, manifest: Manifest, out: Path, work: Path
+    training: Training, places: Sequence[Place], index: int, start: AdapterFolder | None, one: Pending
 ) -> None:
-    """Write the adapter whole; should that fail, the finished training's state stays in `work`."""
-    content = _record(training, run, start, work)
+    """Write one adapter whole; should that fail, the finished training's states stay in the work folders."""
+    order, manifest = one.order, one.manifest
+    content = _record(training, index, start, order)
     try:
         with training.delivered():
-            adapter = training.trainable.adapter(run.label, FULL_DTYPE)
-        with whole_folder(out) as folder:
+            adapter = training.trainable.adapter(order.run.label, FULL_DTYPE, index)
+        with whole_folder(order.out) as folder:
             save_adapter(folder, adapter)
-            made = machine_record() | {"device": str(training.alphas.device), "arithmetic": str(training.dtype)}
+            made = machine_record() | {
+                "device": str(training.work.number.device),
+                "arithmetic": str(training.work.objective.dtype),
+                "trained_with": [run.label for run in training.runs if run is not order.run],
+            }
             write_manifest(folder, replace(manifest, files=file_hashes(folder), made=made, content=content))
     except BaseException:
         with contextlib.suppress(LimnerError, OSError):
-            training.keep(work, manifest.key)
+            training.keep(places)
         raise
 
 
-def _record(training: Training, run: VariantRun, start: AdapterFolder | None, work: Path) -> dict[str, Any]:
-    log = read_log(work / LOG_FILE)
+def _record(training: Training, index: int, start: AdapterFolder | None, order: Order) -> dict[str, Any]:
+    run, log = order.run, read_log(order.work / LOG_FILE)
     return {
         "label": run.label,
         "method": run.variant.method,
@@ -216,7 +317,7 @@ def _record(training: Training, run: VariantRun, start: AdapterFolder | None, wo
         "training_seed": run.training_seed,
         "steps": run.variant.steps,
         "start_from": {"label": start.folder.name, "content_hash": start.content_hash} if start else None,
-        "trainable_parameters": training.trainable.count,
+        "trainable_parameters": training.trainable.count(index),
         "seconds": training.seconds,
         "seconds_per_step": training.seconds / run.variant.steps,
         "final_loss": log[-1]["loss"] if log else None,

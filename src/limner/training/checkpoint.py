@@ -8,7 +8,6 @@ manifest.json         hashes of the files, the training's key, and the counters
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class Checkpoint:
     trained: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     average: Mapping[str, Tensor] | None
-    counters: Mapping[str, Any]  # plain numbers: seconds, steps skipped in a row, the gradient scaler's state
+    counters: Mapping[str, Any]  # plain numbers: seconds, steps skipped in a row, the loss scale
 
 
 def write_checkpoint(work: Path, checkpoint: Checkpoint, key: str) -> None:
@@ -61,17 +60,22 @@ def write_checkpoint(work: Path, checkpoint: Checkpoint, key: str) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def newest_checkpoint(work: Path, key: str, progress: Progress = SILENT) -> Checkpoint | None:
-    """The newest state of this very training whose files are whole; damaged ones are named and passed over."""
+def newest_step(work: Path, key: str, progress: Progress = SILENT) -> int:
+    """The step of the newest whole state of this very training, 0 where there is none; damaged ones are named."""
     for folder in reversed(step_folders(work)):
         manifest = read_manifest(folder)
         if manifest is not None and manifest.key != key:
             continue  # of other settings
         if is_current(folder, key):
-            with contextlib.suppress(Exception):
-                return _read(folder)
+            return int(folder.name[5:])
         progress.notice(f"{folder} is damaged and is passed over; training goes on from the state before it")
-    return None
+    return 0
+
+
+def newest_checkpoint(work: Path, key: str, progress: Progress = SILENT) -> Checkpoint | None:
+    """The newest state of this very training whose files are whole; None where there is none."""
+    step = newest_step(work, key, progress)
+    return _read(_folder(work, step)) if step else None
 
 
 def remove_checkpoints(work: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from limner.kernels.split_weights import join, split
+from limner.training.flat_weights import FlatWeights
 from limner.training.interruption import uninterrupted
 
 
@@ -17,38 +19,42 @@ class ExponentialMovingAverage:
     The ramp, which diffusers' EMAModel has too, lets short trainings forget where they started.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
-        self.parameters = parameters
-        self.decay = decay
-        self.average = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    def __init__(self, weights: FlatWeights, decay: float) -> None:
+        self.weights, self.decay = weights, decay
+        self.average = self._masters()  # (V, P)
 
     @torch.no_grad()
-    def update(self, number: int) -> None:
-        """Take in the weights after update `number`, counted from 1."""
-        decay = min(self.decay, (1 + number) / (10 + number))
-        weights = [parameter.detach() for parameter in self.parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
+    def update(self, number: Tensor) -> None:
+        """Take in the weights after update `number` (V,), counted from 1; nothing is read back."""
+        ramp = (1.0 + number) / (10.0 + number)
+        share = (1.0 - ramp.clamp(max=self.decay))[:, None].to(self.average.dtype)  # (V, 1)
+        self.average.lerp_(self._masters(), share)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Exchange weights and average for the time of the block."""
-        exchanged = False
+        """Let the modules compute with the average for the time of the block; storage stays where it is."""
+        kept = [
+            (tensor, tensor.clone()) for tensor in (self.weights.weight, self.weights.remainder) if tensor is not None
+        ]
         try:
             with uninterrupted():
-                self._exchange()
-                exchanged = True
+                self._put_average()
             yield
         finally:
-            if exchanged:
-                with uninterrupted():
-                    self._exchange()
+            with uninterrupted():
+                for tensor, own in kept:
+                    tensor.copy_(own)
 
-    def load(self, average: Mapping[str, Tensor]) -> None:
-        """Go on from a stored average."""
-        for name, tensor in average.items():
-            self.average[name].copy_(tensor)
+    def _masters(self) -> Tensor:
+        weight, remainder = self.weights.weight, self.weights.remainder
+        if remainder is not None:
+            return join(weight, remainder)
+        return weight.to(torch.promote_types(weight.dtype, torch.float32), copy=True)
 
-    @torch.no_grad()
-    def _exchange(self) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.data, self.average[name] = self.average[name], parameter.data
+    def _put_average(self) -> None:
+        weight, remainder = self.weights.weight, self.weights.remainder
+        if remainder is None:
+            weight.copy_(self.average)
+            return
+        for place, value in zip((weight, remainder), split(self.average), strict=True):
+            place.copy_(value)

@@ -5,7 +5,9 @@ example comes from (training seed, purpose, position), with purposes of their ow
 So variants with the same seed see the same data, noise and timesteps, whatever their rank, method and batch size,
 and whether or not class images stand beside the photos; a resume needs nothing but the step's number.
 
-Shapes: B examples of each of G groups (instance, class), N pictures, latents (B, 4, H/8, W/8).
+Variants trained together may have seeds of their own: every seed's examples are drawn, in one computation.
+
+Shapes: S seeds, B examples of each of G groups (instance, class), N pictures, latents (S·G·B, 4, H/8, W/8).
 """
 
 from __future__ import annotations
@@ -45,20 +47,20 @@ class EncodedPictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one micro-batch, instance and class; nothing depends on their order."""
+    """Examples of one micro-batch, seed by seed, instance and class; nothing depends on a seed's examples' order."""
 
-    latents: Tensor  # (B, 4, H/8, W/8)
-    noise: Tensor  # (B, 4, H/8, W/8)
-    timesteps: Tensor  # (B,)
-    prompt_rows: Tensor  # (B,), INSTANCE or CLASS
-    loss_weights: Tensor  # (B,), 1/B_i or λ/B_c
+    latents: Tensor  # (S·G·B, 4, H/8, W/8)
+    noise: Tensor  # (S·G·B, 4, H/8, W/8)
+    timesteps: Tensor  # (S·G·B,)
+    prompt_rows: Tensor  # (G·B,), INSTANCE or CLASS, the same for every seed
+    loss_weights: Tensor  # (G·B,), 1/B_i or λ/B_c
 
 
 @dataclass(frozen=True)
 class Drawing:
     """How micro-batches are drawn."""
 
-    seed: int
+    seeds: tuple[int, ...]  # different ones
     batch_size: int  # instance examples; as many class examples are added where there are class images
     timestep_count: int
     scaling_factor: float  # the VAE's
@@ -125,38 +127,39 @@ class BatchDraw:
 
     def __init__(self, instance: EncodedPictures, of_class: EncodedPictures | None, drawing: Drawing):
         groups = {"instance": instance} | ({"class": of_class} if of_class is not None else {})
-        self.groups, self.drawing = tuple(groups.values()), drawing
-        seed, count, device = drawing.seed, drawing.batch_size, instance.moments.device
+        seeds, count, device = drawing.seeds, drawing.batch_size, instance.moments.device
+        self.sources, self.drawing = tuple(groups.values()) * len(seeds), drawing  # (S·G)
 
         def streams(*kinds: str, each: int = count) -> Streams:
-            return Streams(seed, [f"{name} {kind}" for kind in kinds for name in groups for _ in range(each)], device)
+            sources = [(seed, name) for seed in seeds for name in groups for _ in range(each)]
+            return Streams([(seed, f"{name} {kind}") for kind in kinds for seed, name in sources], device)
 
-        sizes = [len(pictures) for pictures in self.groups]
+        sizes = [len(pictures) for pictures in self.sources]
         self.epochs = max((count + size - 2) // size + 1 for size in sizes)  # the most that a micro-batch can touch
-        self.sizes = torch.tensor(sizes, device=device)[:, None]  # (G, 1)
+        self.sizes = torch.tensor(sizes, device=device)[:, None]  # (S·G, 1)
         self.largest = max(sizes)
-        self.order_streams = streams("data order", each=self.epochs)  # (G·epochs) streams
-        self.value_streams = streams("flip", "timesteps", "noise offset")  # (3·G·B) streams
-        self.noise_streams = streams("posterior", "noise")  # (2·G·B) streams
-        self.prompt_rows = torch.tensor([INSTANCE, CLASS][: len(sizes)], device=device).repeat_interleave(count)
+        self.order_streams = streams("data order", each=self.epochs)  # (S·G·epochs) streams
+        self.value_streams = streams("flip", "timesteps", "noise offset")  # (3·S·G·B) streams
+        self.noise_streams = streams("posterior", "noise")  # (2·S·G·B) streams
+        self.prompt_rows = torch.tensor([INSTANCE, CLASS][: len(groups)], device=device).repeat_interleave(count)
         self.loss_weights = example_weights(self.prompt_rows == CLASS, drawing.prior_loss_weight)
 
     def __call__(self, number: int | Tensor) -> Batch:
         """Micro-batch `number`; all of its work is done on the pictures' device."""
-        device, count, groups = self.sizes.device, self.drawing.batch_size, len(self.groups)
+        device, count, sources = self.sizes.device, self.drawing.batch_size, len(self.sources)
         if not isinstance(number, Tensor):
             number = torch.full((), number, dtype=torch.int64, device=device)
         positions = number * count + torch.arange(count, device=device)  # (B,)
-        shape = self.groups[0].moments.shape[1:]
+        shape = self.sources[0].moments.shape[1:]
         shape = (shape[0] // 2, *shape[1:])  # (4, H/8, W/8)
 
-        values = self.value_streams.words(positions.repeat(3 * groups), shape[0] + shape[0] % 2)  # (3·G·B, 4)
-        flip_words, timestep_words, offset_words = values.chunk(3)  # (G·B, 4) each
-        flips = (uniform_of(flip_words[:, 0]) < 0.5).view(groups, count)
-        moments = self._moments(self.pictures(positions), flips)  # (G·B, 8, H/8, W/8)
+        values = self.value_streams.words(positions.repeat(3 * sources), shape[0] + shape[0] % 2)  # (3·S·G·B, 4)
+        flip_words, timestep_words, offset_words = values.chunk(3)  # (S·G·B, 4) each
+        flips = (uniform_of(flip_words[:, 0]) < 0.5).view(sources, count)
+        moments = self._moments(self.pictures(positions), flips)  # (S·G·B, 8, H/8, W/8)
 
-        words = self.noise_streams.words(positions.repeat(2 * groups), 2 * math.ceil(math.prod(shape) / 2))
-        normals = normal_of(words)[:, : math.prod(shape)].unflatten(1, shape)  # (2·G·B, 4, H/8, W/8)
+        words = self.noise_streams.words(positions.repeat(2 * sources), 2 * math.ceil(math.prod(shape) / 2))
+        normals = normal_of(words)[:, : math.prod(shape)].unflatten(1, shape)  # (2·S·G·B, 4, H/8, W/8)
         posterior_noise, noise = normals.chunk(2)
         latents = sample_moments(moments, posterior_noise, self.drawing.scaling_factor)
         if self.drawing.noise_offset:
@@ -165,18 +168,18 @@ class BatchDraw:
         return Batch(latents, noise, timesteps, self.prompt_rows, self.loss_weights)
 
     def pictures(self, positions: Tensor) -> Tensor:
-        """Which picture (G, B) stands at each position (B,): epochs of N, each in an order of its own, none twice."""
-        epochs = positions // self.sizes  # (G, B)
-        touched = epochs[:, :1] + torch.arange(self.epochs, device=epochs.device)  # (G, epochs)
+        """Which picture (S·G, B) stands at each position (B,): epochs of N, each in an order of its own, none twice."""
+        epochs = positions // self.sizes  # (S·G, B)
+        touched = epochs[:, :1] + torch.arange(self.epochs, device=epochs.device)  # (S·G, epochs)
         words = self.order_streams.words(touched.flatten(), 2 * self.largest)
-        order = orders(words, self.sizes.expand_as(touched).flatten())  # (G·epochs, N)
-        place = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (G, B), in the group's epochs
-        return order.view(len(self.groups), -1).gather(1, place)
+        order = orders(words, self.sizes.expand_as(touched).flatten())  # (S·G·epochs, N)
+        place = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (S·G, B), in the source's epochs
+        return order.view(len(self.sources), -1).gather(1, place)
 
     def _moments(self, chosen: Tensor, flips: Tensor) -> Tensor:
-        """Moments (G·B, 8, H/8, W/8) of the `chosen` pictures (G, B), mirrored where `flips` (G, B) says so."""
+        """Moments (S·G·B, 8, H/8, W/8) of the `chosen` pictures (S·G, B), mirrored where `flips` (S·G, B) says so."""
         drawn = []
-        for pictures, index, flip in zip(self.groups, chosen, flips, strict=True):
+        for pictures, index, flip in zip(self.sources, chosen, flips, strict=True):
             moments = pictures.moments.index_select(0, index)  # (B, 8, H/8, W/8)
             if pictures.mirrored is not None:
                 moments = torch.where(flip[:, None, None, None], pictures.mirrored.index_select(0, index), moments)

@@ -1,6 +1,6 @@
-"""The training loop: draw, predict, weigh, step.
+"""The training loop: take steps, read what they said, keep resumable states.
 
-A step draws its micro-batches by number, so the loop's whole state is the weights, the optimizer's moments, the
+A step draws its micro-batches by number, so a training's whole state is its weights, the optimizer's moments, the
 moving average and a few counters, and a resumed training takes the very steps an uninterrupted one would have taken.
 """
 
@@ -9,27 +9,29 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from limner.config import FullVariant, LoraVariant
-from limner.diffusion.noise_schedule import add_noise, snr, target
-from limner.diffusion.objective import min_snr_weights, squared_errors, weighted_loss
+from limner.config import FullVariant, LoraVariant, VariantRun
 from limner.errors import LimnerError
 from limner.progress import SILENT, Progress
+from limner.training.captured import captured
 from limner.training.checkpoint import Checkpoint, write_checkpoint
 from limner.training.ema import ExponentialMovingAverage
-from limner.training.examples import CLASS, INSTANCE, Batch
 from limner.training.interruption import uninterrupted
 from limner.training.learning_rate_schedule import learning_rate_at
 from limner.training.log import StepRecord, TrainingLog
+from limner.training.loss_scale import LossScale
+from limner.training.optimizer import FlatAdamW
+from limner.training.step import RING, Step
 from limner.training.trainable import Trainable
 
 SKIPS_ALLOWED = 3  # steps in a row whose loss or gradient may be no number
+IN_FLIGHT = 8  # steps that a GPU may be behind: Ctrl-C waits for them
 
 Validate = Callable[[int], None]
 """Called after a step with its number (counted from 1) while the base's modules carry the weights in training (their
@@ -37,51 +39,70 @@ moving average where one is kept): render from the base's modules as they are, i
 
 
 @dataclass
-class Training:
-    """One training under way."""
+class Place:
+    """Where one variant of a stack is kept and what it says."""
 
-    variant: FullVariant | LoraVariant
+    run: VariantRun
+    work: Path
+    key: str
+    log: TrainingLog
+    validate: Validate | None = None
+    skipped_in_a_row: int = 0
+    failure: str = ""  # why it stopped learning
+
+
+@dataclass
+class Training:
+    """Variants under way together: at the same step of the same data, each with its own row of weights."""
+
+    runs: Sequence[VariantRun]
     trainable: Trainable
-    optimizer: torch.optim.Optimizer
+    optimizer: FlatAdamW
     average: ExponentialMovingAverage | None
-    scaler: torch.amp.GradScaler
-    denoiser: nn.Module
-    prompt_embeds: Callable[[], Tensor]  # (2, 77, C): of the instance and of the class prompt
-    draw: Callable[[int], Batch]
-    alphas: Tensor  # ā (T,)
-    prediction_type: str
-    dtype: torch.dtype  # of the arithmetic
+    loss_scale: LossScale | None
+    work: Step  # what one step is
     step: int = 0
     seconds: float = 0.0
-    skipped_in_a_row: int = 0
-    kept_step: int = 0  # the newest step whose state lies on disk
+    read_steps: int = 0  # steps whose records were read
+    kept_step: int = 0  # the newest step whose states lie on disk
 
-    def checkpoint(self) -> Checkpoint:
-        """The state after the last whole step."""
-        counters = {
-            "seconds": self.seconds,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "scaler": self.scaler.state_dict(),
-        }
-        average = self.average.average if self.average else None
-        return Checkpoint(self.step, self.trainable.parameters, self.optimizer.state_dict(), average, counters)
+    @property
+    def variant(self) -> FullVariant | LoraVariant:
+        """The settings that all variants share."""
+        return self.runs[0].variant
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a stored state."""
-        self.trainable.load(checkpoint.trained)
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+    def checkpoint(self, index: int, skipped_in_a_row: int) -> Checkpoint:
+        """One variant's state after the last whole step."""
+        counters: dict[str, float | list[float]] = {"seconds": self.seconds, "skipped_in_a_row": skipped_in_a_row}
+        if self.loss_scale is not None:
+            counters["loss_scale"] = [self.loss_scale.scale[index].item(), self.loss_scale.good_steps[index].item()]
+        average = None
+        if self.average is not None:
+            own = self.trainable.own_parts(self.average.average, index)
+            average = {name: tensor.clone() for name, tensor in own}
+        return Checkpoint(self.step, self.trainable.state(index), self.optimizer.state(index), average, counters)
+
+    def resume(self, index: int, checkpoint: Checkpoint) -> None:
+        """Take one variant's stored state. All variants of a stack resume at the same step."""
+        self.trainable.load(checkpoint.trained, index)
+        self.optimizer.load(checkpoint.optimizer, index)
         if self.average is not None and checkpoint.average is not None:
-            self.average.load(checkpoint.average)
-        if checkpoint.counters["scaler"]:
-            self.scaler.load_state_dict(dict(checkpoint.counters["scaler"]))
-        self.step = self.kept_step = checkpoint.step
+            for name, place in self.trainable.own_parts(self.average.average, index):
+                place.copy_(checkpoint.average[name])
+        if self.loss_scale is not None and "loss_scale" in checkpoint.counters:
+            scale, good_steps = checkpoint.counters["loss_scale"]
+            self.loss_scale.scale[index], self.loss_scale.good_steps[index] = scale, int(good_steps)
+        self.step = self.read_steps = self.kept_step = checkpoint.step
+        self.work.number.fill_(checkpoint.step)
         self.seconds = checkpoint.counters["seconds"]
-        self.skipped_in_a_row = checkpoint.counters["skipped_in_a_row"]
 
-    def keep(self, work: Path, key: str) -> None:
-        """Write the state after the last whole step to disk, unless it lies there."""
+    def keep(self, places: Sequence[Place]) -> None:
+        """Write every variant's state after the last whole step to disk, unless it lies there."""
         if self.step > self.kept_step:
-            write_checkpoint(work, self.checkpoint(), key)
+            settle(self, places)
+            for index, place in enumerate(places):
+                if not place.failure:  # a failed one keeps its last good state
+                    write_checkpoint(place.work, self.checkpoint(index, place.skipped_in_a_row), place.key)
             self.kept_step = self.step
 
     def delivered(self) -> contextlib.AbstractContextManager[None]:
@@ -89,115 +110,118 @@ class Training:
         return self.average.in_place() if self.average else contextlib.nullcontext()
 
 
-def take_steps(
-    training: Training,
-    *,
-    label: str,
-    work: Path,
-    key: str,
-    log: TrainingLog,
-    validate: Validate | None = None,
-    progress: Progress = SILENT,
-) -> None:
-    """Take the steps that are left. Interrupted, it leaves a resumable state in `work` and raises KeyboardInterrupt.
+def take_steps(training: Training, places: Sequence[Place], *, progress: Progress = SILENT) -> None:
+    """Take the steps that are left, of all variants at once.
 
-    Raises LimnerError after more than three steps in a row without a finite loss; the states in `work` stay.
+    Interrupted, it finishes the step, leaves resumable states and raises KeyboardInterrupt. A variant without a finite
+    loss in more than three steps in a row fails and learns no more; where all have failed, raises LimnerError. The
+    states in the places' work folders stay.
     """
-    steps = training.variant.steps
+    steps, label = training.variant.steps, _joint_label(places)
+    take = captured(training.work, label, progress) if training.step < steps else training.work
     try:
         with progress.task(f"train {label}", steps) as advance:
             advance(training.step)
-            while training.step < steps:
-                if not take_step(training, log):
-                    _tell_of_skip(training, label, progress)
+            for _ in _steps(training, take):
+                if not training.work.number.is_cuda or training.step - training.read_steps >= RING // 2:
+                    settle(training, places, progress)
                 advance(1)
-                _attend(training, work, key, validate)
+                _attend(training, places, progress)
+            settle(training, places, progress)
     except KeyboardInterrupt:
-        training.keep(work, key)  # what changes the state is never cut in two: this is the state after a whole step
+        training.keep(places)
         progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to go on from there")
         raise
 
 
-def _attend(training: Training, work: Path, key: str, validate: Validate | None) -> None:
-    """What is due after a step: a checkpoint, then validation pictures."""
-    every, last = training.variant.checkpoint_every_steps, training.step == training.variant.steps
-    if every and training.step % every == 0 and not last:
-        training.keep(work, key)
-    pictures_every = training.variant.validation.every_steps
-    if validate is not None and pictures_every and training.step % pictures_every == 0:
-        with torch.no_grad(), training.delivered():
-            validate(training.step)
+def _steps(training: Training, take: Callable[[], None]) -> Iterator[None]:
+    """Take one step after another, none cut in two; on a GPU at most IN_FLIGHT are under way."""
+    waiting: deque[torch.cuda.Event] = deque()
+    while training.step < training.variant.steps:
+        started = time.perf_counter()
+        with uninterrupted():
+            take()
+            training.step += 1
+            if training.work.number.is_cuda:
+                waiting.append(torch.cuda.Event())
+                waiting[-1].record()
+                if len(waiting) > IN_FLIGHT:
+                    waiting.popleft().synchronize()
+            training.seconds += time.perf_counter() - started
+        yield
 
 
-def take_step(training: Training, log: TrainingLog | None = None) -> bool:
-    """One optimizer step over its micro-batches; False when it was skipped because loss or gradient was no number."""
+def settle(training: Training, places: Sequence[Place], progress: Progress = SILENT) -> None:
+    """Read the records of the steps since the last time: write them to the logs, count steps that were skipped.
+
+    Raises LimnerError when no variant learns any more.
+    """
+    first, last = training.read_steps, training.step
+    if first == last:
+        return
     started = time.perf_counter()
-    variant, count = training.variant, training.variant.gradient_accumulation_steps
-    training.optimizer.zero_grad(set_to_none=True)  # an abandoned step may have left some
-    losses = [accumulate(training, training.draw(training.step * count + part)) for part in range(count)]
-    loss, instance_loss, prior_loss = torch.stack(losses).mean(0).tolist()
-    rate = learning_rate_at(
-        training.step,
+    records = training.work.read(first, last)  # waits for the device
+    training.seconds += time.perf_counter() - started
+    training.read_steps = last
+    seconds = training.seconds / last
+    for number, rows in enumerate(records, first):
+        for place, row in zip(places, rows, strict=True):
+            _note(place, number, row, seconds, training.loss_scale is not None, progress)
+    if all(place.failure for place in places):
+        raise LimnerError("; ".join(place.failure for place in places))
+
+
+def _note(
+    place: Place, number: int, row: Sequence[float], seconds: float, may_overflow: bool, progress: Progress
+) -> None:
+    loss, instance_loss, prior_loss, applied = row
+    if place.failure:
+        return
+    if not applied and not (may_overflow and math.isfinite(loss)):
+        place.skipped_in_a_row += 1
+        _tell_of_skip(place, number + 1, progress)
+        return
+    place.skipped_in_a_row = 0
+    if applied:
+        prior = None if math.isnan(prior_loss) else prior_loss
+        rate = learning_rate_of(place.run.variant, number)
+        place.log.write(StepRecord(number + 1, loss, instance_loss, prior, rate, seconds))
+
+
+def learning_rate_of(variant: FullVariant | LoraVariant, step: int) -> float:
+    """A variant's learning rate at a step, counted from 0."""
+    return learning_rate_at(
+        step,
         peak=variant.learning_rate,
         schedule=variant.learning_rate_schedule,
         warmup_steps=variant.warmup_steps,
         steps=variant.steps,
     )
-    with uninterrupted():
-        updated = math.isfinite(loss) and _update(training, rate)
-        training.skipped_in_a_row = 0 if updated else training.skipped_in_a_row + 1
-        training.step += 1
-        seconds = time.perf_counter() - started
-        training.seconds += seconds
-        if log is not None and updated:
-            prior = None if math.isnan(prior_loss) else prior_loss
-            log.write(StepRecord(training.step, loss, instance_loss, prior, rate, seconds))
-    return updated
 
 
-def accumulate(training: Training, batch: Batch) -> Tensor:
-    """Add one micro-batch's gradients; returns (3,): objective, mean instance error, mean class error (nan without)."""
-    noisy = add_noise(batch.latents, batch.noise, batch.timesteps, training.alphas)  # (B, 4, H/8, W/8)
-    wanted = target(training.prediction_type, batch.latents, batch.noise, batch.timesteps, training.alphas)
-    with torch.autocast(noisy.device.type, training.dtype, enabled=training.dtype != torch.float32):
-        embeds = training.prompt_embeds()[batch.prompt_rows]  # (B, 77, C)
-        prediction = training.denoiser(noisy, batch.timesteps, embeds, return_dict=False)[0]
-    errors = squared_errors(prediction, wanted)  # (B,)
-    weights = batch.loss_weights
-    if training.variant.snr_gamma is not None:
-        ratios = snr(batch.timesteps, training.alphas)
-        weights = weights * min_snr_weights(ratios, training.variant.snr_gamma, training.prediction_type)
-    loss = weighted_loss(errors, weights)
-    training.scaler.scale(loss / training.variant.gradient_accumulation_steps).backward()
-    groups = [errors.detach()[batch.prompt_rows == row].mean() for row in (INSTANCE, CLASS)]
-    return torch.stack([loss.detach(), *groups])
+def _attend(training: Training, places: Sequence[Place], progress: Progress) -> None:
+    """What is due after a step: a checkpoint, then validation pictures."""
+    every, last = training.variant.checkpoint_every_steps, training.step == training.variant.steps
+    if every and training.step % every == 0 and not last:
+        training.keep(places)
+    for index, place in enumerate(places):
+        pictures_every = place.run.variant.validation.every_steps
+        if place.validate is not None and pictures_every and training.step % pictures_every == 0:
+            settle(training, places, progress)
+            with torch.no_grad(), training.delivered(), training.trainable.only(index):
+                place.validate(training.step)
 
 
-def _update(training: Training, learning_rate: float) -> bool:
-    """Clip and apply the gradients; False when they are no numbers. fp16's scaler judges its own gradients."""
-    optimizer, scaler, limit = training.optimizer, training.scaler, training.variant.max_gradient_norm
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    if scaler.is_enabled():
-        scaler.unscale_(optimizer)
-    found = [parameter for parameter in training.trainable.parameters.values() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in found if parameter.grad is not None])
-    if not scaler.is_enabled() and not math.isfinite(norm.item()):
-        return False
-    if limit:
-        nn.utils.clip_grads_with_norm_(found, limit, norm)
-    scaler.step(optimizer)
-    scaler.update()
-    if training.average is not None:
-        training.average.update(training.step + 1)
-    return True
-
-
-def _tell_of_skip(training: Training, label: str, progress: Progress) -> None:
-    row = training.skipped_in_a_row
+def _tell_of_skip(place: Place, step: int, progress: Progress) -> None:
+    label, row = place.run.label, place.skipped_in_a_row
     if row > SKIPS_ALLOWED:
-        raise LimnerError(
-            f"{label}: the loss was not finite in {row} steps in a row, up to step {training.step}; "
+        place.failure = (
+            f"{label}: the loss was not finite in {row} steps in a row, up to step {step}; "
             'the last good state is kept; lower the learning rate or set precision = "fp32"'
         )
-    progress.notice(f"{label}: step {training.step} was skipped, its loss was not finite ({row} in a row)")
+    else:
+        progress.notice(f"{label}: step {step} was skipped, its loss was not finite ({row} in a row)")
+
+
+def _joint_label(places: Sequence[Place]) -> str:
+    return ", ".join(place.run.label for place in places)

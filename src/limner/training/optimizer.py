@@ -1,41 +1,98 @@
-"""The optimizers: AdamW, and AdamW with 8-bit moments."""
+"""AdamW over flat weights, one row a variant: each row is clipped, judged and counted by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from limner.errors import InputError
+from limner.diffusion.randomness import philox_key
+from limner.kernels.adamw import Gradients, Rates
+from limner.kernels.fused_adamw import FusedAdamW
+from limner.kernels.rows import ScatteredGradients, row_layout
+from limner.training.trainable import Trainable
 
-FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+PURPOSE = "stochastic rounding"
 
 
-def require_optimizer(name: str) -> None:
-    """Raise InputError when the optimizer's package is not installed."""
-    if name == "adamw8bit" and find_spec("bitsandbytes") is None:
-        raise InputError(
-            'optimizer = "adamw8bit" needs bitsandbytes; install it with: pip install "limner[eight-bit]" '
-            '(or set optimizer = "adamw")'
+class FlatAdamW:
+    """AdamW (Loshchilov and Hutter 2019) with gradient clipping, in place, without reading anything back.
+
+    `seeds` are the variants' training seeds; `max_norm` 0 leaves gradients as they are; `gradient_scale` multiplies
+    them first (1 / micro-batches).
+    """
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        seeds: Sequence[int],
+        *,
+        rates: Rates,
+        eight_bit: bool = False,
+        max_norm: float = 0.0,
+        gradient_scale: float = 1.0,
+    ) -> None:
+        self.trainable = trainable
+        self.eight_bit = eight_bit
+        self.adamw = FusedAdamW(
+            trainable.weights.weight,
+            rates=rates,
+            keys=[philox_key(seed, PURPOSE) for seed in seeds],
+            remainder=trainable.weights.remainder,
+            eight_bit=eight_bit,
+            max_norm=max_norm,
+            gradient_scale=gradient_scale,
         )
+        self._scattered: ScatteredGradients | None = None
 
+    def step(self, learning_rates: Tensor) -> Tensor:
+        """One update at `learning_rates` (V,); returns which variants (V,) took it: those with finite gradients."""
+        self.adamw.step(self._gradients(), learning_rates)
+        return self.adamw.applied
 
-def make_optimizer(
-    name: str,
-    parameters: Iterable[nn.Parameter],
-    *,
-    betas: tuple[float, float],
-    epsilon: float,
-    weight_decay: float,
-) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) over fp32 parameters; the learning rate is set anew before every step."""
-    require_optimizer(name)
-    owned = list(parameters)
-    if name == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+    def rehearse(self) -> None:
+        """Run the update's kernels without changing anything."""
+        self.adamw.rehearse(self._gradients())
 
-        return AdamW8bit(owned, lr=0.0, betas=betas, eps=epsilon, weight_decay=weight_decay)
-    fused = owned[0].device.type in FUSED_DEVICES
-    return torch.optim.AdamW(owned, lr=0.0, betas=betas, eps=epsilon, weight_decay=weight_decay, fused=fused)
+    def point_at_gradients(self) -> None:
+        """Take note of where autograd has put the gradients of whole weights; in a captured graph they stay there."""
+        if self.trainable.gradient is None:
+            self._scattered_at().point_at(self.trainable.gradients())
+
+    def state(self, variant: int = 0) -> dict[str, Tensor]:
+        """One variant's moments and its count of updates, as copies on the CPU.
+
+        Moments of full precision go by the weights' names, without padding, so that it does not matter which ranks are
+        trained beside this one; 8-bit ones as they are, for they belong to their blocks.
+        """
+        kept = {"updates": self.adamw.updates[variant : variant + 1]}
+        for which, rows in self._moments():
+            if self.eight_bit:
+                kept[which] = rows[variant : variant + 1]
+            else:
+                kept |= {f"{which} {name}": tensor for name, tensor in self.trainable.own_parts(rows, variant)}
+        return {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}
+
+    def load(self, state: Mapping[str, Tensor], variant: int = 0) -> None:
+        """Go on from a stored state."""
+        self.adamw.updates[variant].copy_(state["updates"][0])
+        for which, rows in self._moments():
+            if self.eight_bit:
+                rows[variant].copy_(state[which][0])
+                continue
+            for name, place in self.trainable.own_parts(rows, variant):
+                place.copy_(state[f"{which} {name}"])
+
+    def _moments(self) -> list[tuple[str, Tensor]]:
+        return [(name, tensor) for name, tensor in vars(self.adamw.moments).items() if tensor is not None]
+
+    def _gradients(self) -> Gradients:
+        return self._scattered_at() if self.trainable.gradient is None else self.trainable.gradient
+
+    def _scattered_at(self) -> ScatteredGradients:
+        if self._scattered is None:
+            weights = self.trainable.weights
+            layout = row_layout([stretch.count for stretch in weights.stretches.values()])
+            dtype = next(iter(self.trainable.parameters.values())).dtype
+            self._scattered = ScatteredGradients(layout, dtype, weights.weight.device)
+        return self._scattered

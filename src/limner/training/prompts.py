@@ -45,11 +45,12 @@ def _contains(ids: list[int], part: list[int]) -> bool:
     return any(ids[start : start + len(part)] == part for start in range(len(ids) - len(part) + 1))
 
 
-def embedder(base: Base, ids: Tensor, *, trained: bool) -> Callable[[], Tensor]:
-    """Prompt embeddings (1 or 2, 77, C): encoded once when the text encoder is frozen, else at every call."""
+def embedder(base: Base, ids: Tensor, *, variants: int, trained: bool) -> Callable[[], Tensor]:
+    """Prompt embeddings (V, 1 or 2, 77, C) of V variants; of a frozen encoder (1, 1 or 2, 77, C), encoded once."""
     ids = ids.to(base.device)
     if trained:
-        return lambda: encode_ids(base.text_encoder, ids, base.clip_skip)
+        stacked = ids.repeat(variants, 1)  # variant by variant, as its low-rank updates want their rows
+        return lambda: encode_ids(base.text_encoder, stacked, base.clip_skip).unflatten(0, (variants, -1))
     with torch.no_grad():
-        embeds = encode_ids(base.text_encoder, ids, base.clip_skip)
+        embeds = encode_ids(base.text_encoder, ids, base.clip_skip)[None]
     return lambda: embeds

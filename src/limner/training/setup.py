@@ -1,25 +1,28 @@
-"""From a variant's settings to a training that is ready to take its first step."""
+"""From variants' settings to a training of all of them that is ready to take its first step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
+from torch import Tensor
 
 from limner.adapters import Adapter
 from limner.base import Base
 from limner.base.devices import training_dtype
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
+from limner.kernels.adamw import Rates
 from limner.progress import SILENT, Progress
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import BatchDraw, Drawing, EncodedPictures
-from limner.training.loop import Training
-from limner.training.optimizer import make_optimizer
+from limner.training.loop import Training, learning_rate_of
+from limner.training.loss_scale import LossScale
+from limner.training.optimizer import FlatAdamW
 from limner.training.prompts import embedder, prompt_ids
-from limner.training.trainable import LowRankPlan, trainable
+from limner.training.step import Objective, Step
+from limner.training.trainable import LowRankPlan, Trainable, trainable
 
 
 def trained_modules(run: VariantRun) -> tuple[str, ...]:
@@ -31,7 +34,7 @@ def trained_modules(run: VariantRun) -> tuple[str, ...]:
 
 @contextmanager
 def set_up(
-    run: VariantRun,
+    runs: Sequence[VariantRun],
     base: Base,
     subject: Subject,
     prompts: Sequence[str],
@@ -39,49 +42,88 @@ def set_up(
     of_class: EncodedPictures | None,
     start: Adapter | None,
     progress: Progress = SILENT,
+    *,
+    parts: int = 1,
 ) -> Iterator[Training]:
-    """A training at step 0, with the base's modules carrying its weights while the block runs.
+    """A training of `runs`, which share all settings but rank, alpha, learning rate and seed, at step 0.
 
-    `prompts` are the instance prompt and, with prior preservation, the class prompt, placeholders filled.
+    The base's modules carry its weights while the block runs. `prompts` are the instance prompt and, with prior
+    preservation, the class prompt, placeholders filled. `parts` cuts every micro-batch for the sake of memory; the step
+    is the same.
     """
-    variant, device = run.variant, base.device
+    variant, names = runs[0].variant, trained_modules(runs[0])
     ids = prompt_ids(base, subject, prompts, progress)
-    dtype = training_dtype(variant.precision, device)
-    plan = None
-    if isinstance(variant, LoraVariant):
-        rank = run.rank or variant.rank[0]
-        plan = LowRankPlan(rank, variant.alpha_for(rank), variant.targets, run.training_seed)
-    names = trained_modules(run)
+    dtype = training_dtype(variant.precision, base.device)
+    with trainable(
+        base,
+        names,
+        low_rank=_plans(runs),
+        start=start,
+        dtype=dtype,
+        gradient_checkpointing=variant.gradient_checkpointing,
+    ) as ready:
+        with torch.autocast(base.device.type, torch.float16, enabled=dtype == torch.float16):
+            embeds = embedder(base, ids, variants=len(runs), trained="text_encoder" in names)
+        yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)
+
+
+def _plans(runs: Sequence[VariantRun]) -> list[LowRankPlan]:
+    return [
+        LowRankPlan(run.rank or 1, run.variant.alpha_for(run.rank or 1), run.variant.targets, run.training_seed)
+        for run in runs
+        if isinstance(run.variant, LoraVariant)
+    ]
+
+
+def _training(
+    runs: Sequence[VariantRun],
+    base: Base,
+    ready: Trainable,
+    embeds,
+    instance: EncodedPictures,
+    of_class: EncodedPictures | None,
+    dtype: torch.dtype,
+    parts: int,
+) -> Training:
+    variant, device = runs[0].variant, base.device
+    accumulation = variant.gradient_accumulation_steps * parts
+    average = ExponentialMovingAverage(ready.weights, variant.ema_decay) if variant.ema_decay is not None else None
+    loss_scale = LossScale(len(runs), device) if dtype == torch.float16 else None
+    optimizer = FlatAdamW(
+        ready,
+        [run.training_seed for run in runs],
+        rates=Rates(variant.betas, variant.epsilon, variant.weight_decay),
+        eight_bit=variant.optimizer == "adamw8bit",
+        max_norm=variant.max_gradient_norm,
+        gradient_scale=1.0 / accumulation,
+    )
+    seeds = tuple(dict.fromkeys(run.training_seed for run in runs))
     alphas = alphas_cumprod(base.noise_schedule).to(device)
     drawing = Drawing(
-        run.training_seed,
-        variant.batch_size,
+        seeds,
+        variant.batch_size // parts,
         len(alphas),
         base.vae.config.scaling_factor,
         variant.prior_loss_weight,
         variant.noise_offset,
     )
-    checkpointing = variant.gradient_checkpointing
-    with trainable(base, names, low_rank=plan, start=start, dtype=dtype, gradient_checkpointing=checkpointing) as ready:
-        autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
-        with autocast():
-            embeds = embedder(base, ids, trained="text_encoder" in names)
-        yield Training(
-            variant,
-            ready,
-            make_optimizer(
-                variant.optimizer,
-                ready.parameters.values(),
-                betas=variant.betas,
-                epsilon=variant.epsilon,
-                weight_decay=variant.weight_decay,
-            ),
-            ExponentialMovingAverage(ready.parameters, variant.ema_decay) if variant.ema_decay is not None else None,
-            torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
-            base.unet,
-            embeds,
-            BatchDraw(instance, of_class, drawing),
-            alphas,
-            base.prediction_type,
-            dtype,
-        )
+    objective = Objective(
+        base.unet,
+        embeds,
+        torch.tensor([seeds.index(run.training_seed) for run in runs], device=device),
+        2 if of_class is not None else 1,
+        alphas,
+        base.prediction_type,
+        variant.snr_gamma,
+        dtype,
+    )
+    draw = BatchDraw(instance, of_class, drawing)
+    rates = _learning_rates(runs, device)
+    step = Step(draw, objective, optimizer, rates, accumulation=accumulation, average=average, loss_scale=loss_scale)
+    return Training(runs, ready, optimizer, average, loss_scale, step)
+
+
+def _learning_rates(runs: Sequence[VariantRun], device: torch.device) -> Tensor:
+    """(steps, V): every variant's learning rate at every step."""
+    rows = [[learning_rate_of(run.variant, step) for run in runs] for step in range(runs[0].variant.steps)]
+    return torch.tensor(rows, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)

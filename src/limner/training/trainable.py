@@ -1,8 +1,8 @@
-"""What is trained: whole weights or low-rank updates, in fp32, put into a base's modules and taken out again.
+"""What is trained: whole weights of one variant, or low-rank updates of several side by side.
 
-While the block of `trainable` runs, the base's modules carry the weights in training, so they can be rendered from as
-they are. Trained tensors are fp32 masters whatever the arithmetic. Frozen weights are cast once to the arithmetic's
-precision, since autocast would cast them anew at every step. Afterwards the modules hold their own tensors again.
+While the block of `trainable` runs, the base's modules compute with the weights in training, so they can be rendered
+from as they are. Frozen weights are cast once to the arithmetic's precision. Afterwards the modules hold their own
+tensors again.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, target_layers
+from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, inject_stacked, target_layers
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
 from limner.errors import AdapterError, InputError
+from limner.training.flat_weights import FlatWeights
 
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
 
 @dataclass(frozen=True)
 class LowRankPlan:
-    """Which low-rank updates are trained."""
+    """Which low-rank updates one variant trains."""
 
     rank: int
     alpha: float
@@ -35,39 +36,87 @@ class LowRankPlan:
 
 @dataclass
 class Trainable:
-    """Parameters in training by name ("unet.conv_in.weight"), and how to read the result out of the modules."""
+    """Weights in training by name ("unet.conv_in.weight"), and how to read a variant's result out of them."""
 
+    weights: FlatWeights
     parameters: dict[str, nn.Parameter]
-    trained_modules: tuple[str, ...]
-    layers: Mapping[str, Mapping[str, LowRankLayer]] = field(default_factory=dict)
-    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    modules: Mapping[str, nn.Module]
     full_modules: tuple[str, ...] = ()  # those whose whole weights belong to the result
+    layers: Mapping[str, Mapping[str, LowRankLayer]] = field(default_factory=dict)
+    start: Adapter = field(default_factory=lambda: Adapter("base"))
+    gradient: Tensor | None = None  # (V, P) of low-rank updates; autograd keeps those of whole weights
 
-    @property
-    def count(self) -> int:
-        """How many numbers are trained."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
+    def count(self, variant: int = 0) -> int:
+        """How many numbers a variant trains."""
+        return sum(self._own(name, tensor, variant).numel() for name, tensor in self._tensors(variant))
 
-    def adapter(self, label: str, dtype: torch.dtype = torch.float32) -> Adapter:
-        """The weights as they are now, copied to the CPU; `dtype` is that of full weights."""
-        full = {
-            name: {key: _stored(tensor, dtype) for key, tensor in self.modules[name].state_dict().items()}
-            for name in self.full_modules
-        }
+    def state(self, variant: int = 0) -> dict[str, Tensor]:
+        """One variant's weights in full precision, without the padding of smaller ranks, as copies."""
+        return {name: self._own(name, tensor, variant).contiguous() for name, tensor in self._tensors(variant)}
+
+    def load(self, state: Mapping[str, Tensor], variant: int = 0) -> None:
+        """Take one variant's stored weights, name by name."""
+        for name, stretch in self.weights.stretches.items():
+            padded = torch.zeros(stretch.shape, dtype=state[name].dtype)
+            self._own(name, padded, variant).copy_(state[name])
+            self.weights.write(name, padded, variant)
+
+    def own_parts(self, rows: Tensor, variant: int = 0) -> Iterator[tuple[str, Tensor]]:
+        """Views by name of what is one variant's own in rows (V, P) of the weights' layout: moments, averages."""
+        return ((name, self._own(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
+
+    def gradients(self) -> list[Tensor]:
+        """Gradients in the order of names, (V, …) each, of the parameters that have one."""
+        return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+
+    def adapter(self, label: str, dtype: torch.dtype = torch.float32, variant: int = 0) -> Adapter:
+        """A variant's result as it is now, copied to the CPU; `dtype` is that of full weights."""
+        full = {name: self._whole(name, dtype) for name in self.full_modules}
         low_rank = {
-            module: {
-                name: LowRankUpdate(_stored(layer.update().down), _stored(layer.update().up), layer.update().alpha)
-                for name, layer in layers.items()
-            }
+            module: {name: self._update(f"{module}.{name}", layer, variant) for name, layer in layers.items()}
             for module, layers in self.layers.items()
         }
         return Adapter(label, full, low_rank)
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take stored weights, name by name."""
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
+    @contextlib.contextmanager
+    def only(self, variant: int) -> Iterator[None]:
+        """A block in which the modules compute with one variant's updates alone, whatever their input's rows."""
+        every = [layer for layers in self.layers.values() for layer in layers.values()]
+        for layer in every:
+            layer.chosen = variant
+        try:
+            yield
+        finally:
+            for layer in every:
+                layer.chosen = None
+
+    def _tensors(self, variant: int) -> Iterator[tuple[str, Tensor]]:
+        return ((name, self.weights.read(name, variant)) for name in self.weights.stretches)
+
+    def _own(self, name: str, tensor: Tensor, variant: int) -> Tensor:
+        """The part of a stretch that is not padding: an update's first `rank` rows (down) or columns (up)."""
+        module, _, rest = name.partition(".")
+        layer_name, _, part = rest.rpartition(".")
+        if module not in self.layers:
+            return tensor
+        rank = self.layers[module][layer_name].ranks[variant]
+        return tensor[:rank] if part == "down" else tensor[:, :rank]
+
+    def _update(self, name: str, layer: LowRankLayer, variant: int) -> LowRankUpdate:
+        down, up = (
+            _stored(self._own(f"{name}.{part}", self.weights.read(f"{name}.{part}", variant), variant))
+            for part in ("down", "up")
+        )
+        return LowRankUpdate(down, up, layer.alphas[variant])
+
+    def _whole(self, module: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """A module's state dict: what was trained, and of the rest what the variant started from."""
+        own = self.start.full.get(module) or self.modules[module].state_dict()
+        trained = {key: f"{module}.{key}" for key in own if f"{module}.{key}" in self.weights.stretches}
+        return {
+            key: _stored(self.weights.read(trained[key]) if key in trained else tensor, dtype)
+            for key, tensor in own.items()
+        }
 
 
 @contextlib.contextmanager
@@ -75,52 +124,96 @@ def trainable(
     base: Base,
     trained_modules: Sequence[str],
     *,
-    low_rank: LowRankPlan | None,
+    low_rank: Sequence[LowRankPlan],
     start: Adapter | None,
     dtype: torch.dtype,
-    gradient_checkpointing: bool,
+    exact_masters: bool = True,
+    gradient_checkpointing: bool = False,
 ) -> Iterator[Trainable]:
-    """Thaw `trained_modules` ("unet", "text_encoder") or give them low-rank updates; frozen parts compute in `dtype`.
+    """Thaw `trained_modules` ("unet", "text_encoder"), or give them the low-rank updates of several variants.
 
+    `dtype` is the arithmetic's precision; in bf16 weights keep exact fp32 masters unless `exact_masters` is false.
     `start` is the result to begin with. Raises AdapterError when it does not fit. The modules stay in evaluation
     mode: Stable Diffusion has no active dropout.
     """
     start = start or Adapter("base")
     modules = base.modules()
-    thawed = tuple(trained_modules) if low_rank is None else ()
-    with attached(modules, Adapter(start.label, full=start.full)), _weights_exchanged(modules, thawed, dtype):
-        names = tuple(name for name in modules if name in trained_modules)
-        ready = _give_updates(modules, names, start, low_rank) if low_rank else _thaw(modules, names, start)
+    names = tuple(name for name in modules if name in trained_modules)
+    with attached(modules, Adapter(start.label, full=start.full)), _own_weights_kept(modules):
+        cast_frozen(modules, () if low_rank else names, dtype)
+        kept = torch.float32 if dtype == torch.float16 else dtype  # fp16 cannot hold what it learns
+        ready = (
+            _give_updates(modules, names, start, low_rank, kept)
+            if low_rank
+            else _thaw(modules, names, start, kept, exact_masters)
+        )
         with _checkpointed(modules, names, gradient_checkpointing):
             yield ready
 
 
-def _thaw(modules: Mapping[str, nn.Module], names: tuple[str, ...], start: Adapter) -> Trainable:
+def cast_frozen(modules: Mapping[str, nn.Module], thawed: Sequence[str], dtype: torch.dtype) -> None:
+    """Give the modules that are not thawed weights in `dtype`, 4-dimensional ones on a GPU in channels-last order.
+
+    On a CPU channels-last gains nothing: a step took 228 against 231 ms (LoRA) and 496 against 479 ms (full).
+    """
+    for name, module in modules.items():
+        if name not in thawed:
+            for parameter in module.parameters():
+                ordered = parameter.is_cuda and parameter.ndim == 4
+                layout = torch.channels_last if ordered else torch.preserve_format
+                parameter.data = parameter.data.to(dtype=dtype, memory_format=layout)
+
+
+def _thaw(
+    modules: Mapping[str, nn.Module], names: tuple[str, ...], start: Adapter, dtype: torch.dtype, exact: bool
+) -> Trainable:
     parameters = {f"{name}.{key}": parameter for name in names for key, parameter in modules[name].named_parameters()}
-    for parameter in parameters.values():
+    device = next(iter(parameters.values())).device
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    weights = FlatWeights(shapes, 1, dtype, device, exact=exact, channels_last=device.type == "cuda")
+    for name, parameter in parameters.items():
+        weights.write(name, parameter.data)
+        parameter.data = weights[name][0]
         parameter.requires_grad_(True)
     whole = tuple(name for name in modules if name in names or name in start.full)
-    return Trainable(parameters, names, modules=modules, full_modules=whole)
+    return Trainable(weights, parameters, modules, whole, start=start)
 
 
 def _give_updates(
-    modules: Mapping[str, nn.Module], names: tuple[str, ...], start: Adapter, plan: LowRankPlan
+    modules: Mapping[str, nn.Module],
+    names: tuple[str, ...],
+    start: Adapter,
+    plans: Sequence[LowRankPlan],
+    dtype: torch.dtype,
 ) -> Trainable:
     layers = {}
     for name in names:
-        updates = _first_updates(name, modules[name], start, plan)
-        layers[name] = inject(modules[name], {key: _fp32_copy(update) for key, update in updates.items()})
+        stacked = [_first_updates(name, modules[name], start, plan) for plan in plans]
+        layers[name] = inject_stacked(modules[name], stacked, [1.0] * len(plans))
     for name, updates in start.low_rank.items():
         if name not in names:  # it goes on acting, untrained
             for layer in inject(modules[name], updates).values():
                 layer.requires_grad_(False)
-    parameters = {
-        f"{module}.{name}.{part}": getattr(layer, part)
+    parts = {
+        f"{module}.{name}.{part}": (layer, part)
         for module, found in layers.items()
         for name, layer in found.items()
         for part in ("down", "up")
     }
-    return Trainable(parameters, names, layers=layers)
+    parameters = {name: getattr(layer, part) for name, (layer, part) in parts.items()}
+    device = next(iter(parameters.values())).device
+    shapes = {name: parameter.shape[1:] for name, parameter in parameters.items()}
+    weights = FlatWeights(shapes, len(plans), dtype, device)
+    gradient = torch.zeros_like(weights.weight)
+    views = weights.views(gradient)
+    for name, parameter in parameters.items():
+        for variant, values in enumerate(parameter.data):
+            weights.write(name, values, variant)
+        parameter.data, parameter.grad = weights[name], views[name]
+    for module, found in layers.items():
+        for name, layer in found.items():
+            layer.gradients = (views[f"{module}.{name}.down"], views[f"{module}.{name}.up"])
+    return Trainable(weights, parameters, modules, layers=layers, start=start, gradient=gradient)
 
 
 def _first_updates(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
@@ -152,50 +245,23 @@ def _continued(name: str, start: Adapter, targets: Sequence[str], plan: LowRankP
     return {layer: updates[layer] for layer in targets}
 
 
-def _fp32_copy(update: LowRankUpdate) -> LowRankUpdate:
-    return LowRankUpdate(update.down.float().clone(), update.up.float().clone(), update.alpha)
-
-
 def _stored(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", wanted, copy=True).contiguous()
 
 
 @contextlib.contextmanager
-def _weights_exchanged(modules: Mapping[str, nn.Module], thawed: Sequence[str], dtype: torch.dtype) -> Iterator[None]:
-    """Give thawed modules fp32 copies of their weights and frozen ones weights in `dtype`; then all have their own.
-
-    Own tensors of a GPU wait in the CPU's memory meanwhile. Low-rank updates put in by the block are taken out.
-    """
-    kept: list[tuple[nn.Parameter, Tensor]] = []
+def _own_weights_kept(modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """A block that may exchange the modules' weights and inject updates; then all have their own again."""
+    own = [(parameter, parameter.data) for module in modules.values() for parameter in module.parameters()]
     try:
-        for name, module in modules.items():
-            for parameter in module.parameters():
-                own = parameter.data
-                working = _working_copy(own, torch.float32 if name in thawed else dtype, copy=name in thawed)
-                if working is not own:
-                    kept.append((parameter, own.cpu()))
-                    parameter.data = working
         yield
     finally:
         for module in modules.values():
             eject(module)
-        for parameter, own in kept:
-            parameter.data = own.to(parameter.device)
-        for module in modules.values():
-            for parameter in module.parameters():
-                parameter.grad = None
-                parameter.requires_grad_(False)
-
-
-def _working_copy(own: Tensor, dtype: torch.dtype, *, copy: bool) -> Tensor:
-    """`own` in `dtype`, 4-dimensional ones on a GPU in channels-last order; `own` itself where nothing changes.
-
-    On a CPU channels-last gains nothing: a step took 228 against 231 ms (LoRA) and 496 against 479 ms (full).
-    """
-    ordered = own.is_cuda and own.ndim == 4
-    layout = torch.channels_last if ordered else torch.preserve_format
-    return own.to(dtype=dtype, memory_format=layout, copy=copy)
+        for parameter, data in own:
+            parameter.data, parameter.grad = data, None
+            parameter.requires_grad_(False)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,58 @@
+"""Group normalisation with what stands before and after it in Stable Diffusion's blocks: a shift and SiLU.
+
+Wu and He, "Group normalization", 2018, equation 7, over channels-last pictures: three kernels forward and three
+backward where torch takes seven and copies twice. `plain_group_norm` is the same in torch.
+
+Shapes: x (B, C, H, W), G groups of D = C/G channels; a shift (B, C) is added to x first: the time embedding's share and
+the bias of the convolution before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limner.kernels.available import has_triton
+
+
+def group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, *, silu: bool, shift: Tensor | None = None
+) -> Tensor:
+    """Normalised (B, C, H, W) of x + shift, through SiLU if `silu`; in x's precision, channels-last where x is."""
+    if has_triton(x) and x.is_contiguous(memory_format=torch.channels_last):
+        return _GroupNorm.apply(x, weight, bias, shift, groups, epsilon, silu)  # type: ignore[return-value]
+    return plain_group_norm(x, weight, bias, groups, epsilon, silu=silu, shift=shift)
+
+
+def plain_group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, *, silu: bool, shift: Tensor | None = None
+) -> Tensor:
+    """`group_norm` in plain torch."""
+    if shift is not None:
+        x = x + shift[:, :, None, None].to(x.dtype)
+    normalised = functional.group_norm(x, groups, weight, bias, epsilon)
+    return functional.silu(normalised) if silu else normalised
+
+
+class _GroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight, bias, shift, groups: int, epsilon: float, silu: bool) -> Tensor:
+        from limner.kernels.group_norm_triton import normalise
+
+        y, coefficients = normalise(x, weight, bias, shift, groups, epsilon, silu)
+        ctx.save_for_backward(x, weight, shift, *coefficients)
+        ctx.groups, ctx.silu = groups, silu
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        from limner.kernels.group_norm_triton import normalise_backward
+
+        x, weight, shift, *coefficients = ctx.saved_tensors
+        dy = outputs[0].contiguous(memory_format=torch.channels_last)
+        found = normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu)
+        wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
+        return *wanted, None, None, None

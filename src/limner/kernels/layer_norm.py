@@ -1,0 +1,49 @@
+"""A residual sum and the layer normalisation after it (Ba et al. 2016), in one kernel forward and one backward.
+
+Shapes: rows (…, C).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limner.kernels.available import has_triton
+
+
+def add_layer_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """x + residual (…, C), and that normalised, both in x's precision."""
+    if has_triton(x):
+        return _AddLayerNorm.apply(x, residual, weight, bias, epsilon)  # type: ignore[return-value]
+    return plain_add_layer_norm(x, residual, weight, bias, epsilon)
+
+
+def plain_add_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """`add_layer_norm` in plain torch."""
+    total = x + residual
+    return total, functional.layer_norm(total, total.shape[-1:], weight, bias, epsilon)
+
+
+class _AddLayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, weight, bias, epsilon: float) -> tuple[Tensor, Tensor]:
+        from limner.kernels.layer_norm_triton import add_and_normalise
+
+        total, y, mean, inverse = add_and_normalise(x.contiguous(), residual.contiguous(), weight, bias, epsilon)
+        ctx.save_for_backward(total, weight, mean, inverse)
+        return total, y
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        from limner.kernels.layer_norm_triton import backward
+
+        total, weight, mean, inverse = ctx.saved_tensors
+        learns = ctx.needs_input_grad[2]
+        d_total, dy = (gradient.contiguous() for gradient in outputs)
+        dx, d_weight, d_bias = backward(d_total, dy, total, weight, mean, inverse, learns)
+        return dx, dx, d_weight, d_bias, None

@@ -1,0 +1,55 @@
+"""A step recorded once as a CUDA graph and replayed: launching a thousand kernels costs the host one call.
+
+Two rehearsals on a side stream let libraries choose their algorithms and Triton compile before the capture; they
+collect gradients, and run the update with gradients that count as no numbers, so that no weight changes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from limner.progress import Progress
+from limner.training.step import Step
+
+REHEARSALS = 2
+
+
+class CapturedStep:
+    """`step` as a CUDA graph."""
+
+    def __init__(self, step: Step) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(REHEARSALS):
+                step.collect()
+            step.optimizer.rehearse()
+        torch.cuda.current_stream().wait_stream(stream)
+        step.clear_gradients()
+        torch.cuda.empty_cache()  # what the rehearsals took belongs to the graph's own pool now
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            step()
+        step.optimizer.point_at_gradients()
+
+    def __call__(self) -> None:
+        """Take a step; returns before it is done."""
+        self._graph.replay()
+
+
+def captured(step: Step, label: str, progress: Progress) -> CapturedStep | Step:
+    """`step` captured where it lies on a CUDA device; itself elsewhere and, with a notice, where that cannot be.
+
+    An out-of-memory error is passed on: the caller can make the step smaller.
+    """
+    if not step.number.is_cuda:
+        return step
+    try:
+        return CapturedStep(step)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        progress.notice(f"{label}: the step cannot be captured and is launched piece by piece, slower ({reason})")
+        step.clear_gradients()
+        return step

@@ -1,0 +1,75 @@
+"""The kernels of Stable Diffusion's blocks against their plain forms, on a GPU or in Triton's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from limner.kernels.available import has_triton
+from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
+from limner.kernels.group_norm import group_norm, plain_group_norm
+from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.skipif(
+    not has_triton(torch.zeros(1, device=DEVICE)), reason="needs Triton and a GPU, or TRITON_INTERPRET=1"
+)
+
+
+def numbers(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def agree(fused, plain, inputs):
+    """Outputs and gradients of two functions of the same inputs, within fp32's rounding."""
+    found, wanted = fused(*inputs), plain(*inputs)
+    found, wanted = (each if isinstance(each, tuple) else (each,) for each in (found, wanted))
+    probes = [numbers(90 + index, *each.shape) for index, each in enumerate(wanted)]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(sum((each * probe).sum() for each, probe in zip(outputs, probes, strict=True)), inputs)
+        for outputs in (found, wanted)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("shifted", [True, False])
+@pytest.mark.parametrize(("batch", "channels", "side", "groups"), [(2, 64, 8, 8), (1, 96, 5, 16), (3, 320, 4, 32)])
+def test_group_norm(batch, channels, side, groups, shifted, silu):
+    x = (numbers(0, batch, channels, side, side) * 2 + 1).contiguous(memory_format=torch.channels_last)
+    inputs = [x, numbers(1, channels), numbers(2, channels)] + ([numbers(3, batch, channels)] if shifted else [])
+    inputs = [each.requires_grad_() for each in inputs]
+
+    def of(form):
+        return lambda x, w, b, s=None: form(x, w, b, groups, 1e-5, silu=silu, shift=s)
+
+    agree(of(group_norm), of(plain_group_norm), inputs)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40), (1, 7, 2 * 1280)])
+def test_gelu_gate(shape):
+    agree(gelu_gate, plain_gelu_gate, [numbers(0, *shape).mul(2).requires_grad_()])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40), (1, 300, 96)])
+def test_add_layer_norm(shape):
+    channels = shape[-1]
+    rows = [numbers(seed, *shape).requires_grad_() for seed in (0, 1)]
+    own = [numbers(seed, channels).requires_grad_() for seed in (2, 3)]
+    agree(lambda *a: add_layer_norm(*a, 1e-5), lambda *a: plain_add_layer_norm(*a, 1e-5), rows + own)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_stays_near_full_precision(dtype):
+    x = (numbers(0, 2, 64, 8, 8) * 2 + 1).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight, bias = numbers(1, 64).to(dtype), numbers(2, 64).to(dtype)
+    found = group_norm(x, weight, bias, 8, 1e-5, silu=True)
+    wanted = plain_group_norm(x.float(), weight.float(), bias.float(), 8, 1e-5, silu=True)
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), wanted, rtol=0.02, atol=0.02)
+    gated = gelu_gate(x.flatten(1))
+    assert torch.allclose(gated.float(), plain_gelu_gate(x.flatten(1).float()), rtol=0.02, atol=0.02)
