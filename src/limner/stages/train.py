@@ -85,10 +85,10 @@ def train(
     """Train variants that can be trained in one pass (`config.stacks_of`); their adapters lie beside `start`.
 
     What is current is not trained again. Interrupted, the work folders keep states that the same call goes on from;
-    logs and validation pictures stay there. `base_hash` stands for everything of the base that is trained on: weights, VAE,
-    clip skip. Raises InputError, before any weight is loaded, when class images are wanted and absent, when the start
-    does not fit, or when a package that was asked for is missing. A variant without finite losses raises LimnerError
-    after the others are whole.
+    logs and validation pictures stay there. `base_hash` stands for everything of the base that is trained on: weights,
+    VAE, clip skip. Raises InputError, before any weight is loaded, when class images are wanted and absent, when the
+    start does not fit, or when a package that was asked for is missing. A variant without finite losses raises
+    LimnerError after the others are whole.
     """
     of_class = _class_images(orders[0].run, class_set)
     manifests = []
@@ -152,7 +152,7 @@ def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts:
         variant, smaller = pending[0].order.run.variant, _next_parts(pending[0].order.run.variant.batch_size, parts)
         if len(pending) == 1 and smaller is None:
             raise LimnerError(
-                f"{pending[0].order.run.label}: the GPU's memory is too small for {variant.batch_size // parts} at once; "
+                f"{pending[0].order.run.label}: the GPU has too little memory for {variant.batch_size // parts} picture(s); "
                 'set gradient_checkpointing = true and optimizer = "adamw8bit", or run limner doctor on the study'
             ) from None
     torch.cuda.empty_cache()

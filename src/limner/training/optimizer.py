@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from limner.diffusion.randomness import philox_key
@@ -55,9 +56,18 @@ class FlatAdamW:
         self.adamw.rehearse(self._gradients())
 
     def point_at_gradients(self) -> None:
-        """Take note of where autograd has put the gradients of whole weights; in a captured graph they stay there."""
-        if self.trainable.gradient is None:
+        """Take note of where autograd has put the gradients of whole weights.
+
+        While a graph is captured nothing is noted: they stay where they are then, and are pointed at afterwards.
+        """
+        capturing = self.adamw.updates.is_cuda and torch.cuda.is_current_stream_capturing()
+        if self.trainable.gradient is None and not capturing:
             self._scattered_at().point_at(self.trainable.gradients())
+
+    def forget_gradients(self) -> None:
+        """Let go of gradients that were pointed at, so that their memory is free."""
+        if self._scattered is not None:
+            self._scattered.tensors = []
 
     def state(self, variant: int = 0) -> dict[str, Tensor]:
         """One variant's moments and its count of updates, as copies on the CPU.

@@ -11,6 +11,7 @@ from torch import Tensor
 from limner.adapters import Adapter
 from limner.base import Base
 from limner.base.devices import training_dtype
+from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.kernels.adamw import Rates
@@ -54,14 +55,11 @@ def set_up(
     variant, names = runs[0].variant, trained_modules(runs[0])
     ids = prompt_ids(base, subject, prompts, progress)
     dtype = training_dtype(variant.precision, base.device)
-    with trainable(
-        base,
-        names,
-        low_rank=_plans(runs),
-        start=start,
-        dtype=dtype,
-        gradient_checkpointing=variant.gradient_checkpointing,
-    ) as ready:
+    plans, checkpointing = _plans(runs), variant.gradient_checkpointing
+    with (
+        trainable(base, names, low_rank=plans, start=start, dtype=dtype, gradient_checkpointing=checkpointing) as ready,
+        fused(base.unet),
+    ):
         with torch.autocast(base.device.type, torch.float16, enabled=dtype == torch.float16):
             embeds = embedder(base, ids, variants=len(runs), trained="text_encoder" in names)
         yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)

@@ -62,6 +62,7 @@ class Objective:
             embeds = self.prompt_embeds()[:, prompt_rows]  # (V or 1, G·B, 77, C)
             embeds = embeds.expand(len(self.seed_rows), -1, -1, -1).flatten(0, 1)
             noisy = noisy if autocast else noisy.to(self.dtype)
+            noisy = noisy.contiguous(memory_format=torch.channels_last) if noisy.is_cuda else noisy
             return self.denoiser(noisy, timesteps, embeds, return_dict=False)[0]
 
 
@@ -112,6 +113,7 @@ class Step:
         if trainable.gradient is not None:
             trainable.gradient.zero_()
             return
+        self.optimizer.forget_gradients()
         for parameter in trainable.parameters.values():
             parameter.grad = None
 

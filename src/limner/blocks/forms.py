@@ -1,0 +1,122 @@
+"""The faster forms. Each takes a diffusers block's place as its `forward`, with its own layers.
+
+Shapes: pictures (B, C, H, W) in channels-last order, whose tokens (B, H·W, C) are the same numbers in the same order.
+A layer may be one with low-rank updates beside it: then it is called as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limner.kernels.gelu_gate import gelu_gate
+from limner.kernels.group_norm import group_norm
+from limner.kernels.layer_norm import add_layer_norm
+
+
+def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unused: Any, **none: Any) -> Tensor:
+    """`ResnetBlock2D` (He et al. 2016; t the time embedding's share): x + conv(f(norm(conv(f(norm(x))) + t)))."""
+    hidden = _normalised(block.norm1, input_tensor, silu=True)
+    hidden, bias = _convolved(block.conv1, hidden)
+    shift = _shift(block, temb, bias, len(hidden))
+    hidden = _normalised(block.norm2, hidden, silu=True, shift=shift)
+    hidden = block.conv2(hidden)
+    return hidden + (input_tensor if block.conv_shortcut is None else block.conv_shortcut(input_tensor))
+
+
+def last_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """A network's last group norm, with the SiLU after it."""
+    return _normalised(norm, x, silu=True)
+
+
+def transformer(
+    block: Any,
+    hidden_states: Tensor,
+    encoder_hidden_states: Tensor | None = None,
+    return_dict: bool = True,
+    **unused: Any,
+) -> Any:
+    """`Transformer2DModel` over pictures: norm, tokens, transformer blocks, and the picture added."""
+    from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+    batch, _, height, width = hidden_states.shape
+    tokens = _tokens(_normalised(block.norm, hidden_states, silu=False))
+    tokens = _pointwise(block.proj_in, tokens, height, width)
+    for each in block.transformer_blocks:
+        if torch.is_grad_enabled() and block.gradient_checkpointing:
+            tokens = block._gradient_checkpointing_func(each, tokens, None, encoder_hidden_states)
+        else:
+            tokens = each(tokens, encoder_hidden_states=encoder_hidden_states)
+    tokens = _pointwise(block.proj_out, tokens, height, width)
+    picture = tokens.view(batch, height, width, -1).permute(0, 3, 1, 2) + hidden_states
+    return Transformer2DModelOutput(sample=picture) if return_dict else (picture,)
+
+
+def transformer_block(
+    block: Any,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    encoder_hidden_states: Tensor | None = None,
+    encoder_attention_mask: Tensor | None = None,
+    *unused: Any,
+    **none: Any,
+) -> Tensor:
+    """`BasicTransformerBlock`: attention to itself, to the prompt, and the feed-forward layer, each added."""
+    norm = block.norm1
+    tokens = functional.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    attended = _attention(block.attn1, tokens, tokens)
+    hidden_states, tokens = _added(attended, hidden_states, block.norm2)
+    context = tokens if encoder_hidden_states is None else encoder_hidden_states
+    attended = _attention(block.attn2, tokens, context)
+    hidden_states, tokens = _added(attended, hidden_states, block.norm3)
+    gate, _, out = block.ff.net[:3]
+    return out(gelu_gate(gate.proj(tokens))) + hidden_states
+
+
+def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of tokens (B, T, C) to a context (B, S, C')."""
+    query, key, value = attention.to_q(tokens), attention.to_k(context), attention.to_v(context)
+    heads = [each.unflatten(2, (attention.heads, -1)).transpose(1, 2) for each in (query, key, value)]  # (B, h, ., d)
+    attended = functional.scaled_dot_product_attention(*heads)  # (B, h, T, d)
+    return attention.to_out[0](attended.transpose(1, 2).flatten(2))
+
+
+def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps)
+
+
+def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | None = None) -> Tensor:
+    return group_norm(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu=silu, shift=shift)
+
+
+def _convolved(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A convolution's output without its bias, which the norm after it can add, and the bias."""
+    if type(layer) is nn.Conv2d:
+        return functional.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation), layer.bias
+    return layer(x), None
+
+
+def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> Tensor | None:
+    """What is added to every position of a channel (B, C): the time embedding's share and the convolution's bias."""
+    if temb is None or block.time_emb_proj is None:
+        return None if bias is None else bias.expand(batch, -1).contiguous()
+    share = block.time_emb_proj(block.nonlinearity(temb))
+    return share if bias is None else share + bias
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, H·W, C) of a picture: no copy where it is in channels-last order."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Tensor:
+    """A 1x1 convolution or a linear layer over tokens (B, H·W, C)."""
+    if type(layer) is nn.Conv2d:
+        return functional.linear(tokens, layer.weight.flatten(1), layer.bias)
+    if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
+        return layer(tokens)
+    picture = tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+    return _tokens(layer(picture))

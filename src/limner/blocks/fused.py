@@ -1,0 +1,88 @@
+"""Puts the faster forms of blocks in the place of diffusers' own, for the time of a block of code.
+
+diffusers' networks keep their outer way; where a GPU runs Triton, their residual, transformer and last blocks compute
+the same with kernels that fuse what stands together, without leaving channels-last order. A block of another kind, or
+with a setting that Stable Diffusion 1.5 does not have, is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import MethodType
+from typing import Any
+
+from torch import Tensor, nn
+
+from limner.blocks.forms import last_norm, residual_block, transformer, transformer_block
+from limner.kernels.available import has_triton
+
+
+@contextlib.contextmanager
+def fused(*networks: nn.Module, everywhere: bool = False) -> Iterator[None]:
+    """A block in which the networks (UNet, ControlNet, VAE) compute with fused blocks where their device gains by it.
+
+    `everywhere` takes the forms on any device: in plain torch, where there is no Triton.
+    """
+    changed: list[nn.Module] = []
+    try:
+        for network in networks:
+            if everywhere or has_triton(next(network.parameters())):
+                for module, form in _forms(network):
+                    module.forward = MethodType(form, module)
+                    changed.append(module)
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
+    for module in network.modules():
+        kind = type(module).__name__
+        if kind == "ResnetBlock2D" and _is_plain_residual(module):
+            yield module, residual_block
+        elif kind == "BasicTransformerBlock" and _is_plain_transformer_block(module):
+            yield module, transformer_block
+        elif kind == "Transformer2DModel" and _is_plain_transformer(module):
+            yield module, transformer
+        elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and _is_norm(
+            getattr(module, "conv_norm_out", None)
+        ):
+            yield module.conv_norm_out, last_norm  # type: ignore[misc]
+            yield module.conv_act, _as_it_is  # type: ignore[misc]
+
+
+def _as_it_is(module: nn.Module, x: Tensor) -> Tensor:
+    return x
+
+
+def _is_norm(module: Any) -> bool:
+    return isinstance(module, nn.GroupNorm) and module.affine
+
+
+def _is_plain_residual(block: Any) -> bool:
+    resampled = block.upsample is not None or block.downsample is not None
+    usual = block.time_embedding_norm == "default" and not block.skip_time_act and block.output_scale_factor == 1
+    active_dropout = block.training and block.dropout.p > 0
+    known = _is_norm(block.norm1) and _is_norm(block.norm2) and isinstance(block.nonlinearity, nn.SiLU)
+    return usual and known and not resampled and not active_dropout
+
+
+def _is_plain_transformer(block: Any) -> bool:
+    return block.is_input_continuous and _is_norm(block.norm) and not block.training
+
+
+def _is_plain_transformer_block(block: Any) -> bool:
+    norms = [block.norm1, block.norm2, block.norm3]
+    usual = block.norm_type == "layer_norm" and block.pos_embed is None and block._chunk_size is None
+    known = all(isinstance(norm, nn.LayerNorm) and norm.elementwise_affine for norm in norms)
+    whole = block.attn2 is not None and not block.only_cross_attention and type(block.ff.net[0]).__name__ == "GEGLU"
+    return usual and known and whole and all(_is_plain_attention(attention) for attention in (block.attn1, block.attn2))
+
+
+def _is_plain_attention(attention: Any) -> bool:
+    absent = ("group_norm", "spatial_norm", "norm_q", "norm_k", "norm_cross", "add_k_proj", "add_q_proj")
+    nothing_more = all(getattr(attention, name, None) is None for name in absent)
+    plain = not attention.residual_connection and attention.rescale_output_factor == 1
+    return nothing_more and plain and not attention.training
