@@ -11,9 +11,9 @@ from pathlib import Path
 
 from miniature.settings import CAPTIONS_PER_CLASS, PHOTO_VIEWS, STYLE_VIEWS, Job
 
-CHECKS = ("check", "subjects")
+CHECKS = ("check", "subjects", "sheet")
 """Commands with options of their own, which read the packaged folder."""
-PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package")
+PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package", "flats")
 
 
 def make_parser() -> argparse.ArgumentParser:
