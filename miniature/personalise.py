@@ -27,7 +27,7 @@ from limner.config import Render, Subject, VariantRun
 from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
 from limner.errors import LimnerError
 from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
-from limner.stages.train import train
+from limner.stages.train import Order, train
 from miniature.fidelity import nearest_similarity
 from miniature.individuals import CLASS_NOUN, Individual, load_embedder
 from miniature.recognition import StyleNamer, style_prompts
@@ -133,10 +133,8 @@ class Worker:
         out, work = (self.bench.scratch / folder / task.key for folder in ("adapters", "training"))
         shutil.rmtree(work, ignore_errors=True)  # of a command that was cut short
         try:
-            adapter = train(
-                task.run, lambda: self.base, self.base_hash, task.subject, photo_set, class_set, None,
-                out / task.run.label, work, validate=validate,
-            )  # fmt: skip
+            order = Order(task.run, out / task.run.label, work, validate)
+            (adapter,) = train([order], lambda: self.base, self.base_hash, task.subject, photo_set, class_set, None)
             with attached(self.base.modules(), load_trained(adapter)):
                 judgements[task.run.variant.steps] = self.judge(task, len(photo_set.files))
             record = adapter.record
