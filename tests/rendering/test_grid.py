@@ -12,7 +12,7 @@ from limner.adapters import attached, load_trained
 from limner.errors import InputError
 from limner.rendering import Column, PromptEmbeddings, Recipe, Request, columns_of, read_stamp
 from limner.rendering.columns import AttachedColumns
-from limner.rendering.grid import Grid, batches_of
+from limner.rendering.grid import Grid, _ahead, batches_of
 from limner.rendering.writer import PictureWriter
 from tests.rendering.folders import full_folder, lora_folder
 
@@ -159,3 +159,15 @@ def test_pictures_are_written_whole_in_the_background_and_failures_come_to_light
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"), PictureWriter() as writer:
         writer.write(tmp_path / "file" / "0.png", image, {})
+
+
+def test_what_is_computed_ahead_comes_in_order():
+    begun = []
+    source = (begun.append(number) or number for number in range(4))
+    assert [(number, list(begun)) for number in _ahead(source, 1)] == [
+        (0, [0, 1]),
+        (1, [0, 1, 2]),
+        (2, [0, 1, 2, 3]),
+        (3, [0, 1, 2, 3]),
+    ]
+    assert [number for number in _ahead(iter(range(3)), 0)] == [0, 1, 2]

@@ -39,7 +39,7 @@ class CudaCapture:
                 run()
         current.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others write pictures
             output = run()
         return graph.replay, output
 
