@@ -60,8 +60,8 @@ def denoise(
     if hint is not None and guided and len(hint) > 1:
         hint = _halves(hint, hint, columns)
     sampler.set_timesteps(steps)
-    timesteps = sampler.timesteps.to(weight.device)  # the sampler reads its own on the CPU: nothing waits for a device
-    latents = latents.to(weight.device, torch.float32) * sampler.init_noise_sigma
+    timesteps = _moved(sampler.timesteps, weight.device)  # the sampler reads its own on the CPU: nothing waits
+    latents = _moved(latents.float(), weight.device) * sampler.init_noise_sigma
     with denoiser.over(Given(embeds.to(weight.device, weight.dtype), hint, conditioning_scale)) as predict:
         for step, timestep in enumerate(sampler.timesteps):
             doubled = _halves(latents, latents, columns) if guided else latents  # (R, 4, H/8, W/8)
@@ -74,6 +74,13 @@ def denoise(
             if callback is not None:
                 callback(step, latents)
     return latents
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; through pinned memory, so that the host need not wait for what a GPU still computes."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _halves(unconditional: Tensor, conditional: Tensor, columns: int) -> Tensor:
