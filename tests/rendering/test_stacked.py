@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from limner.adapters import Adapter, attached
+from limner.blocks import fused
 from limner.rendering import (
     Column,
     Conditioning,
@@ -72,6 +73,17 @@ def test_stacked_equals_one_by_one(tiny_base, tiny_folder, columns, guidance_sca
         assert (own - alone).abs().max() <= TOLERANCE * STEPS * alone.abs().max(), column.label
     differences = [(together[0] - other).abs().max() for other in together[1:]]
     assert min(differences) > 0.01  # the columns differ
+
+
+def test_stacked_in_fused_blocks(tiny_base, columns):
+    """A GPU enters the fused blocks first and attaches columns inside."""
+    recipe = Recipe("ddim", STEPS, 7.0)
+    plain = latents_of(tiny_base, recipe, columns, 2)
+    with fused(tiny_base.unet, everywhere=True):
+        quick = latents_of(tiny_base, recipe, columns, 2)
+    assert (quick - plain).abs().max() <= TOLERANCE * STEPS * plain.abs().max()
+    assert not torch.equal(quick, plain)  # other arithmetic was at work
+    assert torch.equal(plain, latents_of(tiny_base, recipe, columns, 2))
 
 
 def test_one_column_is_what_attaching_its_adapter_gives(tiny_base, columns):
