@@ -26,7 +26,7 @@ from limner.base import Base, find_base, load_base
 from limner.config import Render, Subject, VariantRun
 from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
 from limner.errors import LimnerError
-from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
+from limner.rendering import PromptEmbeddings, Recipe, Request, pictures_at_once, render_batch
 from limner.stages.train import Order, train
 from miniature.fidelity import nearest_similarity
 from miniature.individuals import CLASS_NOUN, Individual, load_embedder
@@ -176,7 +176,7 @@ class Worker:
         prompts += [(style_prompts(style, phrase)[0], FIRST_STYLED_SEED + n) for n, style in enumerate(STYLED)]
         recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
         requests = [Request(text, settings.negative_prompt, seed, 0, settings.size) for text, seed in prompts]
-        together = len(requests) if self.device.startswith("cuda") else settings.batch_size
+        together = pictures_at_once(settings.batch_size, settings.size, self.base.device)
         embeddings = PromptEmbeddings(self.base)
         parts = [
             render_batch(self.base, recipe, requests[start : start + together], embeddings, check=False)[0]

@@ -11,9 +11,9 @@ from limner.base import encode_prompts
 from limner.errors import AdapterError
 
 
-def random_low_rank(base, rank=2, alpha=5.0, targets="attention", modules=("unet", "text_encoder")):
+def random_low_rank(base, rank=2, alpha=5.0, targets="attention", modules=("unet", "text_encoder"), seed=1):
     """Updates with nothing zero in them, for every target layer."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     low_rank = {}
     for module in modules:
         layers = dict(base.modules()[module].named_modules())

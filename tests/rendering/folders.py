@@ -25,8 +25,8 @@ def adapter_folder(folder, adapter, start=None, training_seed=0):
     return AdapterFolder(folder)
 
 
-def lora_folder(folder, base, label="lora-2", alpha=5.0, **more):
-    return adapter_folder(folder / label, Adapter(label, low_rank=random_low_rank(base, 2, alpha)), **more)
+def lora_folder(folder, base, label="lora-2", alpha=5.0, seed=1, **more):
+    return adapter_folder(folder / label, Adapter(label, low_rank=random_low_rank(base, 2, alpha, seed=seed)), **more)
 
 
 def full_folder(folder, base, label="dreambooth", shift=0.02):

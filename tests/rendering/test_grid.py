@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limner.adapters import attached, load_trained
 from limner.errors import InputError
-from limner.rendering import Column, Recipe, Request, columns_of, read_stamp
-from limner.rendering.columns import AttachedColumn
-from limner.rendering.grid import Grid, batches_of
+from limner.rendering import Column, PromptEmbeddings, Recipe, Request, columns_of, read_stamp
+from limner.rendering.columns import AttachedColumns
+from limner.rendering.grid import Grid, _ahead, batches_of
 from limner.rendering.writer import PictureWriter
 from tests.rendering.folders import full_folder, lora_folder
 
@@ -28,11 +30,28 @@ def test_batches_hold_every_cell_once_and_nothing_mixed(rows, batch_size):
     batches = batches_of(cells, batch_size)
     assert sorted(cell.file for batch in batches for cell in batch) == sorted(cell.file for cell in cells)
     for batch in batches:
-        kinds = {(cell.column.label, cell.request.size, cell.request.conditioning_scale) for cell in batch}
-        assert len(kinds) == 1
+        assert len({(cell.request.size, cell.request.conditioning_scale) for cell in batch}) == 1
         assert 1 <= len(batch) <= batch_size
-    columns = [batch[0].column.label for batch in batches]
-    assert len([label for i, label in enumerate(columns) if i == 0 or columns[i - 1] != label]) == len(set(columns))
+        labels = [cell.column.label for cell in batch]
+        columns = list(dict.fromkeys(labels))
+        assert labels == [label for label in columns for _ in range(len(batch) // len(columns))]  # equally many each
+
+
+def test_columns_are_rendered_together_where_two_fit_a_batch():
+    grid = Grid("nowhere", "h", Recipe("ddim", 1, 1.0), "fp32", 4)
+
+    def labels(columns, each, batch_size):
+        cells = [
+            grid.cell(Column(label), Request("p", "", seed, 0, (64, 64)), f"{label}{seed}")
+            for label in columns
+            for seed in range(each)
+        ]
+        return ["".join(cell.column.label for cell in batch) for batch in batches_of(cells, batch_size)]
+
+    assert labels("abc", 2, 4) == ["aabb", "cc"]
+    assert labels("abcde", 1, 4) == ["abcd", "e"]
+    assert labels("ab", 3, 4) == ["aaa", "bbb"]
+    assert labels("ab", 5, 4) == ["aaaa", "a", "bbbb", "b"]
 
 
 @given(st.data())
@@ -64,7 +83,11 @@ def test_columns_that_share_full_weights_are_rendered_one_after_another(tiny_bas
     grid = Grid(tmp_path, "h", Recipe("ddim", 1, 1.0), "fp32", 4)
     columns = columns_of([full, lora, top])
     cells = [grid.cell(column, Request("p", "", 0, 0, (64, 64)), column.label) for column in columns]
-    assert [batch[0].file for batch in batches_of(cells, 4)] == ["base", "lora-2", "dreambooth", "top"]
+    assert [[cell.file for cell in batch] for batch in batches_of(cells, 4)] == [
+        ["base", "lora-2"],
+        ["dreambooth", "top"],
+    ]
+    assert [batch[0].file for batch in batches_of(cells, 1)] == ["base", "lora-2", "dreambooth", "top"]
 
 
 def test_full_weights_that_two_columns_share_are_swapped_once(tiny_base, tmp_path):
@@ -79,15 +102,46 @@ def test_full_weights_that_two_columns_share_are_swapped_once(tiny_base, tmp_pat
     load, name = tiny_base.unet.load_state_dict, "conv_in.weight"
     before = tiny_base.unet.state_dict()[name].clone()
     tiny_base.unet.load_state_dict = lambda state: swaps.append(1) or load(state)
-    with AttachedColumn(tiny_base) as attach:
-        attach(Column("dreambooth", full))
+    texts = {label: ["a cat"] for label in ("base", "dreambooth", "top")}
+    with AttachedColumns(tiny_base, texts) as attach:
+        attach([Column("dreambooth", full)])
         changed = tiny_base.unet.conv_in.weight.clone()
-        attach(Column("top", top))
+        attach([Column("top", top)])
+        attach([Column("dreambooth", full), Column("top", top)])
         assert len(swaps) == 1
         assert tiny_base.unet.conv_in.weight.equal(changed)
-        attach(Column("base"))
+        attach([Column("base")])
         assert tiny_base.unet.conv_in.weight.equal(before)
     assert len(swaps) == 2
+
+
+def test_attaching_keeps_the_places_of_weights(tiny_base, tmp_path):
+    """What was captured with one column's weights reads the next one's from the same storage."""
+    full, texts = full_folder(tmp_path, tiny_base), {label: ["a cat"] for label in ("one", "two", "dreambooth")}
+    one, two = lora_folder(tmp_path, tiny_base, "one"), lora_folder(tmp_path, tiny_base, "two", seed=5)
+    before = {name: tensor.clone() for name, tensor in tiny_base.unet.state_dict().items()}
+    with AttachedColumns(tiny_base, texts) as attach:
+        places, contents = [], []
+        for columns in ([Column("one", one)], [Column("two", two)]):
+            attach(columns)
+            places.append({name: tensor.data_ptr() for name, tensor in tiny_base.unet.named_parameters()})
+            contents.append([tensor.clone() for name, tensor in tiny_base.unet.named_parameters() if "up" in name])
+        assert places[0] == places[1]
+        assert not all(a.equal(b) for a, b in zip(*contents, strict=True))
+        attach([Column("dreambooth", full)])
+        bare = {name: tensor.data_ptr() for name, tensor in tiny_base.unet.named_parameters()}
+        assert bare["conv_in.weight"] == places[0]["conv_in.weight"]
+    assert all(tiny_base.unet.state_dict()[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_each_columns_prompts_are_read_by_its_own_text_encoder(tiny_base, tmp_path):
+    lora, plain = lora_folder(tmp_path, tiny_base), PromptEmbeddings(tiny_base).of(["a cat"])
+    with AttachedColumns(tiny_base, {"base": ["a cat"], "lora-2": ["a cat"]}) as attach:
+        base, own = (each.of(["a cat"]) for each in attach([Column("base"), Column("lora-2", lora)]))
+    assert torch.equal(base, plain)
+    with attached(tiny_base.modules(), load_trained(lora)):
+        assert torch.equal(own, PromptEmbeddings(tiny_base).of(["a cat"]))
+    assert not torch.equal(own, plain)
 
 
 def test_two_variants_in_one_folder_are_refused(tiny_base, tmp_path):
@@ -105,3 +159,15 @@ def test_pictures_are_written_whole_in_the_background_and_failures_come_to_light
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"), PictureWriter() as writer:
         writer.write(tmp_path / "file" / "0.png", image, {})
+
+
+def test_what_is_computed_ahead_comes_in_order():
+    begun = []
+    source = (begun.append(number) or number for number in range(4))
+    assert [(number, list(begun)) for number in _ahead(source, 1)] == [
+        (0, [0, 1]),
+        (1, [0, 1, 2]),
+        (2, [0, 1, 2, 3]),
+        (3, [0, 1, 2, 3]),
+    ]
+    assert [number for number in _ahead(iter(range(3)), 0)] == [0, 1, 2]

@@ -80,8 +80,11 @@ def lora_metadata(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> dict[s
     return metadata
 
 
-def load_adapter(folder: Path, label: str = "") -> Adapter:
-    """Read an adapter's folder. Raises AdapterError for damaged files and for keys that are not understood."""
+def load_adapter(folder: Path, label: str = "", content_hash: str = "") -> Adapter:
+    """Read an adapter's folder. Raises AdapterError for damaged files and for keys that are not understood.
+
+    `content_hash`, where it is known, names the full weights; else they are hashed, which takes seconds for SD 1.5.
+    """
     full = {
         module: _load(folder / f"{module}.safetensors")
         for module in MODULES
@@ -90,7 +93,8 @@ def load_adapter(folder: Path, label: str = "") -> Adapter:
     low_rank = load_low_rank(folder / LORA_FILE) if (folder / LORA_FILE).is_file() else {}
     if not full and not low_rank:
         raise AdapterError(f"{folder} holds no adapter: neither {LORA_FILE} nor unet.safetensors is there")
-    return Adapter(label or folder.name, full, low_rank, hash_weights(full))
+    full_hash = content_hash if full and content_hash else hash_weights(full)
+    return Adapter(label or folder.name, full, low_rank, full_hash)
 
 
 def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:

@@ -17,7 +17,7 @@ def load_trained(folder: AdapterFolder) -> Adapter:
     one's full weights, and its updates of modules that this one did not train, apply as well. Raises AdapterError
     when the start is gone or is no longer what it was.
     """
-    own = load_adapter(folder.folder, folder.label)
+    own = load_adapter(folder.folder, folder.label, folder.content_hash)
     start = folder.record.get("start_from")
     if start is None or own.full:  # full weights replace all
         return own

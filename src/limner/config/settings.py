@@ -47,6 +47,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+BatchSize = AtLeastOne | Literal["auto"]
 NotNegative = Annotated[int, Field(ge=0)]
 SizePx = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 
@@ -127,8 +128,9 @@ class ClassImages(Section):
     """What the pictures should not show."""
     seed: int = 0
     """Seed of the whole set; picture N depends on (seed, N) only."""
-    batch_size: AtLeastOne = 8
-    """How many are rendered at once; does not change what they show."""
+    batch_size: BatchSize = "auto"
+    """How many are rendered at once; does not change what they show. "auto" is 16 of 512x512 on a GPU (fewer larger
+    ones, and 4 with less than 10 GiB) and 4 elsewhere."""
 
 
 class Validation(Section):
@@ -286,8 +288,9 @@ class Render(Section):
     """What no picture should show."""
     lora_scales: Numbers = [1.0]
     """Strengths at which LoRA variants are rendered; others than 1 make columns of their own."""
-    batch_size: AtLeastOne = 4
-    """Pictures rendered at once."""
+    batch_size: BatchSize = "auto"
+    """How many are rendered at once, the same prompts of several LoRA variants together; does not change what they
+    show. "auto" is 16 of 512x512 on a GPU (fewer larger ones, and 4 with less than 10 GiB) and 4 elsewhere."""
     precision: Precision = "auto"
     """Arithmetic; "auto" is fp16 on a GPU and fp32 elsewhere."""
     prompts: Annotated[list[RenderPrompt], AfterValidator(_differing_names)] = []

@@ -5,6 +5,8 @@ Shapes: B pictures, H x W pixels; Stable Diffusion's latents are (B, 4, H/8, W/8
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,10 +19,15 @@ def pixels_from_image(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32) / 127.5 - 1.0
 
 
-def images_from_pixels(pixels: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8, rounded as diffusers' VaeImageProcessor does."""
+def bytes_from_pixels(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8, on the same device; rounded as VaeImageProcessor does."""
     share = (pixels.float() / 2 + 0.5).clamp(0, 1)
-    return (share.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+    return (share.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).contiguous()
+
+
+def images_from_pixels(pixels: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8."""
+    return bytes_from_pixels(pixels).cpu().numpy()
 
 
 @torch.no_grad()
@@ -41,6 +48,13 @@ def sample_moments(moments: Tensor, noise: Tensor, scaling_factor: float) -> Ten
 @torch.no_grad()
 def decode_latents(vae, latents: Tensor, slice_size: int = 4) -> Tensor:
     """Pixels (B, 3, H, W) in [-1, 1] of scaled latents, decoded `slice_size` at a time to bound memory."""
+    return torch.cat(list(decoded_slices(vae, latents, slice_size)))
+
+
+@torch.no_grad()
+def decoded_slices(vae, latents: Tensor, slice_size: int = 4) -> Iterator[Tensor]:
+    """The same, slice after slice: (`slice_size`, 3, H, W) each."""
     weight = next(vae.parameters())
     unscaled = latents.to(weight.device, weight.dtype) / vae.config.scaling_factor
-    return torch.cat([vae.decode(part).sample for part in unscaled.split(slice_size)])
+    for part in unscaled.split(slice_size):
+        yield vae.decode(part).sample

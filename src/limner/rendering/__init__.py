@@ -1,35 +1,44 @@
 """Pictures from a base and an adapter: one batch, a whole grid, a quick look."""
 
 from limner.rendering.batch import (
+    Begun,
     Conditioning,
     PromptEmbeddings,
     Recipe,
     Request,
+    begin_batch,
     in_precision,
     render_batch,
     render_latents,
 )
 from limner.rendering.columns import Column, columns_of
 from limner.rendering.denoise import denoise, initial_latents
+from limner.rendering.denoiser import PlainDenoiser
+from limner.rendering.fast import fast_denoiser, pictures_at_once
 from limner.rendering.grid import Grid, Plan, Planned, hashes_of, remove_strays, render_plan
 from limner.rendering.png import encode_png, read_stamp
 from limner.rendering.quick import recommended_render, render_prompt, render_validation
 
 __all__ = [
+    "Begun",
     "Column",
     "Conditioning",
     "Grid",
+    "PlainDenoiser",
     "Plan",
     "Planned",
     "PromptEmbeddings",
     "Recipe",
     "Request",
+    "begin_batch",
     "columns_of",
     "denoise",
     "encode_png",
+    "fast_denoiser",
     "hashes_of",
     "in_precision",
     "initial_latents",
+    "pictures_at_once",
     "read_stamp",
     "recommended_render",
     "remove_strays",

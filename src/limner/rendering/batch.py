@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from limner.base import Base, encode_prompts
-from limner.diffusion.latents import decode_latents, images_from_pixels
+from limner.diffusion.latents import bytes_from_pixels, decoded_slices
 from limner.diffusion.samplers import make_sampler
 from limner.rendering.denoise import Callback, denoise, initial_latents
+from limner.rendering.denoiser import Denoiser, PlainDenoiser
 from limner.rendering.safety import check_pictures
 
 
@@ -68,53 +69,106 @@ class PromptEmbeddings:
         return torch.cat([self.known[text] for text in texts])
 
 
+Embeddings = PromptEmbeddings | Sequence[PromptEmbeddings]
+"""Of the text encoder as it is, or of each of the columns whose requests follow one another in equal numbers."""
+
+
 def render_latents(
     base: Base,
     recipe: Recipe,
     requests: Sequence[Request],
-    embeddings: PromptEmbeddings,
+    embeddings: Embeddings,
     conditioning: Conditioning | None = None,
     callback: Callback | None = None,
+    denoiser: Denoiser | None = None,
 ) -> Tensor:
-    """Latents (B, 4, H/8, W/8) of requests that share their size and conditioning scale."""
+    """Latents (B, 4, H/8, W/8) of requests that share their size and conditioning scale.
+
+    `denoiser` is over the base's UNet (and the ControlNet); left out, they are called as they are.
+    """
+    columns = [embeddings] if isinstance(embeddings, PromptEmbeddings) else embeddings
     noise = torch.stack([initial_latents(r.seed, r.image_index, *r.size) for r in requests])
     images = torch.stack([conditioning.images[r.reference] for r in requests]) if conditioning else None
     if images is not None and len({r.reference for r in requests}) == 1:
         images = images[:1]
     return denoise(
-        base.unet,
+        denoiser or PlainDenoiser(base.unet, conditioning.controlnet if conditioning else None),
         make_sampler(recipe.sampler, base.noise_schedule),
         noise,
-        embeddings.of([r.prompt for r in requests]),
-        embeddings.of([r.negative_prompt for r in requests]),
+        _embeds(columns, [r.prompt for r in requests]),
+        _embeds(columns, [r.negative_prompt for r in requests]),
         guidance_scale=recipe.guidance_scale,
         steps=recipe.steps,
-        controlnet=conditioning.controlnet if conditioning else None,
+        columns=len(columns),
         conditioning_image=images,
         conditioning_scale=requests[0].conditioning_scale,
         callback=callback,
     )
 
 
-def render_batch(
+def _embeds(columns: Sequence[PromptEmbeddings], texts: Sequence[str]) -> Tensor:
+    """Prompt embeddings (B, 77, C), each text's by its column."""
+    each = len(texts) // len(columns)
+    return torch.cat([own.of(texts[index * each : (index + 1) * each]) for index, own in enumerate(columns)])
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Pictures (B, H, W, 3) uint8 that a GPU may still be computing; `computed` is when they are there."""
+
+    pixels: Tensor
+    computed: Any = None
+
+    def images(self) -> np.ndarray:
+        """The pictures, waited for."""
+        if self.computed is not None:
+            self.computed.synchronize()
+        return self.pixels.numpy()
+
+
+@torch.inference_mode()
+def begin_batch(
     base: Base,
     recipe: Recipe,
     requests: Sequence[Request],
-    embeddings: PromptEmbeddings,
+    embeddings: Embeddings,
     conditioning: Conditioning | None = None,
-    *,
-    check: bool = True,
-) -> tuple[np.ndarray, list[bool | None]]:
+    denoiser: Denoiser | None = None,
+) -> Begun:
+    """Compute a batch; a GPU is only told to, and its pictures come to the host while it goes on."""
+    latents = render_latents(base, recipe, requests, embeddings, conditioning, denoiser=denoiser)
+    pixels = torch.cat([bytes_from_pixels(part) for part in decoded_slices(base.vae, latents)])  # (B, H, W, 3)
+    if pixels.device.type != "cuda":
+        return Begun(pixels.cpu())
+    host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+    host.copy_(pixels, non_blocking=True)
+    computed = torch.cuda.Event()
+    computed.record()
+    return Begun(host, computed)
+
+
+def checked(base: Base, images: np.ndarray, *, check: bool = True) -> tuple[np.ndarray, list[bool | None]]:
     """Pictures (B, H, W, 3) uint8 and whether the safety checker flagged each (and made it black).
 
     The flag is None where none ran: the base has none, or `check` is off.
     """
-    latents = render_latents(base, recipe, requests, embeddings, conditioning)
-    images = images_from_pixels(decode_latents(base.vae, latents))
     if not check or base.safety_checker is None:
-        return images, [None] * len(requests)
-    checked, flagged = check_pictures(base.safety_checker, base.feature_extractor, images)
-    return checked, list(flagged)
+        return images, [None] * len(images)
+    pictures, flagged = check_pictures(base.safety_checker, base.feature_extractor, images)
+    return pictures, list(flagged)
+
+
+def render_batch(
+    base: Base,
+    recipe: Recipe,
+    requests: Sequence[Request],
+    embeddings: Embeddings,
+    conditioning: Conditioning | None = None,
+    *,
+    check: bool = True,
+) -> tuple[np.ndarray, list[bool | None]]:
+    """Pictures (B, H, W, 3) uint8 of one batch and the safety checker's verdicts: see `checked`."""
+    return checked(base, begin_batch(base, recipe, requests, embeddings, conditioning).images(), check=check)
 
 
 def in_precision(base: Base, dtype: torch.dtype) -> Base:

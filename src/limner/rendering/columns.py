@@ -1,12 +1,14 @@
-"""Columns of a comparison: a variant at a strength, and how one after another is attached to the base."""
+"""Columns of a comparison: a variant at a strength, and how those rendered together are attached to the base."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from limner.adapters import Adapter, attached, load_trained
+import torch
+
+from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject_stacked, load_trained
 from limner.adapters.adapter import MODULES
 from limner.adapters.formats import LORA_FILE
 from limner.artifacts import AdapterFolder
@@ -74,45 +76,72 @@ def columns_of(adapters: Sequence[AdapterFolder], strengths: Sequence[float] = (
     return columns
 
 
-class AttachedColumn:
-    """Attaches one column after another to a base; full weights that two columns share are swapped in once."""
+class AttachedColumns:
+    """Attaches columns that are rendered together, one set after another, to a base.
 
-    def __init__(self, base: Base) -> None:
-        self._base = base
-        self._column: Column | None = None
-        self._embeddings = PromptEmbeddings(base)
-        self._adapter: Adapter | None = None
+    Full weights that follow one another are swapped in once; the columns of a set share them. Low-rank updates of the
+    UNet are stacked, one column's rows after another's. Those of the text encoder are attached one column at a time,
+    while its prompts are encoded. Weights keep their places, so that what was captured with them stays valid.
+    """
+
+    def __init__(self, base: Base, texts: Mapping[str, Sequence[str]]) -> None:
+        self._base, self._texts = base, texts
+        self._columns: list[Column] = []
+        self._embeddings: dict[str, PromptEmbeddings] = {}
+        self._layers: dict[str, LowRankLayer] = {}
         self._full_hash = ""
-        self._full, self._low_rank = contextlib.ExitStack(), contextlib.ExitStack()
+        self._full = contextlib.ExitStack()
 
-    def __call__(self, column: Column) -> PromptEmbeddings:
-        """Attach `column` unless it is attached; returns the prompt embeddings that belong to it."""
-        if column == self._column:
-            return self._embeddings
-        self._low_rank.close()
-        adapter = _adapter_of(column)
+    def __call__(self, columns: Sequence[Column]) -> list[PromptEmbeddings]:
+        """Attach `columns` unless they are attached; returns each one's embeddings of its texts."""
+        if list(columns) != self._columns:
+            self._columns = []
+            eject(self._base.unet)
+            updates = [self._low_rank_of(column).get("unet", {}) for column in columns]
+            strengths = [column.strength for column in columns]
+            fresh = inject_stacked(self._base.unet, [_in(self._base.dtype, each) for each in updates], strengths)
+            _keep_places(self._layers, fresh)
+            self._layers |= fresh
+            self._columns = list(columns)
+        return [self._embeddings[column.label] for column in columns]
+
+    def _low_rank_of(self, column: Column) -> Mapping[str, Mapping[str, LowRankUpdate]]:
+        """A column's low-rank updates; its full weights are in place then, and its texts encoded."""
+        adapter = load_trained(column.adapter) if column.adapter else Adapter(column.label)
         modules = self._base.modules()
         if adapter.full_hash != self._full_hash:
             self._full.close()
             self._full_hash = ""
             self._full.enter_context(attached(modules, Adapter(adapter.label, full=adapter.full)))
             self._full_hash = adapter.full_hash
-        low_rank = Adapter(adapter.label, low_rank=adapter.low_rank)
-        self._low_rank.enter_context(attached(modules, low_rank, column.strength))
-        self._column, self._embeddings = column, PromptEmbeddings(self._base)
-        return self._embeddings
+            self._embeddings.clear()
+        if column.label not in self._embeddings:
+            own = {name: updates for name, updates in adapter.low_rank.items() if name == "text_encoder"}
+            embeddings = self._embeddings[column.label] = PromptEmbeddings(self._base)
+            with attached(modules, Adapter(adapter.label, low_rank=own), column.strength):
+                embeddings.of(self._texts[column.label])
+        return adapter.low_rank
 
-    def __enter__(self) -> Callable[[Column], PromptEmbeddings]:
+    def __enter__(self) -> AttachedColumns:
         """Begin with the untouched base."""
         return self
 
     def __exit__(self, *error: object) -> None:
         """Take everything off again."""
-        self._low_rank.close()
+        eject(self._base.unet)
         self._full.close()
 
 
-def _adapter_of(column: Column) -> Adapter:
-    if column.adapter is None:
-        return Adapter(column.label)
-    return load_trained(column.adapter)
+def _in(dtype: torch.dtype, updates: Mapping[str, LowRankUpdate]) -> dict[str, LowRankUpdate]:
+    """The updates in the precision that they are computed in, so that no step casts them again."""
+    return {name: replace(each, down=each.down.to(dtype), up=each.up.to(dtype)) for name, each in updates.items()}
+
+
+@torch.no_grad()
+def _keep_places(before: Mapping[str, LowRankLayer], fresh: Mapping[str, LowRankLayer]) -> None:
+    """Move fresh updates to where those before lie, wherever they fit."""
+    for name, layer in fresh.items():
+        for part in ("down", "up") if name in before else ():
+            own, place = getattr(layer, part), getattr(before[name], part)
+            if (own.shape, own.dtype, own.device) == (place.shape, place.dtype, place.device):
+                setattr(layer, part, place.copy_(own))

@@ -1,18 +1,18 @@
 """From noise to latents: one plain function over a denoiser and a sampler.
 
-Shapes: B pictures, H x W pixels, C the width of the prompt embeddings.
+Shapes: B pictures, H x W pixels, C the width of the prompt embeddings; R rows of the denoiser, B or, guided, 2B.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner.diffusion.randomness import normal
+from limner.rendering.denoiser import Denoiser, Given
 
 LATENT_CHANNELS = 4
 PIXELS_PER_LATENT = 8
@@ -31,7 +31,7 @@ def initial_latents(seed: int, image_index: int, width: int, height: int) -> Ten
 
 @torch.inference_mode()
 def denoise(
-    unet: nn.Module,
+    denoiser: Denoiser,
     sampler: Any,
     latents: Tensor,
     prompt_embeds: Tensor,
@@ -39,7 +39,7 @@ def denoise(
     *,
     guidance_scale: float,
     steps: int,
-    controlnet: nn.Module | None = None,
+    columns: int = 1,
     conditioning_image: Tensor | None = None,
     conditioning_scale: float = 1.0,
     callback: Callback | None = None,
@@ -48,51 +48,42 @@ def denoise(
 
     Guidance (Ho and Salimans, "Classifier-free diffusion guidance", 2022, equation 6, its w + 1 called the
     guidance scale) takes both halves in one forward; at a scale of 1 or less the unconditional half is left out.
-    `prompt_embeds` and `negative_embeds` are (B, 77, C). `conditioning_image` is (1 or B, 3, H, W) in [0, 1].
-    `sampler` comes fresh from `make_sampler`. `callback(step, latents)` sees the latents after each step.
+    `prompt_embeds` and `negative_embeds` are (B, 77, C). The pictures are those of `columns` columns, equally many
+    each, one column after another; the denoiser sees the columns in that order too, each with both its halves.
+    `conditioning_image` is (1 or B, 3, H, W) in [0, 1]. `sampler` comes fresh from `make_sampler`.
+    `callback(step, latents)` sees the latents after each step.
     """
-    weight = next(unet.parameters())
+    weight = denoiser.weight
     guided = guidance_scale > 1
-    embeds = torch.cat([negative_embeds, prompt_embeds]) if guided else prompt_embeds  # (2B or B, 77, C)
-    embeds = embeds.to(weight.device, weight.dtype)
+    embeds = _halves(negative_embeds, prompt_embeds, columns) if guided else prompt_embeds  # (R, 77, C)
+    hint = None if conditioning_image is None else denoiser.hint(conditioning_image)  # (1 or B, C0, H/8, W/8)
+    if hint is not None and guided and len(hint) > 1:
+        hint = _halves(hint, hint, columns)
     sampler.set_timesteps(steps)
-    latents = latents.to(weight.device, torch.float32) * sampler.init_noise_sigma
-    with _conditioning(controlnet, conditioning_image, conditioning_scale, guided) as residuals:
+    timesteps = _moved(sampler.timesteps, weight.device)  # the sampler reads its own on the CPU: nothing waits
+    latents = _moved(latents.float(), weight.device) * sampler.init_noise_sigma
+    with denoiser.over(Given(embeds.to(weight.device, weight.dtype), hint, conditioning_scale)) as predict:
         for step, timestep in enumerate(sampler.timesteps):
-            doubled = torch.cat([latents, latents]) if guided else latents  # (2B or B, 4, H/8, W/8)
+            doubled = _halves(latents, latents, columns) if guided else latents  # (R, 4, H/8, W/8)
             scaled = sampler.scale_model_input(doubled, timestep).to(weight.dtype)
-            predicted = unet(scaled, timestep, embeds, **residuals(scaled, timestep, embeds)).sample.float()
+            predicted = predict(scaled, timesteps[step]).float()
             if guided:
-                unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + guidance_scale * (conditional - unconditional)
+                unconditional, conditional = predicted.unflatten(0, (columns, -1)).chunk(2, 1)
+                predicted = (unconditional + guidance_scale * (conditional - unconditional)).flatten(0, 1)
             latents = sampler.step(predicted, timestep, latents).prev_sample
             if callback is not None:
                 callback(step, latents)
     return latents
 
 
-@contextlib.contextmanager
-def _conditioning(
-    controlnet: Any, image: Tensor | None, scale: float, guided: bool
-) -> Iterator[Callable[[Tensor, Tensor, Tensor], dict[str, Any]]]:
-    """Yield what gives a step its residuals: nothing without a ControlNet (Zhang et al., 2023, equation 4).
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; through pinned memory, so that the host need not wait for what a GPU still computes."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
-    The hint network sees the same picture at every step, so it runs once: an identity stands in for it meanwhile.
-    """
-    if controlnet is None or image is None:
-        yield lambda scaled, timestep, embeds: {}
-        return
-    weight = next(controlnet.parameters())
-    hint_network = controlnet.controlnet_cond_embedding
-    hint = hint_network(image.to(weight.device, weight.dtype))  # (1 or B, C0, H/8, W/8)
 
-    def residuals(scaled: Tensor, timestep: Tensor, embeds: Tensor) -> dict[str, Any]:
-        both = torch.cat([hint, hint]) if guided and len(hint) > 1 else hint
-        down, middle = controlnet(scaled, timestep, embeds, both, conditioning_scale=scale, return_dict=False)
-        return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-
-    controlnet.controlnet_cond_embedding = nn.Identity()
-    try:
-        yield residuals
-    finally:
-        controlnet.controlnet_cond_embedding = hint_network
+def _halves(unconditional: Tensor, conditional: Tensor, columns: int) -> Tensor:
+    """Both halves (B, …) as rows (2B, …): each column's unconditional ones, then its conditional ones."""
+    parts = [half.unflatten(0, (columns, -1)) for half in (unconditional, conditional)]  # (V, B/V, …)
+    return torch.cat(parts, 1).flatten(0, 1)

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
-from limner.progress import Advance
-from limner.rendering.batch import Conditioning, Recipe, Request, render_batch
-from limner.rendering.columns import AttachedColumn, Column
+from limner.progress import SILENT, Advance
+from limner.rendering.batch import Begun, Conditioning, Recipe, Request, begin_batch, checked
+from limner.rendering.columns import AttachedColumns, Column
+from limner.rendering.fast import BatchSize, fast_denoiser, pictures_at_once
 from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import read_stamp
 from limner.rendering.writer import PictureWriter
 
+T = TypeVar("T")
 CELL_VERSION = 1  # raise it when equal requests begin to give other pictures
 
 
@@ -57,10 +60,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is there (with the safety checker's verdicts) and the batches that bring the rest."""
+    """All pictures of a grid, and which are there (with the safety checker's verdicts)."""
 
     there: Mapping[str, bool | None]
-    batches: Sequence[Sequence[Planned]]
+    cells: Sequence[Planned]
 
     @property
     def missing(self) -> int:
@@ -72,8 +75,13 @@ class Plan:
         """Their pixels."""
         return sum(math.prod(cell.request.size) for cell in self._missing())
 
+    def batches(self, batch_size: int) -> list[list[Planned]]:
+        """The batches that bring what is missing, of all that bring the whole grid."""
+        batches = batches_of(self.cells, batch_size)
+        return [batch for batch in batches if any(cell.file not in self.there for cell in batch)]
+
     def _missing(self) -> list[Planned]:
-        return [cell for batch in self.batches for cell in batch if cell.file not in self.there]
+        return [cell for cell in self.cells if cell.file not in self.there]
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Grid:
     base_hash: str
     recipe: Recipe
     precision: str
-    batch_size: int
+    batch_size: BatchSize
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     check: bool = True
     control: str = ""  # how the web UI's "parameters" describe the ControlNet
@@ -108,10 +116,8 @@ class Grid:
         return Planned(column, request, file, stage_key("cell", CELL_VERSION, settings, inputs))
 
     def plan(self, cells: Sequence[Planned]) -> Plan:
-        """Look at what is there and plan the batches that bring the rest."""
-        there = self._there(cells)
-        batches = [b for b in batches_of(cells, self.batch_size) if any(c.file not in there for c in b)]
-        return Plan(there, batches)
+        """Look at what is there."""
+        return Plan(self._there(cells), cells)
 
     def _there(self, cells: Sequence[Planned]) -> dict[str, bool | None]:
         manifest = read_manifest(self.folder)
@@ -127,30 +133,61 @@ class Grid:
 
 
 def batches_of(cells: Sequence[Planned], batch_size: int) -> list[list[Planned]]:
-    """Batches of one column, size and conditioning scale; columns that share full weights follow one another."""
+    """Batches of one size, one conditioning scale and the same full weights.
+
+    Columns with equally many such cells are rendered together where at least two of them fit a batch whole; each one's
+    cells then follow one another. Columns that share full weights come one after another.
+    """
     order = unique(str(cell.column.full) for cell in cells)
-    groups: dict[Any, list[Planned]] = {}
-    for cell in sorted(cells, key=lambda cell: order.index(str(cell.column.full))):
-        kind = (cell.column.label, cell.request.size, cell.request.conditioning_scale)
-        groups.setdefault(kind, []).append(cell)
-    columns = unique(kind[0] for kind in groups)
-    ordered = sorted(groups.items(), key=lambda item: columns.index(item[0][0]))
-    return [group[start : start + batch_size] for _, group in ordered for start in range(0, len(group), batch_size)]
+    kinds: dict[Any, dict[str, list[Planned]]] = {}
+    for cell in cells:
+        kind = (order.index(str(cell.column.full)), cell.request.size, cell.request.conditioning_scale)
+        kinds.setdefault(kind, {}).setdefault(cell.column.label, []).append(cell)
+    batches = [batch for columns in kinds.values() for batch in _batches_of_kind(columns.values(), batch_size)]
+    labels = unique(cell.column.label for cell in sorted(cells, key=lambda cell: order.index(str(cell.column.full))))
+    return sorted(batches, key=lambda batch: labels.index(batch[0].column.label))
+
+
+def _batches_of_kind(columns: Iterable[list[Planned]], batch_size: int) -> Iterator[list[Planned]]:
+    alike: dict[int, list[list[Planned]]] = {}
+    for column in columns:
+        alike.setdefault(len(column), []).append(column)
+    for count, group in alike.items():
+        together = max(1, batch_size // count)
+        for first in range(0, len(group), together):
+            cells = [cell for column in group[first : first + together] for cell in column]
+            yield from (cells[start : start + batch_size] for start in range(0, len(cells), batch_size))
 
 
 def render_plan(
-    base: Base, grid: Grid, plan: Plan, advance: Advance, conditioning: Conditioning | None = None
+    base: Base,
+    grid: Grid,
+    plan: Plan,
+    advance: Advance,
+    conditioning: Conditioning | None = None,
+    notice: Callable[[str], None] = SILENT.notice,
 ) -> dict[str, bool | None]:
     """Make what the plan lacks and write it; returns the safety checker's verdict on every new picture.
 
     `base` is in the precision to render in; its weights are afterwards bit for bit what they were.
     """
     verdicts: dict[str, bool | None] = {}
-    with PictureWriter() as writer, AttachedColumn(base) as attach:
-        for batch in plan.batches:
-            embeddings = attach(batch[0].column)
+    largest = max((cell.request.size for cell in plan.cells), key=math.prod)
+    batches = plan.batches(pictures_at_once(grid.batch_size, largest, base.device))
+    controlnet = conditioning.controlnet if conditioning else None
+    with (
+        PictureWriter() as writer,
+        fast_denoiser(base, controlnet, notice) as denoiser,
+        AttachedColumns(base, _texts_of(batches)) as attach,
+    ):
+
+        def begin(batch: Sequence[Planned]) -> tuple[Sequence[Planned], Begun]:
+            embeddings = attach(list(dict.fromkeys(cell.column for cell in batch)))
             requests = [cell.request for cell in batch]
-            images, flags = render_batch(base, grid.recipe, requests, embeddings, conditioning, check=grid.check)
+            return batch, begin_batch(base, grid.recipe, requests, embeddings, conditioning, denoiser)
+
+        for batch, begun in _ahead(map(begin, batches), 1 if base.device.type == "cuda" else 0):
+            images, flags = checked(base, begun.images(), check=grid.check)
             new = [row for row in zip(batch, images, flags, strict=True) if row[0].file not in plan.there]
             for cell, image, flagged in new:
                 stamp, parameters = stamp_of(grid, cell, flagged), _parameters_of(base, grid, cell)
@@ -158,6 +195,24 @@ def render_plan(
                 verdicts[cell.file] = flagged
             advance(len(new))
     return verdicts
+
+
+def _texts_of(batches: Sequence[Sequence[Planned]]) -> dict[str, list[str]]:
+    """What each column's text encoder has to encode, by the column's label."""
+    texts: dict[str, list[str]] = {}
+    for cell in (cell for batch in batches for cell in batch):
+        texts.setdefault(cell.column.label, []).extend([cell.request.prompt, cell.request.negative_prompt])
+    return texts
+
+
+def _ahead(begun: Iterator[T], count: int) -> Iterator[T]:
+    """Each item once `count` more have been begun: a GPU computes those while the host deals with this one."""
+    waiting: deque[T] = deque()
+    for item in begun:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:

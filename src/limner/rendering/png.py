@@ -18,6 +18,7 @@ import numpy as np
 from limner.artifacts import hash_bytes
 
 PARAMETERS, STAMP, XMP = "parameters", "limner", "XML:com.adobe.xmp"
+COMPRESS_LEVEL = 2  # of zlib: 2.5 times as fast as Pillow's own 6, and files grow by a ninth
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -41,7 +42,7 @@ def encode_png(image: np.ndarray, stamp: Mapping[str, Any], parameters: str = ""
         info.add_itxt(XMP, XMP_PACKET)
     info.add_text(STAMP, json.dumps(dict(stamp), sort_keys=True))
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG", pnginfo=info)
+    Image.fromarray(image).save(file, format="PNG", pnginfo=info, compress_level=COMPRESS_LEVEL)
     return file.getvalue()
 
 

@@ -6,45 +6,22 @@ that asking for more again costs nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from limner.artifacts import (
-    ClassSet,
-    Manifest,
-    hash_file,
-    is_current,
-    machine_record,
-    require_folder,
-    require_space,
-    stage_key,
-    write_manifest,
-    write_whole,
-)
+from limner.artifacts import ClassSet, hash_file, is_current, require_folder, stage_key, write_whole
 from limner.base import Base
-from limner.base.devices import rendering_dtype
 from limner.config import ClassImages, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
-from limner.rendering import (
-    Column,
-    Grid,
-    Recipe,
-    Request,
-    encode_png,
-    hashes_of,
-    in_precision,
-    read_stamp,
-    render_plan,
-)
+from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
+from limner.stages.pictures import Record, make_missing
 
 STAGE, VERSION = "class-images", 1
 PRECISION = "auto"
-BYTES_PER_PIXEL = 3
 
 
 def make_class_images(
@@ -75,20 +52,13 @@ def make_class_images(
     ]
     read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt, "size_px": size_px}
     inputs = {"base": base_hash}
-    key = stage_key(STAGE, VERSION, read, inputs)
-    if is_current(out, key):
+    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
+    if is_current(out, record.key):
         return ClassSet(out)
-    began = time.perf_counter()
     plan = grid.plan(cells)
-    if plan.missing:
-        require_space(out, plan.missing_pixels * BYTES_PER_PIXEL)
-        loaded = base()
-        loaded = in_precision(loaded, rendering_dtype(PRECISION, loaded.device))
-        with progress.task("class images", plan.missing) as advance:
-            render_plan(loaded, grid, plan, advance)
+    make_missing(base, grid, plan, "class images", progress)
     images = [{"file": c.file, "index": c.request.image_index, "key": c.key} for c in cells]
-    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": plan.missing}
-    return _written(out, key, read, inputs, made, prompt, images)
+    return _written(out, record, prompt, images, plan.missing)
 
 
 def _take_over(
@@ -100,10 +70,9 @@ def _take_over(
     _require_enough(folder, len(sources), settings.count)
     hashes = {path.name: hash_file(path) for path in sources}
     read = {"prompt": prompt, "count": settings.count, "size_px": size_px, "folder": True}
-    key = stage_key(STAGE, VERSION, read, hashes)
-    if is_current(out, key):
+    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, hashes), read, hashes)
+    if is_current(out, record.key):
         return ClassSet(out)
-    began = time.perf_counter()
     images: list[dict[str, Any]] = []
     with progress.task("class images", settings.count) as advance:
         for path in sources:
@@ -114,23 +83,12 @@ def _take_over(
                 images.append({"file": _file(len(images)), "index": len(images), "key": own_key, "source": path.name})
                 advance(1)
     _require_enough(folder, len(images), settings.count)
-    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": 0}
-    return _written(out, key, read, hashes, made, prompt, images)
+    return _written(out, record, prompt, images, 0)
 
 
-def _written(
-    out: Path,
-    key: str,
-    read: dict[str, Any],
-    inputs: dict[str, Any],
-    made: dict[str, Any],
-    prompt: str,
-    images: list[dict[str, Any]],
-) -> ClassSet:
-    files = hashes_of(out, [image["file"] for image in images])
+def _written(out: Path, record: Record, prompt: str, images: list[dict[str, Any]], rendered: int) -> ClassSet:
     keys = {image["file"]: image["key"] for image in images}
-    content = {"prompt": prompt, "images": images, "keys": keys}
-    write_manifest(out, Manifest(STAGE, VERSION, key, read, inputs, files, made, content))
+    record.write(out, list(keys), {"prompt": prompt, "images": images, "keys": keys}, rendered)
     return ClassSet(out)
 
 

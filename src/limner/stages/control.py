@@ -5,9 +5,8 @@ control/conditioning/NAME.png is the reference as resized, NAME-canny.png its ed
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,14 @@ import numpy as np
 from limner.artifacts import (
     AdapterFolder,
     Cell,
-    Manifest,
     RenderSet,
     hash_bytes,
     is_current,
-    machine_record,
     require_folder,
-    require_space,
     stage_key,
     write_changed,
-    write_manifest,
 )
 from limner.base import Base
-from limner.base.devices import rendering_dtype
 from limner.config import Control, ControlReference, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
@@ -36,16 +30,12 @@ from limner.rendering import (
     Column,
     Conditioning,
     Grid,
-    Plan,
     Planned,
     Recipe,
     Request,
     columns_of,
     encode_png,
-    hashes_of,
-    in_precision,
     remove_strays,
-    render_plan,
 )
 from limner.rendering.canny import (
     canny_edges,
@@ -57,11 +47,10 @@ from limner.rendering.canny import (
 )
 from limner.rendering.controlnet import controlnet_hash, load_controlnet
 from limner.rendering.prompts import check_negative_prompt, check_prompt
+from limner.stages.pictures import Record, cells_and_keys, make_missing
 
 STAGE, VERSION = "control", 1
 FOLDER = "conditioning"
-BATCH_SIZE = 4
-BYTES_PER_PIXEL = 3
 
 
 @dataclass(frozen=True)
@@ -124,29 +113,28 @@ def control(
         "pictures": {reference.name: hash_bytes(reference.picture.tobytes()) for reference in references},
     }
     read = _read_settings(settings, subject, references, precision)
-    key = stage_key(STAGE, VERSION, read, inputs)
-    if is_current(out, key):
+    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
+    if is_current(out, record.key):
         return RenderSet(out)
-    began = time.perf_counter()
     _tell_rounding(settings, references, progress)
     grid = _grid(out, base_hash, controlnet, settings, references, inputs, precision)
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings, references)]
     plan = grid.plan([planned for planned, _ in cells])
-    flags = dict(plan.there)
-    if plan.missing:
-        flags |= _render(base, grid, plan, controlnet, references, subject, settings, progress)
+    flags = make_missing(
+        base,
+        grid,
+        plan,
+        "control",
+        progress,
+        look_at=lambda loaded: _check_prompts(loaded, subject, settings, references, progress),
+        conditioning=lambda loaded: _conditioning(loaded, controlnet, references),
+    )
     for reference in references:
         for file, content in reference.files.items():
             write_changed(out / file, content)
-    files = hashes_of(out, [c.file for c, _ in cells] + [f for r in references for f in r.files])
-    content = {
-        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
-        "references": [reference.record for reference in references],
-        "keys": {planned.file: planned.key for planned, _ in cells},
-    }
-    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": plan.missing}
-    write_manifest(out, Manifest(STAGE, VERSION, key, read, inputs, files, made, content))
-    remove_strays(out, files)
+    files = [planned.file for planned, _ in cells] + [file for reference in references for file in reference.files]
+    content = cells_and_keys(cells, flags) | {"references": [reference.record for reference in references]}
+    remove_strays(out, record.write(out, files, content, plan.missing))
     return RenderSet(out)
 
 
@@ -196,7 +184,7 @@ def _grid(
         f"Threshold A: {settings.canny_low}, Threshold B: {settings.canny_high}"
     )
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    return Grid(out, base_hash, recipe, precision, BATCH_SIZE, by_reference, control=described)
+    return Grid(out, base_hash, recipe, precision, "auto", by_reference, control=described)
 
 
 def _column_cells(
@@ -215,24 +203,15 @@ def _column_cells(
     return cells
 
 
-def _render(
-    base: Callable[[], Base],
-    grid: Grid,
-    plan: Plan,
-    controlnet: Path,
-    references: Sequence[Reference],
-    subject: Subject,
-    settings: Control,
-    progress: Progress,
-) -> dict[str, bool | None]:
-    require_space(grid.folder, plan.missing_pixels * BYTES_PER_PIXEL)
-    loaded = base()
+def _check_prompts(
+    base: Base, subject: Subject, settings: Control, references: Sequence[Reference], progress: Progress
+) -> None:
     prompts = {reference.prompt: reference.name for reference in reversed(references)}
     for prompt, name in prompts.items():
-        check_prompt(loaded.tokenizer, subject, name, prompt, progress)
-    check_negative_prompt(loaded.tokenizer, references[0].name, settings.negative_prompt, progress)
-    loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
+        check_prompt(base.tokenizer, subject, name, prompt, progress)
+    check_negative_prompt(base.tokenizer, references[0].name, settings.negative_prompt, progress)
+
+
+def _conditioning(base: Base, controlnet: Path, references: Sequence[Reference]) -> Conditioning:
     images = {reference.name: conditioning_tensor(reference.edges) for reference in references}
-    conditioning = Conditioning(load_controlnet(controlnet, loaded), images)
-    with progress.task("control", plan.missing) as advance:
-        return render_plan(loaded, grid, plan, advance, conditioning)
+    return Conditioning(load_controlnet(controlnet, base), images)

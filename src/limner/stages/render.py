@@ -5,45 +5,19 @@ Files of cells that no longer belong are removed; everything else is made once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from limner.artifacts import (
-    AdapterFolder,
-    Cell,
-    Manifest,
-    RenderSet,
-    is_current,
-    machine_record,
-    require_folder,
-    require_space,
-    stage_key,
-    write_manifest,
-)
+from limner.artifacts import AdapterFolder, Cell, RenderSet, is_current, require_folder, stage_key
 from limner.base import Base
-from limner.base.devices import rendering_dtype
 from limner.config import Render, RenderPrompt, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
-from limner.rendering import (
-    Column,
-    Grid,
-    Planned,
-    Recipe,
-    Request,
-    columns_of,
-    hashes_of,
-    in_precision,
-    remove_strays,
-    render_plan,
-)
+from limner.rendering import Column, Grid, Planned, Recipe, Request, columns_of, remove_strays
 from limner.rendering.prompts import check_negative_prompt, check_prompt
+from limner.stages.pictures import Record, cells_and_keys, make_missing
 
 STAGE, VERSION = "render", 1
-BYTES_PER_PIXEL = 3
 
 
 def render(
@@ -65,45 +39,22 @@ def render(
         raise InputError("render.prompts is empty; give the study at least one [[render.prompts]]")
     require_folder(out)
     columns = columns_of(adapters, settings.lora_scales)
-    key = _stage_key(base_hash, subject, settings, columns)
-    if is_current(out, key):
+    inputs = {"base": base_hash, "columns": [[c.label, c.weights, c.strength] for c in columns]}
+    read = settings.model_dump(mode="json", exclude={"batch_size"})
+    words = {"identifier": subject.identifier, "class_noun": subject.class_noun}
+    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, {**read, **words}, inputs), read, inputs)
+    if is_current(out, record.key):
         return RenderSet(out)
-    began = time.perf_counter()
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
     grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size)
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings)]
     plan = grid.plan([planned for planned, _ in cells])
-    flags = dict(plan.there)
-    if plan.missing:
-        require_space(out, plan.missing_pixels * BYTES_PER_PIXEL)
-        loaded = base()
-        _check_prompts(loaded, subject, settings, progress)
-        with progress.task("render", plan.missing) as advance:
-            loaded = in_precision(loaded, rendering_dtype(settings.precision, loaded.device))
-            flags |= render_plan(loaded, grid, plan, advance)
-    files = hashes_of(out, [planned.file for planned, _ in cells])
-    content = {
-        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
-        "keys": {planned.file: planned.key for planned, _ in cells},
-    }
-    made = machine_record() | {"seconds": time.perf_counter() - began, "rendered": plan.missing}
-    inputs = _inputs(base_hash, columns)
-    write_manifest(out, Manifest(STAGE, VERSION, key, _read_settings(settings), inputs, files, made, content))
+    flags = make_missing(
+        base, grid, plan, "render", progress, look_at=lambda loaded: _check_prompts(loaded, subject, settings, progress)
+    )
+    files = record.write(out, [planned.file for planned, _ in cells], cells_and_keys(cells, flags), plan.missing)
     remove_strays(out, files)
     return RenderSet(out)
-
-
-def _stage_key(base_hash: str, subject: Subject, settings: Render, columns: Sequence[Column]) -> str:
-    words = {"identifier": subject.identifier, "class_noun": subject.class_noun}
-    return stage_key(STAGE, VERSION, {**_read_settings(settings), **words}, _inputs(base_hash, columns))
-
-
-def _read_settings(settings: Render) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude={"batch_size"})
-
-
-def _inputs(base_hash: str, columns: Sequence[Column]) -> dict[str, Any]:
-    return {"base": base_hash, "columns": [[c.label, c.weights, c.strength] for c in columns]}
 
 
 def _column_cells(grid: Grid, column: Column, subject: Subject, settings: Render) -> list[tuple[Planned, Cell]]:

@@ -1,0 +1,72 @@
+"""What the stages that render share: making what a grid lacks, and writing down what there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts import Cell, Manifest, machine_record, require_space, write_manifest
+from limner.base import Base
+from limner.base.devices import rendering_dtype
+from limner.progress import Progress
+from limner.rendering import Conditioning, Grid, Plan, Planned, hashes_of, in_precision, render_plan
+
+BYTES_PER_PIXEL = 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a stage's manifest says before anything is made: the stage, its key and what went into it."""
+
+    stage: str
+    version: int
+    key: str
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+    began: float = field(default_factory=time.perf_counter)
+
+    def write(self, out: Path, files: Sequence[str], content: dict[str, Any], rendered: int) -> dict[str, str]:
+        """Write the manifest of `files` in `out`, `rendered` of them made just now; returns their hashes."""
+        hashes = hashes_of(out, files)
+        made = machine_record() | {"seconds": time.perf_counter() - self.began, "rendered": rendered}
+        manifest = Manifest(self.stage, self.version, self.key, self.settings, self.inputs, hashes, made, content)
+        write_manifest(out, manifest)
+        return hashes
+
+
+def make_missing(
+    base: Callable[[], Base],
+    grid: Grid,
+    plan: Plan,
+    title: str,
+    progress: Progress,
+    *,
+    look_at: Callable[[Base], None] = lambda loaded: None,
+    conditioning: Callable[[Base], Conditioning | None] = lambda loaded: None,
+) -> dict[str, bool | None]:
+    """Render what is missing, if anything is; returns the safety checker's verdict on every picture of the plan.
+
+    `look_at` may refuse the loaded base before anything is rendered; `conditioning` is asked for with the base as it
+    is rendered with. Raises DiskError when there is no room.
+    """
+    if not plan.missing:
+        return dict(plan.there)
+    require_space(grid.folder, plan.missing_pixels * BYTES_PER_PIXEL)
+    loaded = base()
+    look_at(loaded)
+    loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
+    conditions = conditioning(loaded)
+    with progress.task(title, plan.missing) as advance:
+        made = render_plan(loaded, grid, plan, advance, conditions, progress.notice)
+    return {**plan.there, **made}
+
+
+def cells_and_keys(cells: Sequence[tuple[Planned, Cell]], flags: Mapping[str, bool | None]) -> dict[str, Any]:
+    """A grid's pictures as its manifest lists them."""
+    return {
+        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
+        "keys": {planned.file: planned.key for planned, _ in cells},
+    }
