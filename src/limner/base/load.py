@@ -106,7 +106,7 @@ def quiet_libraries() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
+def _from_folder(location: BaseLocation, dtype: torch.dtype | None) -> Base:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -115,14 +115,25 @@ def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
         return Base(
             location,
             tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
-            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),
-            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype),
-            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype),
+            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),  # None is the file's own
+            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype or _own_dtype(path / "vae")),
+            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype or _own_dtype(path / "unet")),
             noise_schedule=_scheduler_config(path),
         )
 
 
-def _from_file(location: BaseLocation, dtype: torch.dtype) -> Base:
+def _own_dtype(part: Path) -> torch.dtype:
+    """Precision of the weights in a part's folder, of which diffusers would make fp32."""
+    from safetensors import safe_open
+
+    for file in sorted(part.glob("*.safetensors")):
+        if ".fp16." not in file.name:  # a second copy, which is not the one that is loaded
+            with safe_open(file, "pt") as weights:
+                return weights.get_tensor(next(iter(weights.keys()))).dtype
+    return torch.float32
+
+
+def _from_file(location: BaseLocation, dtype: torch.dtype | None) -> Base:
     from diffusers import StableDiffusionPipeline
 
     with plain_base_error(str(location.path)):
@@ -137,17 +148,17 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
     return json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
 
 
-def _load_vae(vae: str, dtype: torch.dtype) -> Any:
+def _load_vae(vae: str, dtype: torch.dtype | None) -> Any:
     from diffusers import AutoencoderKL
 
     path = find_vae(vae)
     with plain_base_error(vae):
         if path.is_file():
             return AutoencoderKL.from_single_file(str(path), torch_dtype=dtype)
-        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype)
+        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _own_dtype(path))
 
 
-def _load_safety_checker(location: BaseLocation, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load_safety_checker(location: BaseLocation, dtype: torch.dtype | None) -> tuple[Any, Any]:
     if not location.has_safety_checker:
         return None, None
     path = location.path
