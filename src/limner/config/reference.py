@@ -26,6 +26,7 @@ TABLES: list[tuple[str, type[Section]]] = [
     ("[control]", settings.Control),
     ("[[control.references]]", settings.ControlReference),
     ("[measure]", settings.Measure),
+    ("[memory]", settings.Memory),
 ]
 HEAD = """# Settings
 
@@ -64,7 +65,7 @@ def _values(annotation: Any) -> str:
     if origin is typing.Annotated:
         return _values(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        return _values(next(argument for argument in arguments if argument is not type(None)))
+        return ", ".join(_values(argument) for argument in arguments if argument is not type(None))
     if origin in (list, tuple):
         inner = _values(arguments[0])
         return f"list of {inner}" if origin is list else f"{len(arguments)} x {inner}"
