@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from limner.base import find_base, load_base
 from limner.config import Study, expand_variants
 from limner.memory import Parts, Shapes, faults, fit, largest_stack, predict, read_shapes, reserved, train_peak, usable
 from limner.memory.calibration import CALIBRATION, GIB
-from limner.memory.peaks import denoising_peak, low_rank_count, training_peak
+from limner.memory.peaks import TrainingStep, denoising_peak, low_rank_count, training_peak
 from limner.memory.prediction import state_bytes
 from limner.memory.shapes import SD15
 
@@ -54,9 +55,11 @@ def test_a_rank_costs_as_the_updates_that_are_trained(tiny_folder, tiny_base):
 def test_activations_grow_with_the_picture_and_shrink_with_checkpointing(tiny_folder):
     shapes = read_shapes(find_base(str(tiny_folder)))
     asked = {"method": "full", "modules": ("unet",), "rank": 0, "targets": "", "dtype": torch.bfloat16}
-    small = training_peak(shapes, size_px=256, gradient_checkpointing=False, **asked)
-    large = training_peak(shapes, size_px=512, gradient_checkpointing=False, **asked)
-    spared = training_peak(shapes, size_px=512, gradient_checkpointing=True, **asked)
+    asked |= {"gradient_checkpointing": False, "rows": 1, "prompts": 1, "size_px": 512}
+    large = training_peak(shapes, TrainingStep(**asked))
+    small = training_peak(shapes, TrainingStep(**asked | {"size_px": 256}))
+    spared = training_peak(shapes, TrainingStep(**asked | {"gradient_checkpointing": True}))
+    assert 1.9 < training_peak(shapes, TrainingStep(**asked | {"rows": 2})) / large < 2.1
     assert 3 * small < large < 5 * small
     assert spared < 0.7 * large
     assert denoising_peak(shapes, (512, 512), torch.float16) < spared
@@ -65,16 +68,25 @@ def test_activations_grow_with_the_picture_and_shrink_with_checkpointing(tiny_fo
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"optimizer": "adamw8bit", "master_weights": "none"}, 6.03125),
-        ({"optimizer": "adamw8bit"}, 8.03125),
-        ({}, 14),
-        ({"precision": "fp32"}, 16),
+        ({"optimizer": "adamw8bit", "master_weights": "none"}, 4.03125),
+        ({"optimizer": "adamw8bit"}, 6.03125),
+        ({}, 12),
+        ({"precision": "fp32"}, 12),
     ],
 )
 def test_bytes_of_a_trained_weight(settings, expected):
     variant = study({"method": "full", **settings}).variants[0]
     dtype = torch.float32 if settings.get("precision") == "fp32" else torch.bfloat16
     assert state_bytes(variant, dtype) == expected
+
+
+def test_gradients_of_whole_weights_are_there_from_the_start_of_a_second_micro_batch(tiny_folder):
+    shapes = read_shapes(find_base(str(tiny_folder)))
+    asked = TrainingStep("full", ("unet",), 0, "", 256, torch.bfloat16, False, rows=1, prompts=1)
+    once, twice, often = (training_peak(shapes, replace(asked, micro_batches=n)) for n in (1, 2, 5))
+    gradients = 2 * shapes.count("unet")
+    assert once < twice <= once + 2 * gradients  # small tensors take whole blocks
+    assert twice == often
 
 
 def test_the_small_trainings_of_sd15_are_as_small_as_the_project_wants():

@@ -1,14 +1,16 @@
 """What the corridor's computations need beside weights: counted by running them on shapes alone.
 
-Everything grows in proportion to the rows computed at once, so each is counted for one row and multiplied.
+What renders is counted for one row and multiplied, since it grows in proportion.
 Shapes: B rows of latents (B, 4, H/8, W/8); a study's pictures are W x H pixels.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,58 +25,74 @@ LATENT_CHANNELS = 4
 META = torch.device("meta")
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """What the memory of a training step depends on, beside the base's shapes."""
+
+    method: str
+    modules: tuple[str, ...]  # those that are trained
+    rank: int  # 0 for whole weights
+    targets: str
+    size_px: int
+    dtype: torch.dtype
+    gradient_checkpointing: bool
+    rows: int  # of the denoiser: variants x groups x batch
+    prompts: int  # rows of the text encoder, where it is trained: variants x groups
+    micro_batches: int = 1
+
+
 @cache
-def training_peak(
-    shapes: Shapes,
-    *,
-    method: str,
-    modules: tuple[str, ...],
-    rank: int,
-    targets: str,
-    size_px: int,
-    dtype: torch.dtype,
-    gradient_checkpointing: bool,
-) -> int:
-    """Bytes one row of a training step holds at its peak: activations and what passes through, no weights.
+def training_peak(shapes: Shapes, step: TrainingStep) -> int:
+    """Bytes a step holds at its peak beside weights and moments: activations and gradients.
 
-    Gradients of trained weights are counted as they pass: the engine adds them to buffers that are counted as state.
+    Gradients of whole weights come up while activations go, and from a second micro-batch on they are there from the
+    start. Those of low-rank updates have buffers of their own, which count as the updates' state.
     """
-    parts = {name: shapes.module(name, dtype) for name in ("unet", "text_encoder")}
-    for name in modules:
-        _train(parts[name], method, rank, targets)
-    if gradient_checkpointing:
-        parts["unet"].enable_gradient_checkpointing()
-        parts["text_encoder"].gradient_checkpointing_enable({"use_reentrant": False})
+    parts = {name: shapes.module(name, step.dtype) for name in dict.fromkeys(("unet", *step.modules))}
+    for name in step.modules:
+        _train(parts[name], step)
+    if step.gradient_checkpointing:
+        _checkpoint(parts)
+    side = step.size_px // shapes.vae_factor
+    latents = _empty(step.rows, LATENT_CHANNELS, side, side, dtype=step.dtype)
+    ids = torch.zeros(step.prompts, TOKENS, dtype=torch.int64, device=META)
+    timesteps = torch.zeros(step.rows, dtype=torch.int64, device=META)
+    rows = torch.zeros(step.rows, dtype=torch.int64, device=META)
+
+    def taken() -> None:
+        for _ in range(min(step.micro_batches, 2)):  # a third is as the second
+            trained = "text_encoder" in step.modules
+            embeds = (
+                parts["text_encoder"](ids).last_hidden_state.index_select(0, rows)
+                if trained
+                else _empty(step.rows, TOKENS, shapes.text_width, dtype=step.dtype)
+            )
+            prediction = parts["unet"](latents, timesteps, embeds, return_dict=False)[0]
+            torch.autograd.backward((prediction.float() - latents.float()).square().mean())
+
+    return peak_bytes(taken)
+
+
+def _train(module: nn.Module, step: TrainingStep) -> None:
+    """Thaw a module on "meta", or put low-rank updates beside its layers, as the engine does."""
+    if step.method == "full":
+        module.requires_grad_(True)
+        return
+    layers = dict(module.named_modules())
+    updates = {name: _update(layers[name], step.rank) for name in target_layers(module, step.targets)}
+    for layer in inject_stacked(module, [updates], [1.0]).values():
+        for parameter in (layer.down, layer.up):
+            parameter.grad = torch.empty_like(parameter)
+        layer.gradients = cast("tuple[Tensor, Tensor]", (layer.down.grad, layer.up.grad))
+
+
+def _checkpoint(parts: dict[str, Any]) -> None:
+    parts["unet"].enable_gradient_checkpointing()
+    if "text_encoder" in parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            parts["text_encoder"].gradient_checkpointing_enable({"use_reentrant": False})
         parts["text_encoder"].train()
-    latents = _empty(1, LATENT_CHANNELS, size_px // shapes.vae_factor, size_px // shapes.vae_factor, dtype=dtype)
-    ids = torch.zeros(1, TOKENS, dtype=torch.int64, device=META)
-    timesteps = torch.zeros(1, dtype=torch.int64, device=META)
-
-    def step() -> None:
-        if "text_encoder" in modules:
-            embeds = parts["text_encoder"](ids).last_hidden_state
-        else:
-            embeds = _empty(1, TOKENS, shapes.text_width, dtype=dtype)
-        prediction = parts["unet"](latents, timesteps, embeds, return_dict=False)[0]
-        torch.autograd.backward((prediction.float() - latents.float()).square().mean())
-
-    return peak_bytes(step)
-
-
-def _train(module: nn.Module, method: str, rank: int, targets: str) -> None:
-    """Thaw a module on "meta", or put low-rank updates beside its layers; gradients vanish where they arrive."""
-    if method == "lora":
-        layers = dict(module.named_modules())
-        updates = {name: _update(layers[name], rank) for name in target_layers(module, targets)}
-        parameters = [p for layer in inject_stacked(module, [updates], [1.0]).values() for p in (layer.down, layer.up)]
-    else:
-        parameters = list(module.parameters())
-    for parameter in parameters:
-        parameter.requires_grad_(True).register_post_accumulate_grad_hook(_drop)
-
-
-def _drop(parameter: Tensor) -> None:
-    parameter.grad = None
 
 
 def low_rank_count(shapes: Shapes, modules: tuple[str, ...], rank: int, targets: str) -> int:

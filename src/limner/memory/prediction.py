@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from limner.base.devices import DTYPES
-from limner.config import Control, LoraVariant, Study, VariantRun, expand_variants
+from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
 from limner.memory.calibration import GIB, reserved
 from limner.memory.peaks import (
     LATENT_CHANNELS,
+    TrainingStep,
     controlnet_count,
     decoding_peak,
     denoising_peak,
@@ -155,22 +155,26 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
         frozen, trained = [*resident], stacked * low_rank_count(shapes, modules, rank, targets)
     else:
         frozen, trained = [n for n in resident if n not in modules], sum(shapes.count(name) for name in modules)
-    row = training_peak(
-        shapes,
-        method=variant.method,
-        modules=modules,
-        rank=rank,
-        targets=targets,
-        size_px=study.prepare.size_px,
-        dtype=dtype,
-        gradient_checkpointing=variant.gradient_checkpointing,
-    )
     groups = 2 if variant.prior_preservation else 1
+    step = TrainingStep(
+        variant.method,
+        modules,
+        rank,
+        targets,
+        study.prepare.size_px,
+        dtype,
+        variant.gradient_checkpointing,
+        rows=stacked * groups * variant.batch_size,
+        prompts=stacked * groups,
+        micro_batches=variant.gradient_accumulation_steps,
+    )
+    averaged = variant.ema_decay is not None
+    updating = trained * (FP32.itemsize + dtype.itemsize) if averaged else 0  # masters made whole, beside gradients
     return {
         "frozen weights": sum(shapes.count(name) for name in frozen) * dtype.itemsize,
-        "trained weights, gradients and moments": int(trained * state_bytes(variant, dtype)),
-        "moving average": trained * FP32.itemsize if variant.ema_decay is not None else 0,
-        "activations": stacked * variant.batch_size * groups * row,
+        "trained weights and moments": int(trained * state_bytes(variant, dtype)),
+        "moving average": trained * FP32.itemsize if averaged else 0,
+        "activations and gradients": max(training_peak(shapes, step), updating),
     }
 
 
@@ -196,14 +200,16 @@ def renders_class_images(study: Study) -> bool:
     return wanted and study.class_images.count > 0 and study.class_images.folder is None
 
 
-def state_bytes(variant: Any, dtype: torch.dtype) -> float:
-    """Bytes a trained number takes: weight, what makes it exact, gradient, moments."""
+def state_bytes(variant: FullVariant | LoraVariant, dtype: torch.dtype) -> float:
+    """Bytes a trained number takes all the time: weight, what makes it exact, moments; a low-rank one's gradient too.
+
+    Gradients of whole weights come and go with the step (`training_peak`).
+    """
+    kept = 2 if dtype == torch.bfloat16 else 4  # fp16 cannot hold what it learns
     lora = isinstance(variant, LoraVariant)
-    moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" and not lora else ADAMW_MOMENTS
-    if dtype == torch.bfloat16:
-        exact = lora or variant.master_weights == "exact"
-        return 2 + (REMAINDER if exact else 0) + 2 + moments
-    return (4 if dtype == FP32 else 4 + 2) + 4 + moments
+    exact = kept == 2 and (lora or variant.master_weights == "exact")
+    moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" else ADAMW_MOMENTS
+    return kept + (REMAINDER if exact else 0) + (kept if lora else 0) + moments
 
 
 def trained_modules(run: VariantRun) -> tuple[str, ...]:
