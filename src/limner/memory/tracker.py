@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from limner.memory.stand_ins import kernels_stood_in_for
 
 ROUNDED_TO = 512  # bytes, the allocator's smallest block
 
 
 def peak_bytes(computation: Callable[[], Any]) -> int:
     """The most that storages made by `computation` hold at any one time, beside what was there before."""
-    with _Tracker() as tracker, _shapes_behave(), _saved_by_python():
+    with _Tracker() as tracker, kernels_stood_in_for(), _saved_by_python():
         computation()
     return tracker.peak
 
@@ -68,36 +69,3 @@ def _saved_by_python() -> Iterator[None]:
     """Let autograd hold what it saves through Python, so that a storage's Python object lives as long as itself."""
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         yield
-
-
-@contextlib.contextmanager
-def _shapes_behave() -> Iterator[None]:
-    """Two of torch's functions, as they are on a GPU: "meta" counts whole matrices of scores and knows no autocast."""
-    own = functional.scaled_dot_product_attention, torch.autocast
-    functional.scaled_dot_product_attention = lambda query, key, value, *_, **__: _Attention.apply(query, key, value)
-    torch.autocast = lambda *_, **__: contextlib.nullcontext()  # everything counted is in one precision already
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention, torch.autocast = own
-
-
-class _Attention(torch.autograd.Function):
-    """Shapes (B, heads, rows, head size); no score matrix is ever whole (FlashAttention-2, Dao 2023, section 3.1)."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        batch, heads, rows, size = query.shape
-        result = query.new_empty(batch, rows, heads, size).transpose(1, 2)
-        log_sum = query.new_empty(batch, heads, rows, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, result, log_sum)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        query, key, value, _, log_sum = ctx.saved_tensors
-        accumulated = query.new_empty(query.shape, dtype=torch.float32)  # of the queries, block by block
-        delta = torch.empty_like(log_sum)
-        results = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        del accumulated, delta
-        return results
