@@ -6,13 +6,17 @@ Everything that can be known without weights is known here, and all faults are t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from limner.artifacts import canonical_json, hash_bytes
 from limner.base import BaseLocation, find_base
+from limner.base.devices import device_memory_gib
 from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
 from limner.config import (
     Control,
@@ -25,12 +29,16 @@ from limner.config import (
     read_toml,
     resolve_study,
     setting_origins,
+    with_settings,
 )
 from limner.errors import BaseError, InputError, StudyError
+from limner.memory import faults as memory_faults
+from limner.memory import fit, read_parts
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
 from limner.training import require_trackers
 
+LOCK = "study.lock.json"
 MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
 """Settings that name a model: a path beside the study file comes before a hub id of the same spelling."""
 
@@ -43,6 +51,7 @@ class OpenStudy:
     source: Path
     base: BaseLocation
     origins: dict[str, str]
+    limit_gib: float | None = None  # the GPU memory it must do with; None where none is known
 
     @property
     def folder(self) -> Path:
@@ -50,8 +59,61 @@ class OpenStudy:
         return self.source.parent
 
 
-def open_study(source: Path) -> OpenStudy:
-    """Read and check a study file. Raises StudyError with every fault at once, before any weight is loaded."""
+def open_study(
+    source: Path, *, device: torch.device | None = None, memory: str = "", begun: Path | None = None
+) -> OpenStudy:
+    """Read and check a study file. Raises StudyError with every fault at once, before any weight is loaded.
+
+    With a GPU as `device`, or with `memory` in GiB, what the study leaves open is chosen to fit, and what cannot fit
+    the GPU is a fault. `begun` is the folder of a run that may have begun: it keeps the memory that it began with.
+    """
+    opened = fitted_to(checked_study(source), device, memory, begun)
+    if opened.limit_gib is not None and device is not None and device.type == "cuda":
+        parts = read_parts(opened.study, opened.folder, opened.base)
+        if too_large := memory_faults(opened.study, parts, opened.limit_gib):
+            raise StudyError(str(source), too_large)
+    return opened
+
+
+def fitted_to(
+    opened: OpenStudy, device: torch.device | None = None, memory: str = "", begun: Path | None = None
+) -> OpenStudy:
+    """The study with what its author left open chosen to fit the memory there is, or that it should do with."""
+    there = device_memory_gib(device) if device is not None else None
+    asked = _budget_gib(memory, opened.study, begun)
+    budget = there if asked == "auto" else asked
+    limits = [gib for gib in (there, budget) if isinstance(gib, float)]
+    limit = min(limits, default=None)
+    if not isinstance(budget, float):
+        return replace(opened, limit_gib=limit)
+    study = with_settings(opened.study, {"memory.budget_gib": budget})
+    fitted = fit(study, read_parts(study, opened.folder, opened.base), budget, opened.origins)
+    chosen = dict.fromkeys(["memory.budget_gib", *fitted.changes], "memory")
+    return replace(opened, study=fitted.study, origins=opened.origins | chosen, limit_gib=limit)
+
+
+def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Literal["auto"] | None:
+    """What is asked for: by `memory`, by the study, or by the run that has begun (None: it began without a limit)."""
+    if memory and memory != "auto":
+        try:
+            asked = float(memory)
+        except ValueError:
+            asked = 0.0
+        if not 0 < asked < math.inf:
+            raise InputError(f'--memory "{memory}" is no size; give "auto" or GiB, such as 6, 8, 12, 16 or 24')
+        return asked
+    own = study.memory.budget_gib
+    if own != "auto" or memory == "auto" or begun is None:
+        return own
+    try:
+        kept = json.loads((begun / LOCK).read_text(encoding="utf-8"))["study"]["memory"]["budget_gib"]
+        return None if kept == "auto" else float(kept)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "auto"  # nothing has begun there
+
+
+def checked_study(source: Path) -> OpenStudy:
+    """The study as its file and its base say it, whatever device it will run on. Raises StudyError as `open_study`."""
     raw = _models_beside(source.parent, read_toml(source))
     faults: list[str] = []
     try:

@@ -30,11 +30,11 @@ from limner.artifacts import (
     write_changed,
     write_json,
 )
-from limner.base import Base, load_base
+from limner.base import Base, load_base, put_aside
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
 from limner.config import Study, VariantRun, expand_variants, stacks_of
-from limner.opening import OpenStudy, base_identity, expected_bytes, open_study
+from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
 from limner.stages.class_images import make_class_images
@@ -47,7 +47,6 @@ from limner.stages.train import Order, train
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 RUNS = Path("runs")
-LOCK = "study.lock.json"
 
 
 def run_study(
@@ -56,12 +55,16 @@ def run_study(
     *,
     until: Stage = "report",
     device: torch.device | None = None,
+    memory: str = "",
     strict: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
-    """Take a study through the corridor, as far as `until`; returns the report, or the run's folder before it."""
-    opened = open_study(source)
-    run = Run(opened, out or RUNS / source.stem, device or torch.device("cpu"), strict, progress)
+    """Take a study through the corridor, as far as `until`; returns the report, or the run's folder before it.
+
+    `memory` is "auto" or the GiB of GPU memory to do with; left out, the study and the run that has begun decide.
+    """
+    out, device = out or RUNS / source.stem, device or torch.device("cpu")
+    run = Run(open_study(source, device=device, memory=memory, begun=out), out, device, strict, progress)
     clock = StageClock()
     run.begin()
     for stage, make in run.corridor():
@@ -271,6 +274,9 @@ class Run:
         return self._base(rendering_dtype(self.study.render.precision, self.device))
 
     def _base(self, dtype: torch.dtype) -> Base:
+        for other, base in self._bases.items():
+            if other != dtype and self.study.memory.offload:
+                put_aside(base)
         if dtype not in self._bases:
             settings = self.study.base
             self._bases[dtype] = load_base(

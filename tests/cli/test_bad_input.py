@@ -28,8 +28,7 @@ def _no_weights(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_extras(monkeypatch):
     """The optional packages are absent, whatever this machine has."""
-    for module in ("optimizer", "log"):
-        monkeypatch.setattr(f"limner.training.{module}.find_spec", lambda name: None)
+    monkeypatch.setattr("limner.training.log.find_spec", lambda name: None)
 
 
 @pytest.fixture
@@ -74,7 +73,6 @@ def assert_refused(ended, *said: str) -> None:
         ('prompt = "a photo of {subject}"', 'prompt = "a {thing}"', ["render.prompts.1.prompt", "thing", "{subject}"]),
         ("[render]", "[render", ["cannot be read as TOML"]),
         ("checkpoint_every_steps = 2", "log_to = ['wandb']", ["full: ", "wandb", "pip install"]),
-        ("checkpoint_every_steps = 2", "optimizer = 'adamw8bit'", ["full: ", "adamw8bit", "bitsandbytes"]),
     ],
 )  # fmt: skip
 def test_a_faulty_study(place, tiny_folder, limner, old, new, said):

@@ -2,15 +2,19 @@
 
 from limner.base.find import BaseLocation, find_base
 from limner.base.load import Base, load_base, quiet_libraries
+from limner.base.placing import Part, placed, put_aside
 from limner.base.prompts import PromptTokens, encode_prompts, tokenize
 
 __all__ = [
     "Base",
     "BaseLocation",
+    "Part",
     "PromptTokens",
     "encode_prompts",
     "find_base",
     "load_base",
+    "placed",
+    "put_aside",
     "quiet_libraries",
     "tokenize",
 ]

@@ -27,6 +27,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def device_memory_gib(device: torch.device) -> float | None:
+    """How much memory a GPU has in all; None for what shares the processor's."""
+    if device.type != "cuda":
+        return None
+    return round(torch.cuda.get_device_properties(device).total_memory / 2**30, 1)
+
+
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Arithmetic of a training step; "auto" is bf16 on a GPU that has it, else fp32."""
     if precision != "auto":

@@ -16,12 +16,16 @@ from limner.base.find import BaseLocation, find_vae
 from limner.errors import BaseError
 
 SD15_LATENT_CHANNELS = 4
+CPU = torch.device("cpu")
 SUPPORTED_PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 @dataclass
 class Base:
-    """A loaded base. The modules are frozen and in evaluation mode; whoever trains thaws what it trains."""
+    """A loaded base. The modules are frozen and in evaluation mode; whoever trains thaws what it trains.
+
+    `device` is where work happens. Parts may wait on the CPU meanwhile: `placed` brings them there for a block.
+    """
 
     location: BaseLocation
     tokenizer: Any
@@ -32,11 +36,7 @@ class Base:
     clip_skip: int = 0
     safety_checker: Any = None
     feature_extractor: Any = None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the UNet lies."""
-        return next(self.unet.parameters()).device
+    device: torch.device = CPU
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,28 +62,37 @@ class Base:
         """The modules that adapters may change, by the names their keys start with."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}
 
+    def parts(self) -> list[nn.Module]:
+        """Every module that has weights."""
+        every = (self.unet, self.text_encoder, self.vae, self.safety_checker)
+        return [module for module in every if module is not None]
+
 
 def load_base(
     location: BaseLocation,
     *,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     vae: str = "",
     clip_skip: int = 0,
     safety_checker: bool = False,
+    waiting: bool = False,
 ) -> Base:
-    """Load a base onto `device` in `dtype`, frozen. Raises BaseError for what is not Stable Diffusion 1.5's family."""
+    """Load a base for work on `device` in `dtype`, frozen; `dtype` None keeps each part in its file's own precision.
+
+    `waiting` leaves all parts on the CPU until `placed` (or whoever computes with them) brings them to the device.
+    Raises BaseError for what is not Stable Diffusion 1.5's family.
+    """
     quiet_libraries()
     base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
     if vae:
         base.vae = _load_vae(vae, dtype)
     if safety_checker:
         base.safety_checker, base.feature_extractor = _load_safety_checker(location, dtype)
-    base.clip_skip = clip_skip
+    base.clip_skip, base.device = clip_skip, torch.device(device)
     _require_sd15(base)
-    for module in (base.text_encoder, base.vae, base.unet, base.safety_checker):
-        if module is not None:
-            module.to(device).eval().requires_grad_(False)
+    for module in base.parts():
+        module.eval().requires_grad_(False).to("cpu" if waiting else device)
     return base
 
 
@@ -97,7 +106,7 @@ def quiet_libraries() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
+def _from_folder(location: BaseLocation, dtype: torch.dtype | None) -> Base:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -106,14 +115,25 @@ def _from_folder(location: BaseLocation, dtype: torch.dtype) -> Base:
         return Base(
             location,
             tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
-            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),
-            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype),
-            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype),
+            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),  # None is the file's own
+            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype or _own_dtype(path / "vae")),
+            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype or _own_dtype(path / "unet")),
             noise_schedule=_scheduler_config(path),
         )
 
 
-def _from_file(location: BaseLocation, dtype: torch.dtype) -> Base:
+def _own_dtype(part: Path) -> torch.dtype:
+    """Precision of the weights in a part's folder, of which diffusers would make fp32."""
+    from safetensors import safe_open
+
+    for file in sorted(part.glob("*.safetensors")):
+        if ".fp16." not in file.name:  # a second copy, which is not the one that is loaded
+            with safe_open(file, "pt") as weights:
+                return weights.get_tensor(next(iter(weights.keys()))).dtype
+    return torch.float32
+
+
+def _from_file(location: BaseLocation, dtype: torch.dtype | None) -> Base:
     from diffusers import StableDiffusionPipeline
 
     with plain_base_error(str(location.path)):
@@ -128,17 +148,17 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
     return json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
 
 
-def _load_vae(vae: str, dtype: torch.dtype) -> Any:
+def _load_vae(vae: str, dtype: torch.dtype | None) -> Any:
     from diffusers import AutoencoderKL
 
     path = find_vae(vae)
     with plain_base_error(vae):
         if path.is_file():
             return AutoencoderKL.from_single_file(str(path), torch_dtype=dtype)
-        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype)
+        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _own_dtype(path))
 
 
-def _load_safety_checker(location: BaseLocation, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load_safety_checker(location: BaseLocation, dtype: torch.dtype | None) -> tuple[Any, Any]:
     if not location.has_safety_checker:
         return None, None
     path = location.path

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +17,8 @@ import typer
 from limner import __version__
 from limner.errors import InputError, LimnerError
 
-INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
+ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM"}
+SIGNALLED = 128  # a command that a signal ends has this exit code plus the signal's number: 130 for Ctrl-C, 143
 
 app = typer.Typer(
     name="limner",
@@ -28,6 +32,7 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
@@ -73,6 +78,7 @@ def run(
     study: StudyFile,
     out: Out = None,
     device: Device = "auto",
+    memory: Memory = "",
     strict: Strict = False,
     deterministic: Deterministic = False,
     json_output: Json = False,
@@ -81,7 +87,7 @@ def run(
 
     Example: `limner run configs/coursework-a.toml --out runs/a`
     """
-    _run_until("report", study, out, device, strict, deterministic, json_output)
+    _run_until("report", study, out, device, strict, deterministic, json_output, memory)
 
 
 @app.command()
@@ -113,6 +119,7 @@ def train(
     study: StudyFile,
     out: Out = None,
     device: Device = "auto",
+    memory: Memory = "",
     deterministic: Deterministic = False,
     json_output: Json = False,
 ) -> None:
@@ -120,7 +127,7 @@ def train(
 
     Example: `limner train study.toml --out runs/mine`
     """
-    _run_until("train", study, out, device, False, deterministic, json_output)
+    _run_until("train", study, out, device, False, deterministic, json_output, memory)
 
 
 @app.command()
@@ -134,6 +141,7 @@ def render(
     base: Annotated[str, typer.Option(help="Base of the adapter, where its run's folder does not say.")] = "",
     out: Annotated[Path | None, typer.Option(help="Run folder of a study; file of a quick look.")] = None,
     device: Device = "auto",
+    memory: Memory = "",
     json_output: Json = False,
 ) -> None:
     """Render a study's grid, or one picture from an adapter.
@@ -141,7 +149,7 @@ def render(
     Example: `limner render runs/demo/adapters/lora-16 --prompt "a photo of {subject}" --seed 3 --scale 0.8`
     """
     if target.suffix == ".toml":
-        _run_until("render", target, out, device, False, False, json_output)
+        _run_until("render", target, out, device, False, False, json_output, memory)
         return
     from limner.quick_look import quick_look
 
@@ -176,21 +184,68 @@ def report(study: StudyFile, out: Out = None, device: Device = "auto", json_outp
     _run_until("report", study, out, device, False, False, json_output)
 
 
+@app.command()
+def doctor(
+    study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to foretell.", show_default=False)] = None,
+    device: Device = "auto",
+    memory: Memory = "",
+    json_output: Json = False,
+) -> None:
+    """What this machine can do; with a study, the GPU memory that each of its stages will take, told from its files.
+
+    Example: `limner doctor configs/coursework-a.toml --memory 8`
+    """
+    from limner.doctor import examine, foretell
+
+    told = foretell(study, _device(device), memory) if study else examine(_device(device))
+    print(json.dumps(told.record, indent=2) if json_output else "\n".join(told.lines))
+    if told.faults:
+        raise typer.Exit(InputError.exit_code)
+
+
 def main() -> None:
-    """Run the command line: one line an error, exit code 2 for wrong input, 1 for failure, 130 for Ctrl-C."""
+    """Run the command line: one line an error, exit code 2 for wrong input, 1 for failure, 130 and 143 for signals."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with _sigterm_as_ctrl_c() as came:
+        code = _called()
+    if came or code == SIGNALLED + signal.SIGINT:  # some versions of typer catch Ctrl-C and return its code
+        ended_by = signal.SIGTERM if came else signal.SIGINT
+        code = SIGNALLED + ended_by
+        print(f"limner: {ENDED[ended_by]}; run the same command again to go on where it stopped", file=sys.stderr)
+    sys.exit(code or 0)
+
+
+def _called() -> Any:
     try:
-        code = app(standalone_mode=False)
+        return app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return SIGNALLED + signal.SIGINT
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exception(error)
-        code = _tell(error)
-    if code == INTERRUPTED:  # some versions of typer catch Ctrl-C themselves and return its code
-        print("limner: interrupted; run the same command again to go on where it stopped", file=sys.stderr)
-    sys.exit(code or 0)
+        return _tell(error)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM end a command as Ctrl-C does: by a KeyboardInterrupt, which stages answer by saving their state.
+
+    Yields the list that its number is put into when it comes. A SIGTERM that is to be ignored still is.
+    """
+    came: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _tell(error: Exception) -> int:
@@ -208,13 +263,22 @@ def _tell(error: Exception) -> int:
 
 
 def _run_until(
-    stage: Any, study: Path, out: Path | None, device: str, strict: bool, deterministic: bool, as_json: bool
+    stage: Any,
+    study: Path,
+    out: Path | None,
+    device: str,
+    strict: bool,
+    deterministic: bool,
+    as_json: bool,
+    memory: str = "",
 ) -> None:
     from limner.base.devices import use_deterministic
     from limner.study import run_study
 
     use_deterministic(deterministic)
-    path = run_study(study, out, until=stage, device=_device(device), strict=strict, progress=_progress())
+    path = run_study(
+        study, out, until=stage, device=_device(device), memory=memory, strict=strict, progress=_progress()
+    )
     _print_path("report" if stage == "report" else "run", path, as_json)
 
 

@@ -8,6 +8,7 @@ from limner.config.settings import (
     FullVariant,
     LoraVariant,
     Measure,
+    Memory,
     Precision,
     Prepare,
     Render,
@@ -18,7 +19,7 @@ from limner.config.settings import (
     Validation,
     VariantSettings,
 )
-from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins
+from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins, with_settings
 from limner.config.variants import VariantRun, expand_variants, stacks_of
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "FullVariant",
     "LoraVariant",
     "Measure",
+    "Memory",
     "Precision",
     "Prepare",
     "Render",
@@ -47,4 +49,5 @@ __all__ = [
     "resolve_study",
     "setting_origins",
     "stacks_of",
+    "with_settings",
 ]

@@ -26,6 +26,7 @@ TABLES: list[tuple[str, type[Section]]] = [
     ("[control]", settings.Control),
     ("[[control.references]]", settings.ControlReference),
     ("[measure]", settings.Measure),
+    ("[memory]", settings.Memory),
 ]
 HEAD = """# Settings
 

@@ -172,7 +172,10 @@ class VariantSettings(Section):
     warmup_steps: NotNegative = 0
     """Steps over which the learning rate rises from zero."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW, or AdamW with 8-bit moments (needs the extra "eight-bit")."""
+    """AdamW, or AdamW with 8-bit moments (a quarter of their memory)."""
+    master_weights: Literal["exact", "none"] = "exact"
+    """"exact": trained weights are fp32, whatever the step computes in. "none": whole weights of a bf16 step are kept
+    in bf16 alone, rounded at random so that small steps add up on average; 2 bytes a weight less."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay of AdamW's two moments."""
     epsilon: Positive = 1e-8
@@ -336,6 +339,18 @@ class Control(Section):
     """Canny's upper threshold."""
     references: Annotated[list[ControlReference], AfterValidator(_differing_names)] = []
     """The pictures."""
+
+
+class Memory(Section):
+    """How much of a GPU's memory may be used, and what is done to keep within it."""
+
+    budget_gib: Literal["auto"] | Positive = "auto"
+    """Memory of the card in GiB, such as 6, 8, 12, 16 or 24; "auto" is what the GPU has (no limit without one).
+    Settings that the study leaves out are chosen so that every stage fits: the lock file says "memory" beside them."""
+    offload: bool = False
+    """Parts of the base wait in the processor's memory while they have nothing to do."""
+    vae_batch_size: AtLeastOne = 4
+    """Pictures that the VAE encodes or decodes at once."""
 
 
 class Measure(Section):

@@ -17,6 +17,7 @@ from limner.config.settings import (
     ClassImages,
     Control,
     Measure,
+    Memory,
     Prepare,
     Render,
     Section,
@@ -40,6 +41,7 @@ class Study(Section):
     render: Render = Render()
     control: Control | None = None
     measure: Measure = Measure()
+    memory: Memory = Memory()
 
     @field_validator("variants", mode="after")
     @classmethod
@@ -102,6 +104,18 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
         return Study.model_validate(laid)
     except ValidationError as error:
         raise StudyError(source, [_fault(entry) for entry in error.errors()]) from None
+
+
+def with_settings(study: Study, changes: Mapping[str, Any]) -> Study:
+    """The study with some settings changed, by their dotted paths as in `setting_origins`."""
+    tree: Any = study.model_dump()
+    for path, value in changes.items():
+        *above, name = path.split(".")
+        table = tree
+        for step in above:
+            table = table[int(step)] if isinstance(table, list) else table[step]
+        table[name] = value
+    return Study.model_validate(tree)
 
 
 def setting_origins(study: Study, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,38 @@
+"""The constants of the memory prediction: everything that shapes do not tell, in one table.
+
+Measured on GPUs with `torch.cuda.max_memory_reserved`; what is counted from shapes stands in `peaks`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MIB, GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bytes and factors that hold for every model."""
+
+    context: int  # the driver's and the libraries' own memory, beside what torch reserves
+    workspace: int  # cuBLAS, cuDNN and kernels' scratch, reserved through torch
+    slack: float  # what the allocator reserves for each byte asked of it
+
+
+CALIBRATION = Calibration(context=500 * MIB, workspace=192 * MIB, slack=1.06)
+
+
+def reserved(allocated: float) -> int:
+    """What torch reserves for so many bytes that are asked of it."""
+    return int(allocated * CALIBRATION.slack) + CALIBRATION.workspace
+
+
+def usable(budget_gib: float) -> int:
+    """What torch may reserve on a card of so many GiB."""
+    return int(budget_gib * GIB) - CALIBRATION.context
+
+
+def needed_gib(peak: int) -> int:
+    """The smallest card, in whole GiB, that has room for a stage that reserves `peak` bytes."""
+    return math.ceil((peak + CALIBRATION.context) / GIB)

@@ -1,0 +1,229 @@
+"""The GPU memory that each stage of a study will take at its peak, from settings and shapes alone.
+
+A figure is what torch reserves at most (`torch.cuda.max_memory_reserved`), without the driver's own memory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from limner.base.devices import DTYPES
+from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
+from limner.memory.calibration import GIB, reserved
+from limner.memory.peaks import (
+    LATENT_CHANNELS,
+    TrainingStep,
+    controlnet_count,
+    decoding_peak,
+    denoising_peak,
+    encoding_peak,
+    low_rank_count,
+    training_peak,
+)
+from limner.memory.shapes import Shapes
+
+FP32 = torch.float32
+ADAMW_MOMENTS, EIGHT_BIT_MOMENTS = 2 * 4.0, 2 * 1.0 + 8 / 256  # bytes a weight; the second with its blocks' scales
+REMAINDER = 2  # bytes that make a bf16 weight exact again
+ENCODING = "the VAE, encoding the pictures"
+CONTROLLED_AT_ONCE = 4  # references rendered at once
+
+
+@dataclass(frozen=True)
+class StagePeak:
+    """One stage's prediction. `parts` says what the bytes are for, before the allocator's own share."""
+
+    stage: str
+    label: str  # the variant, "" where the stage has none
+    parts: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """What torch will have reserved at the peak."""
+        return reserved(sum(self.parts.values()))
+
+    @property
+    def gib(self) -> float:
+        """The same in GiB."""
+        return self.bytes / GIB
+
+    @property
+    def name(self) -> str:
+        """Stage and variant."""
+        return f"{self.stage} {self.label}".strip()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a study computes with, as far as memory goes."""
+
+    shapes: Shapes
+    controlnet: str = ""  # its configuration, as JSON
+    checker_count: int = 0  # numbers in the safety checker
+    photo_count: int = 0
+
+
+def predict(study: Study, parts: Parts) -> list[StagePeak]:
+    """The peak of every stage that computes with the base, in the corridor's order."""
+    peaks = [class_images_peak(study, parts)] if renders_class_images(study) else []
+    peaks += [train_peak(run, study, parts) for run in expand_variants(study.variants)]
+    if study.render.prompts:
+        peaks.append(render_peak(study, parts))
+    if study.control and study.control.references:
+        peaks.append(control_peak(study, study.control, parts))
+    return peaks
+
+
+def class_images_peak(study: Study, parts: Parts) -> StagePeak:
+    """Class images: no adapter, no safety checker."""
+    settings, size = study.class_images, (study.prepare.size_px, study.prepare.size_px)
+    guided, dtype = settings.guidance_scale > 1, rendered_in("auto")
+    counted = _rendering(study, replace(parts, checker_count=0), size, settings.batch_size, guided, dtype)
+    return StagePeak("class-images", "", counted)
+
+
+def render_peak(study: Study, parts: Parts) -> StagePeak:
+    """The grid, at its largest size."""
+    settings = study.render
+    size = max([prompt.size or settings.size for prompt in settings.prompts] or [settings.size], key=math.prod)
+    guided, dtype = settings.guidance_scale > 1, rendered_in(settings.precision)
+    counted = _rendering(study, parts, size, settings.batch_size, guided, dtype)
+    return StagePeak("render", "", counted | _kept_weights(study, parts, dtype))
+
+
+def control_peak(study: Study, settings: Control, parts: Parts) -> StagePeak:
+    """The references; one without a size is taken as the native square, which is at least as large."""
+    native, factor = study.prepare.size_px, parts.shapes.vae_factor
+    sizes = [row.size or (native, native) for row in settings.references]
+    width, height = max(sizes, key=math.prod)
+    size = (width // factor * factor, height // factor * factor)
+    guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
+    counted = _rendering(study, parts, size, CONTROLLED_AT_ONCE, guided, dtype, parts.controlnet)
+    return StagePeak("control", "", counted | _kept_weights(study, parts, dtype))
+
+
+def _rendering(
+    study: Study,
+    parts: Parts,
+    size: tuple[int, int],
+    batch_size: int,
+    guided: bool,
+    dtype: torch.dtype,
+    controlnet: str = "",
+) -> dict[str, int]:
+    """Weights, and the larger of denoising and decoding. Offloaded, the VAE waits while the UNet works and back."""
+    shapes, offload = parts.shapes, study.memory.offload
+    rows = batch_size * (2 if guided else 1)
+    unet = denoising_peak(shapes, size, dtype, controlnet) * rows
+    decoded = decoding_peak(shapes, size, dtype) * min(batch_size, study.memory.vae_batch_size)
+    denoiser = (shapes.count("unet") + (controlnet_count(controlnet) if controlnet else 0)) * dtype.itemsize
+    others = (shapes.count("vae") + shapes.count("text_encoder") + parts.checker_count) * dtype.itemsize
+    if not offload:
+        return {"weights": denoiser + others, "activations": max(unet, decoded)}
+    if denoiser + unet >= others + decoded:
+        return {"weights": denoiser, "activations": unet}
+    return {"weights": others, "activations": decoded}
+
+
+def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, int]:
+    """The base's own weights, kept aside while a full variant's stand in for them."""
+    full = [set(trained_modules(run)) for run in expand_variants(study.variants) if run.variant.method == "full"]
+    if not full or study.memory.offload:
+        return {}
+    return {"the base's own weights": sum(parts.shapes.count(name) for name in set.union(*full)) * dtype.itemsize}
+
+
+def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1) -> StagePeak:
+    """One training, or `stacked` LoRA variants of at most this rank that are computed together."""
+    others = {"pictures": _pictures(run, study, parts), "base for rendering": _base_for_rendering(study, parts)}
+    counted = _training(run, study, parts.shapes, stacked) | others
+    size_px, at_once = study.prepare.size_px, study.memory.vae_batch_size
+    vae = parts.shapes.count("vae") * FP32.itemsize + at_once * encoding_peak(parts.shapes, size_px, FP32)
+    encoding = {ENCODING: vae} | others  # the pictures are encoded before anything else is there
+    return StagePeak("train", run.label, max(counted, encoding, key=lambda bytes_for: sum(bytes_for.values())))
+
+
+def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> dict[str, int]:
+    """Weights, their state and the activations of one micro-batch."""
+    variant, modules, dtype = run.variant, trained_modules(run), trained_in(run.variant.precision)
+    rank, targets = (run.rank or 1, variant.targets) if isinstance(variant, LoraVariant) else (0, "")
+    resident = dict.fromkeys(["unet", *modules])
+    if rank:
+        frozen, trained = [*resident], stacked * low_rank_count(shapes, modules, rank, targets)
+    else:
+        frozen, trained = [n for n in resident if n not in modules], sum(shapes.count(name) for name in modules)
+    groups = 2 if variant.prior_preservation else 1
+    step = TrainingStep(
+        variant.method,
+        modules,
+        rank,
+        targets,
+        study.prepare.size_px,
+        dtype,
+        variant.gradient_checkpointing,
+        rows=stacked * groups * variant.batch_size,
+        prompts=stacked * groups,
+        micro_batches=variant.gradient_accumulation_steps,
+    )
+    averaged = variant.ema_decay is not None
+    updating = trained * (FP32.itemsize + dtype.itemsize) if averaged else 0  # masters made whole, beside gradients
+    return {
+        "frozen weights": sum(shapes.count(name) for name in frozen) * dtype.itemsize,
+        "trained weights and moments": int(trained * state_bytes(variant, dtype)),
+        "moving average": trained * FP32.itemsize if averaged else 0,
+        "activations and gradients": max(training_peak(shapes, step), updating),
+    }
+
+
+def _pictures(run: VariantRun, study: Study, parts: Parts) -> int:
+    """Encoded pictures, mean and deviation in fp32."""
+    photos = parts.photo_count * (2 if run.variant.flip else 1)
+    of_class = study.class_images.count if run.variant.prior_preservation else 0
+    side = study.prepare.size_px // parts.shapes.vae_factor
+    return (photos + of_class) * 2 * LATENT_CHANNELS * side * side * FP32.itemsize
+
+
+def _base_for_rendering(study: Study, parts: Parts) -> int:
+    """What class images were rendered with stays for the grid, unless it is offloaded."""
+    if study.memory.offload or not renders_class_images(study):
+        return 0
+    counts = [parts.shapes.count(part) for part in ("unet", "text_encoder", "vae")]
+    return (sum(counts) + parts.checker_count) * rendered_in("auto").itemsize
+
+
+def renders_class_images(study: Study) -> bool:
+    """Whether class images are to be made by the base."""
+    wanted = any(variant.prior_preservation for variant in study.variants)
+    return wanted and study.class_images.count > 0 and study.class_images.folder is None
+
+
+def state_bytes(variant: FullVariant | LoraVariant, dtype: torch.dtype) -> float:
+    """Bytes a trained number takes all the time: weight, what makes it exact, moments; a low-rank one's gradient too.
+
+    Gradients of whole weights come and go with the step (`training_peak`).
+    """
+    kept = 2 if dtype == torch.bfloat16 else 4  # fp16 cannot hold what it learns
+    lora = isinstance(variant, LoraVariant)
+    exact = kept == 2 and (lora or variant.master_weights == "exact")
+    moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" else ADAMW_MOMENTS
+    return kept + (REMAINDER if exact else 0) + (kept if lora else 0) + moments
+
+
+def trained_modules(run: VariantRun) -> tuple[str, ...]:
+    """Names of the modules that a variant trains."""
+    variant = run.variant
+    unet = not isinstance(variant, LoraVariant) or variant.unet
+    return (("unet",) if unet else ()) + (("text_encoder",) if variant.text_encoder else ())
+
+
+def trained_in(precision: str) -> torch.dtype:
+    """Arithmetic of training on a GPU."""
+    return DTYPES.get(precision, torch.bfloat16)
+
+
+def rendered_in(precision: str) -> torch.dtype:
+    """Arithmetic of rendering on a GPU."""
+    return DTYPES.get(precision, torch.float16)

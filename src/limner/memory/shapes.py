@@ -1,0 +1,130 @@
+"""A base's modules without weights: built on torch's "meta" device from its configuration files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limner.base import BaseLocation, quiet_libraries
+from limner.base.find import find_vae
+from limner.errors import BaseError
+
+SD15_LEVELS = [320, 640, 1280, 1280]
+SD15: dict[str, dict[str, Any]] = {  # what a single file cannot say of itself; it is always of this shape
+    "unet": {
+        "sample_size": 64,
+        "block_out_channels": SD15_LEVELS,
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+    },
+    "text_encoder": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "vocab_size": 49408,
+        "projection_dim": 768,
+    },
+    "vae": {
+        "block_out_channels": [128, 256, 512, 512],
+        "layers_per_block": 2,
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "latent_channels": 4,
+        "sample_size": 512,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The configurations of a base's parts, as JSON texts (so that two equal ones count as one)."""
+
+    unet: str
+    text_encoder: str
+    vae: str
+
+    def module(self, part: str, dtype: torch.dtype) -> Any:
+        """A fresh module of that part, frozen, on "meta"."""
+        made = _BUILDERS[part](json.loads(getattr(self, part)))
+        return made.to(dtype).eval().requires_grad_(False)
+
+    def count(self, part: str) -> int:
+        """How many numbers the weights of a part are."""
+        return _count(part, getattr(self, part))
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels a latent."""
+        return 2 ** (len(json.loads(self.vae)["block_out_channels"]) - 1)
+
+    @property
+    def text_width(self) -> int:
+        """Width of the prompt embeddings."""
+        return int(json.loads(self.text_encoder)["hidden_size"])
+
+
+def read_shapes(base: BaseLocation, vae: str = "") -> Shapes:
+    """What the base's configuration files say; SD 1.5's shapes for a single file. Raises BaseError for damaged ones.
+
+    `vae` is the study's other VAE: a folder's configuration is read, a single file is of SD 1.5's shape.
+    """
+    read = {part: _read(base.path / part) if base.kind == "folder" else SD15[part] for part in SD15}
+    if vae:
+        path = find_vae(vae)
+        read["vae"] = _read(path) if path.is_dir() else SD15["vae"]
+    return Shapes(**{part: json.dumps(config, sort_keys=True) for part, config in read.items()})
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseError(f"{file} cannot be read ({error}); the base needs it") from None
+
+
+def _unet(config: dict[str, Any]) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    return _without_weights(lambda: UNet2DConditionModel.from_config(config))
+
+
+def _vae(config: dict[str, Any]) -> nn.Module:
+    from diffusers import AutoencoderKL
+
+    return _without_weights(lambda: AutoencoderKL.from_config(config))
+
+
+def build_controlnet(config: str) -> Any:
+    """A ControlNet of this configuration (JSON) on "meta"."""
+    from diffusers import ControlNetModel
+
+    return _without_weights(lambda: ControlNetModel.from_config(json.loads(config)))
+
+
+def _text_encoder(config: dict[str, Any]) -> nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return _without_weights(lambda: CLIPTextModel(CLIPTextConfig.from_dict(config)))
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {"unet": _unet, "vae": _vae, "text_encoder": _text_encoder}
+
+
+def _without_weights(make: Callable[[], Any]) -> Any:
+    quiet_libraries()
+    with torch.device("meta"):
+        return make()
+
+
+@cache
+def _count(part: str, config: str) -> int:
+    return sum(parameter.numel() for parameter in _BUILDERS[part](json.loads(config)).parameters())

@@ -1,0 +1,106 @@
+"""What a GPU's kernels keep and need, where "meta" would count what they do not: each makes and saves, without content.
+
+Kernels of torch (fused attention) and of limner (the blocks' fused forms) are stood in for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limner.blocks import forms
+
+
+@contextlib.contextmanager
+def kernels_stood_in_for() -> Iterator[None]:
+    """A block in which these functions take shapes for what the GPU's own would do with them."""
+    places = {
+        (functional, "scaled_dot_product_attention"): lambda q, k, v, *_, **__: _Attention.apply(q, k, v),
+        (forms, "group_norm"): lambda x, weight, bias, *_, shift=None, **__: _Norm.apply(x, weight, bias, shift),
+        (forms, "add_layer_norm"): lambda x, residual, weight, bias, *_: _AddNorm.apply(x, residual, weight, bias),
+        (forms, "gelu_gate"): _Gate.apply,
+        (torch, "autocast"): lambda *_, **__: contextlib.nullcontext(),  # "meta" knows none, and one precision is used
+    }
+    own = {place: getattr(*place) for place in places}
+    try:
+        for place, stand_in in places.items():
+            setattr(*place, stand_in)
+        yield
+    finally:
+        for place, function in own.items():
+            setattr(*place, function)
+
+
+class _Norm(torch.autograd.Function):
+    """`kernels.group_norm`: keeps its input and a few numbers a channel, not what it gave to SiLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, shift)
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return _like(ctx)
+
+
+class _AddNorm(torch.autograd.Function):
+    """`kernels.layer_norm`: a sum and its norm, keeping the sum; both summands get the same gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.empty_like(x)
+        ctx.save_for_backward(total, weight, bias)
+        return total, torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        total, weight, bias = ctx.saved_tensors
+        gradient = torch.empty_like(total)
+        learns = ctx.needs_input_grad[2]
+        return gradient, gradient, *((torch.empty_like(weight), torch.empty_like(bias)) if learns else (None, None))
+
+
+class _Gate(torch.autograd.Function):
+    """`kernels.gelu_gate`: keeps its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return _like(ctx)
+
+
+def _like(ctx: Any) -> tuple[Tensor | None, ...]:
+    """A gradient for each saved input that wants one."""
+    saved = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
+    return tuple(torch.empty_like(tensor) if tensor is not None and needed else None for tensor, needed in saved)
+
+
+class _Attention(torch.autograd.Function):
+    """Shapes (B, heads, rows, head size); no score matrix is ever whole (FlashAttention-2, Dao 2023, section 3.1)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        batch, heads, rows, size = query.shape
+        result = query.new_empty(batch, rows, heads, size).transpose(1, 2)
+        log_sum = query.new_empty(batch, heads, rows, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, result, log_sum)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        query, key, value, _, log_sum = ctx.saved_tensors
+        accumulated = query.new_empty(query.shape, dtype=torch.float32)  # of the queries, block by block
+        delta = torch.empty_like(log_sum)
+        results = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        del accumulated, delta
+        return results

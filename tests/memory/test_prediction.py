@@ -1,0 +1,150 @@
+"""What a study takes at its peak, and how it is made to fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from limner.base import find_base, load_base
+from limner.config import Study, expand_variants
+from limner.memory import Parts, Shapes, faults, fit, largest_stack, predict, read_shapes, reserved, train_peak, usable
+from limner.memory.calibration import CALIBRATION, GIB
+from limner.memory.peaks import TrainingStep, denoising_peak, low_rank_count, training_peak
+from limner.memory.prediction import state_bytes
+from limner.memory.shapes import SD15
+
+SD15_PARTS = Parts(Shapes(**{part: json.dumps(config) for part, config in SD15.items()}), photo_count=20)
+
+
+def study(*variants: dict, **tables) -> Study:
+    """A study of these variants at SD 1.5's size."""
+    subject = {"photos": "photos", "class_noun": "cat"}
+    render = {"prompts": [{"name": "a", "prompt": "a {subject}"}]}
+    return Study.model_validate({"subject": subject, "variants": variants, "render": render} | tables)
+
+
+def peaks(of: Study) -> dict[str, int]:
+    return {peak.name: peak.bytes for peak in predict(of, SD15_PARTS)}
+
+
+def test_shapes_without_weights_have_as_many_numbers_as_the_base(tiny_folder):
+    shapes, base = read_shapes(find_base(str(tiny_folder))), load_base(find_base(str(tiny_folder)))
+    for part in ("unet", "text_encoder", "vae"):
+        assert shapes.count(part) == sum(p.numel() for p in getattr(base, part).parameters())
+    assert (shapes.vae_factor, shapes.text_width) == (8, 16)
+
+
+def test_sd15_has_its_published_size():
+    counts = {part: SD15_PARTS.shapes.count(part) for part in SD15}
+    assert counts == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
+
+
+def test_a_rank_costs_as_the_updates_that_are_trained(tiny_folder, tiny_base):
+    from limner.adapters import target_layers
+    from limner.adapters.low_rank import initial_update
+
+    shapes, layers = read_shapes(find_base(str(tiny_folder))), dict(tiny_base.unet.named_modules())
+    for targets in ("attention", "transformer", "all"):
+        updates = [initial_update(layers[n], 4, 4.0, 0, 0) for n in target_layers(tiny_base.unet, targets)]
+        assert low_rank_count(shapes, ("unet",), 4, targets) == sum(u.down.numel() + u.up.numel() for u in updates)
+
+
+def test_activations_grow_with_the_picture_and_shrink_with_checkpointing(tiny_folder):
+    shapes = read_shapes(find_base(str(tiny_folder)))
+    asked = {"method": "full", "modules": ("unet",), "rank": 0, "targets": "", "dtype": torch.bfloat16}
+    asked |= {"gradient_checkpointing": False, "rows": 1, "prompts": 1, "size_px": 512}
+    large = training_peak(shapes, TrainingStep(**asked))
+    small = training_peak(shapes, TrainingStep(**asked | {"size_px": 256}))
+    spared = training_peak(shapes, TrainingStep(**asked | {"gradient_checkpointing": True}))
+    assert 1.9 < training_peak(shapes, TrainingStep(**asked | {"rows": 2})) / large < 2.1
+    assert 3 * small < large < 5 * small
+    assert spared < 0.7 * large
+    assert denoising_peak(shapes, (512, 512), torch.float16) < spared
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"optimizer": "adamw8bit", "master_weights": "none"}, 4.03125),
+        ({"optimizer": "adamw8bit"}, 6.03125),
+        ({}, 12),
+        ({"precision": "fp32"}, 12),
+    ],
+)
+def test_bytes_of_a_trained_weight(settings, expected):
+    variant = study({"method": "full", **settings}).variants[0]
+    dtype = torch.float32 if settings.get("precision") == "fp32" else torch.bfloat16
+    assert state_bytes(variant, dtype) == expected
+
+
+def test_gradients_of_whole_weights_are_there_from_the_start_of_a_second_micro_batch(tiny_folder):
+    shapes = read_shapes(find_base(str(tiny_folder)))
+    asked = TrainingStep("full", ("unet",), 0, "", 256, torch.bfloat16, False, rows=1, prompts=1)
+    once, twice, often = (training_peak(shapes, replace(asked, micro_batches=n)) for n in (1, 2, 5))
+    gradients = 2 * shapes.count("unet")
+    assert once < twice <= once + 2 * gradients  # small tensors take whole blocks
+    assert twice == often
+
+
+def test_the_small_trainings_of_sd15_are_as_small_as_the_project_wants():
+    low = {"gradient_checkpointing": True, "prior_preservation": False}
+    full = {"method": "full", "optimizer": "adamw8bit", "master_weights": "none", **low}
+    small = study(full, {"method": "lora", "rank": [16], **low}, memory={"offload": True, "vae_batch_size": 1})
+    found = peaks(small)
+    assert found["train full"] < 7.5 * GIB
+    assert found["train lora-16"] < 3.0 * GIB
+
+
+@pytest.mark.parametrize("budget", [8, 12, 16, 24])
+def test_a_study_is_made_to_fit_with_no_more_than_is_needed(budget):
+    asked = study({"method": "full"}, {"method": "lora", "rank": [2, 16]}, class_images={"count": 10})
+    fitted = fit(asked, SD15_PARTS, budget, {})
+    assert max(peaks(fitted.study).values()) <= usable(budget)
+    assert faults(fitted.study, SD15_PARTS, budget) == []
+    if budget == 24:
+        assert fitted.changes == {}
+    else:
+        assert max(peaks(asked).values()) > usable(budget)
+        assert ("variants.0.master_weights" in fitted.changes) == (budget == 8)
+
+
+def test_the_effective_batch_stays_when_a_batch_is_divided():
+    asked = study({"method": "lora", "rank": [4], "batch_size": 6, "gradient_accumulation_steps": 2})
+    variant = fit(asked, SD15_PARTS, 3.2, {}).study.variants[0]
+    assert variant.batch_size < 6
+    assert variant.batch_size * variant.gradient_accumulation_steps == 12
+
+
+def test_what_the_author_wrote_is_not_changed_and_is_what_the_fault_names():
+    asked = study({"method": "full", "optimizer": "adamw", "prior_preservation": False})
+    fitted = fit(asked, SD15_PARTS, 8, {"variants.0.optimizer": "study"})
+    assert fitted.study.variants[0].optimizer == "adamw"
+    (fault,) = faults(fitted.study, SD15_PARTS, 8)
+    assert fault.startswith("train full needs about ")
+    assert 'it fits with variants.1.optimizer = "adamw8bit"' in fault
+    assert "needs a card of 13 GiB" in fault or "needs a card of 14 GiB" in fault
+
+
+def test_what_cannot_fit_at_all_says_what_smaller_training_would():
+    asked = study({"method": "full", "prior_preservation": False})
+    (fault,) = faults(fit(asked, SD15_PARTS, 6, {}).study, SD15_PARTS, 6)
+    assert 'a LoRA (method = "lora") needs far less' in fault
+
+
+def test_as_many_variants_are_stacked_as_fit():
+    asked = study({"method": "lora", "rank": [2, 16, 128]})
+    run = expand_variants(asked.variants)[-1]
+    assert largest_stack(run, 7, asked, SD15_PARTS, None) == 7
+    assert largest_stack(run, 7, asked, SD15_PARTS, 3) == 1
+    some = largest_stack(run, 7, asked, SD15_PARTS, 8)
+    assert 1 < some < 7
+    assert train_peak(run, asked, SD15_PARTS, stacked=some).bytes <= usable(8)
+    assert train_peak(run, asked, SD15_PARTS, stacked=some + 1).bytes > usable(8)
+
+
+def test_the_allocators_share_is_counted():
+    assert reserved(10 * GIB) == int(10 * GIB * CALIBRATION.slack) + CALIBRATION.workspace
+    assert usable(8) == 8 * GIB - CALIBRATION.context
