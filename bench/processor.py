@@ -111,7 +111,8 @@ def _start(bench: Bench, training: Training, name: str, whose: str, cores: Seque
     record = folder / "record.json"
     if whose == "ours":
         study = studies.write_study(folder, bench.ground, studies.training_tables(bench.ground, [training]))
-        arguments: list[object] = [study, folder / "run", "--what", "train", "--device", "cpu"]
+        every = max(1, training.steps // 10)
+        arguments: list[object] = [study, folder / "run", "--what", "train", "--every", every, "--device", "cpu"]
         return start_module("bench.ours", record, arguments, cores), record
     assert bench.peers is not None
     rank = training.ranks[0] if training.ranks else 0
