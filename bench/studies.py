@@ -142,9 +142,9 @@ def class_tables(count: int, steps: int, more: dict[str, Any]) -> dict[str, Any]
     return {"variants": [{"method": "full"}], "class_images": settings}
 
 
-def coursework_tables(ground: Ground, references: Path, *, eight_bit: bool) -> dict[str, Any]:
+def coursework_tables(ground: Ground, references: Path) -> dict[str, Any]:
     """500 class images, DreamBooth 800 steps, LoRA 2/16/128 500 steps each, 36 renders, 12 ControlNet renders."""
-    full = Training("full", 800, prior=True, text_encoder=True, eight_bit=eight_bit, learning_rate=2e-6)
+    full = Training("full", 800, prior=True, text_encoder=True, eight_bit=True, learning_rate=2e-6)
     lora = Training("lora", 500, ranks=COURSEWORK_RANKS, learning_rate=1e-4)
     prompts = [{"name": f"prompt {n}", "prompt": f"a photo of {{subject}}, picture {n}"} for n in range(9)]
     pictures = sorted(write_pictures(references.resolve(), 3, ground.size_px, first=2000).iterdir())

@@ -138,8 +138,7 @@ def arithmetics_of(bench: Bench) -> tuple[str, ...]:
 
 def dreambooth_step(bench: Bench) -> list[Row]:
     """UNet and text encoder, instance and class images, 8-bit moments."""
-    eight_bit = ours_has_eight_bit()
-    training = Training("full", 0, prior=True, text_encoder=True, eight_bit=eight_bit)
+    training = Training("full", 0, prior=True, text_encoder=True, eight_bit=True)
     return training_rows(bench, "DreamBooth step", training, arithmetics_of(bench), (1, 4))
 
 
@@ -170,8 +169,7 @@ def rank_sweep(bench: Bench) -> list[Row]:
 
 def memory(bench: Bench) -> list[Row]:
     """Peak memory at the settings that need least, batch 1; the times are what that costs."""
-    eight_bit = ours_has_eight_bit()
-    full = Training("full", 0, prior=True, text_encoder=True, eight_bit=eight_bit, checkpointing=True)
+    full = Training("full", 0, prior=True, text_encoder=True, eight_bit=True, checkpointing=True)
     lora = Training("lora", 0, ranks=(16,), checkpointing=True, learning_rate=1e-4)
     arithmetic = arithmetics_of(bench)[-1:]
     rows = training_rows(bench, "DreamBooth step, least memory", full, arithmetic, (1,))
@@ -270,15 +268,3 @@ def control(bench: Bench) -> list[Row]:
         peer = peer_rendering(bench, size, batch, bench.lengths.calls, "--controlnet", picture / "0000.png")
         rows.append(Row(f"a ControlNet picture, batch {batch}", None, peer, "s"))
     return rows
-
-
-def ours_has_eight_bit() -> bool:
-    """Whether limner can keep 8-bit moments here."""
-    from limner.errors import InputError
-    from limner.training import require_optimizer
-
-    try:
-        require_optimizer("adamw8bit")
-    except InputError:
-        return False
-    return True

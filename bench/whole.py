@@ -9,13 +9,13 @@ from typing import Any
 
 from bench import studies
 from bench.table import Figure, Row, figure, machine
-from bench.tables import Bench, ours_has_eight_bit
+from bench.tables import Bench
 
 
 def coursework(bench: Bench, results: Path) -> list[Row]:
     """Everything of one coursework, ours as one command; the peer's is put together from the other tables' figures."""
     references = bench.ground.work / "references"
-    tables = studies.coursework_tables(bench.ground, references, eight_bit=ours_has_eight_bit())
+    tables = studies.coursework_tables(bench.ground, references)
     record = bench.run_ours("coursework", tables, what="control", task="train", every=100)
     ours = figure(record, [record.ended - record.started], None, record.note)
     note = (
