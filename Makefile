@@ -6,7 +6,7 @@ PIP_OPTIONS ?=
 # Another build of torch: make demo TORCH_INDEX=https://…/whl/cu130
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-SOURCES := src tests miniature
+SOURCES := src tests miniature bench
 
 .PHONY: help demo install dev test check format settings clean
 

@@ -1,0 +1,1 @@
+"""How fast limner is beside its peers: one command a table, `python -m bench TABLE`."""

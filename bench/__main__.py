@@ -1,0 +1,68 @@
+"""`python -m bench TABLE`: measure one table of ours beside the peer's, print it as Markdown and keep it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from bench import processor, tables, whole
+from bench.bases import SD15, write_base
+from bench.studies import Ground
+from bench.table import append_json, markdown
+
+ON_A_GPU = {
+    "dreambooth-step": ("A DreamBooth step", tables.dreambooth_step),
+    "lora-step": ("A LoRA step", tables.lora_step),
+    "rank-sweep": ("Seven ranks together", tables.rank_sweep),
+    "memory": ("Memory", tables.memory),
+    "render": ("Rendering", tables.render),
+    "control": ("Rendering through ControlNet", tables.control),
+    "class-images": ("Class images", tables.class_images),
+}
+ON_A_PROCESSOR = {
+    "demo": ("The demo on two cores", processor.demo),
+    "cpu-settings": ("A training step on the miniature, two cores, by setting", processor.cpu_settings),
+    "peer-cpu-full": ("DreamBooth on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "full")),
+    "peer-cpu-lora": ("A LoRA on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "lora")),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("table", choices=[*ON_A_GPU, "coursework", *ON_A_PROCESSOR])
+    parser.add_argument(
+        "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
+    )
+    parser.add_argument("--device", default="cuda", help="cuda or cpu, for the tables that run on a GPU")
+    parser.add_argument("--base", type=Path, help="a diffusers folder instead of random weights in SD 1.5's shapes")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for bases, pictures and runs")
+    parser.add_argument("--out", type=Path, help="file that results are appended to; WORK/results.jsonl if left out")
+    parser.add_argument("--split", action="store_true", help="profile some early steps of ours: GPU time by kernels")
+    return parser
+
+
+def main() -> None:
+    """Measure one table."""
+    options = make_parser().parse_args()
+    results = options.out or options.work / "results.jsonl"
+    began = time.time()
+    if options.table in ON_A_PROCESSOR:
+        title, measure = ON_A_PROCESSOR[options.table]
+        rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
+    else:
+        base = options.base or write_base(options.work / "sd15", SD15, options.device)
+        bench = tables.Bench(Ground(options.work, base, 512, options.device), options.peers, split=options.split)
+        if options.table == "coursework":
+            title, rows = "A whole coursework", whole.coursework(bench, results)
+        else:
+            title, measure = ON_A_GPU[options.table]
+            rows = measure(bench)
+    append_json(results, options.table, rows)
+    print(markdown(title, rows))
+    print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
