@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from limner.diffusion.randomness import uniform
 from limner.errors import AdapterError
+from limner.kernels.linear import below_one_another
 from limner.kernels.low_rank import low_rank_linear
 
 ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -65,10 +66,37 @@ class LowRankLayer(nn.Module):
         down, up, scales = self.down[chosen], self.up[chosen], self.scales[chosen]
         if isinstance(self.original, nn.Linear):
             own = self.original
-            return low_rank_linear(x, own.weight, own.bias, down, up, scales, self.gradients)
+            gradients = (self.gradients[0], self.gradients[1][:, None]) if self.gradients else None
+            return low_rank_linear(x, own.weight, own.bias, down, up[:, None], scales, gradients)
         parts = x.chunk(len(scales))
         updates = [self._convolved(*each) for each in zip(parts, down, up, scales, strict=True)]
         return self.original(x) + torch.cat(updates)
+
+    @staticmethod
+    def jointly(layers: Sequence[LowRankLayer], x: Tensor) -> Tensor | None:
+        """Outputs (…, J·D) of linear layers in training that read the same `x`; None where they do not lie together.
+
+        Together lie frozen weights below one another, and the updates of every variant one layer after the other.
+        """
+        first = layers[0]
+        weight = below_one_another([layer.original.weight for layer in layers])
+        down, up = (_one_after_another([getattr(layer, part) for layer in layers]) for part in ("down", "up"))
+        known = all(layer.gradients is not None and layer.chosen is None for layer in layers)
+        alike = all(layer.scales == first.scales and layer.original.bias is None for layer in layers)
+        if weight is None or down is None or up is None or not (known and alike):
+            return None
+        variants, count, rank, width = down.shape
+        if down.stride(1) != rank * down.stride(2):
+            return None  # padding lies between them
+        buffers = [
+            _one_after_another([layer.gradients[part] for layer in layers if layer.gradients]) for part in (0, 1)
+        ]
+        if buffers[0] is None or buffers[1] is None:
+            return None
+        joint = down.as_strided((variants, count * rank, width), (down.stride(0), *down.stride()[2:]))
+        d_joint = buffers[0].as_strided(joint.shape, joint.stride())
+        learning = [parameter for layer in layers for parameter in (layer.down, layer.up)]
+        return low_rank_linear(x, weight, None, joint, up, first.scales, (d_joint, buffers[1]), learning)
 
     def update(self, index: int = 0) -> LowRankUpdate:
         """Variant `index`'s update without padding, detached."""
@@ -155,6 +183,19 @@ def eject(module: nn.Module) -> None:
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LowRankLayer):
             _replace(module, name, layer.original)
+
+
+def _one_after_another(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Tensors (V, …) of one storage at even distances as a view (V, J, …), or None where they do not lie so."""
+    first, *others = (tensor.detach() for tensor in tensors)
+    distance = others[0].storage_offset() - first.storage_offset() if others else 0
+    for index, tensor in enumerate(others, 1):
+        like = (tensor.shape, tensor.stride(), tensor.dtype) == (first.shape, first.stride(), first.dtype)
+        beside = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (like and beside and tensor.storage_offset() == first.storage_offset() + index * distance):
+            return None
+    shape, stride = (first.shape[0], len(tensors), *first.shape[1:]), (first.stride(0), distance, *first.stride()[1:])
+    return first.as_strided(shape, stride)
 
 
 def _padded(tensor: Tensor, dimension: int, size: int) -> Tensor:

@@ -6,15 +6,18 @@ A layer may be one with low-rank updates beside it: then it is called as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from limner.kernels.available import has_triton
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
 from limner.kernels.layer_norm import add_layer_norm
+from limner.kernels.linear import below_one_another, joint_linear
 
 
 def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unused: Any, **none: Any) -> Tensor:
@@ -73,15 +76,39 @@ def transformer_block(
     attended = _attention(block.attn2, tokens, context)
     hidden_states, tokens = _added(attended, hidden_states, block.norm3)
     gate, _, out = block.ff.net[:3]
-    return out(gelu_gate(gate.proj(tokens))) + hidden_states
+    return _linear(out, gelu_gate(_linear(gate.proj, tokens))) + hidden_states
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of tokens (B, T, C) to a context (B, S, C')."""
-    query, key, value = attention.to_q(tokens), attention.to_k(context), attention.to_v(context)
+    if context is tokens:
+        query, key, value = _together([attention.to_q, attention.to_k, attention.to_v], tokens)
+    else:
+        query, (key, value) = attention.to_q(tokens), _together([attention.to_k, attention.to_v], context)
     heads = [each.unflatten(2, (attention.heads, -1)).transpose(1, 2) for each in (query, key, value)]  # (B, h, ., d)
     attended = functional.scaled_dot_product_attention(*heads)  # (B, h, T, d)
-    return attention.to_out[0](attended.transpose(1, 2).flatten(2))
+    return _linear(attention.to_out[0], attended.transpose(1, 2).flatten(2))
+
+
+def _together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """Outputs (…, D) of layers that read the same input: from one product where their weights lie together."""
+    joint = None
+    if all(type(layer) is nn.Linear and layer.bias is None for layer in layers):
+        weights = [layer.weight for layer in layers]
+        weight = below_one_another(weights)  # type: ignore[arg-type]
+        if weight is not None:
+            learns = any(each.requires_grad for each in weights)
+            joint = joint_linear(x, weights) if learns else functional.linear(x, weight)  # type: ignore[arg-type]
+    elif all(hasattr(layer, "jointly") for layer in layers):
+        joint = layers[0].jointly(layers, x)  # type: ignore[operator]
+    return [layer(x) for layer in layers] if joint is None else joint.chunk(len(layers), -1)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own."""
+    if type(layer) is nn.Linear and layer.weight.requires_grad and has_triton(x):
+        return joint_linear(x, [layer.weight], layer.bias)
+    return layer(x)
 
 
 def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -115,7 +142,9 @@ def _tokens(x: Tensor) -> Tensor:
 def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Tensor:
     """A 1x1 convolution or a linear layer over tokens (B, H·W, C)."""
     if type(layer) is nn.Conv2d:
-        return functional.linear(tokens, layer.weight.flatten(1), layer.bias)
+        weight = layer.weight.flatten(1)
+        learns = layer.weight.requires_grad and has_triton(tokens)
+        return joint_linear(tokens, [weight], layer.bias) if learns else functional.linear(tokens, weight, layer.bias)
     if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
         return layer(tokens)
     picture = tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limner.blocks.forms import last_norm, residual_block, transformer, transformer_block
 from limner.kernels.available import has_triton
+from limner.kernels.linear import below_one_another
 
 
 @contextlib.contextmanager
@@ -28,6 +30,7 @@ def fused(*networks: nn.Module, everywhere: bool = False) -> Iterator[None]:
     try:
         for network in networks:
             if everywhere or has_triton(next(network.parameters())):
+                _lay_together(network)
                 for module, form in _forms(network):
                     module.forward = MethodType(form, module)
                     changed.append(module)
@@ -51,6 +54,21 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
         ):
             yield module.conv_norm_out, last_norm  # type: ignore[misc]
             yield module.conv_act, _as_it_is  # type: ignore[misc]
+
+
+def _lay_together(network: nn.Module) -> None:
+    """Move the weights of an attention's queries, keys and values below one another, where they read the same input."""
+    for attention in (module for module in network.modules() if type(module).__name__ == "Attention"):
+        layers = [
+            getattr(getattr(attention, name), "original", getattr(attention, name)) for name in ("to_q", "to_k", "to_v")
+        ]
+        weights = [layer.weight for layer in layers if type(layer) is nn.Linear]
+        same_input = [weight for weight in weights if weight.shape == weights[-1].shape]
+        frozen = not any(weight.requires_grad for weight in same_input)
+        if len(same_input) > 1 and frozen and below_one_another(same_input) is None:
+            joint = torch.cat([weight.data for weight in same_input])
+            for weight, part in zip(same_input, joint.split([len(weight) for weight in same_input]), strict=True):
+                weight.data = part
 
 
 def _as_it_is(module: nn.Module, x: Tensor) -> Tensor:

@@ -71,21 +71,24 @@ class RowNumbers:
     root_factor: Tensor  # 1 / sqrt(1 - b2^t)
 
 
-def squared_norms(gradients: Gradients) -> Tensor:
-    """Squared norm (G,) of every row, fp32 (fp64 for fp64): sums of chunks, then the sum of those, in a fixed order."""
+def squared_norms(gradients: Gradients, alive: Tensor | None = None) -> Tensor:
+    """Squared norm (G,) of every row, fp32 (fp64 for fp64): sums of chunks, then the sum of those, in a fixed order.
+
+    `alive` as `adamw_step` takes it.
+    """
     if _has_triton(gradients.addresses if isinstance(gradients, ScatteredGradients) else gradients):
         from limner.kernels.adamw_triton import triton_squared_norms
 
-        return triton_squared_norms(gradients)
+        return triton_squared_norms(gradients, alive=alive)
     return plain_squared_norms(gradients)
 
 
 def plain_squared_norms(gradients: Gradients) -> Tensor:
     """`squared_norms` in plain torch."""
-    if isinstance(gradients, ScatteredGradients):
-        norms = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float32) for part in gradients.flat()])
-        return norms.square().sum()[None]
     dtype = torch.promote_types(gradients.dtype, torch.float32)
+    if isinstance(gradients, ScatteredGradients):
+        norms = torch.stack([torch.linalg.vector_norm(part, dtype=dtype) for part in gradients.flat()])
+        return norms.square().sum()[None]
     return torch.linalg.vector_norm(gradients, dim=1, dtype=dtype).square()
 
 
@@ -102,6 +105,7 @@ def adamw_step(
     keys: Tensor | None = None,
     max_norm: float = 0.0,
     gradient_scale: float = 1.0,
+    alive: Tensor | None = None,
 ) -> Tensor:
     """One step in place; returns `applied` (G,) bool: rows whose norm is not finite keep weights, moments and count.
 
@@ -109,7 +113,9 @@ def adamw_step(
     it bf16 is rounded stochastically. `learning_rates` (G,), `updates` (G,) int64 made so far, `norms` (G,) the
     squared norms of `gradients`. `keys` (G, 2) int64: Philox keys of the rows' roundings, needed for 8-bit moments
     and for stochastic rounding. A row is clipped to `max_norm` (0: never) as torch.nn.utils.clip_grads_with_norm_
-    does, after `gradient_scale`. On a CPU, fp32 gradients may be scaled in place. Raises InputError for what cannot be.
+    does, after `gradient_scale`. `alive` (G, chunks of `rows.CHUNK`) uint8 names, for flat gradients, the chunks that
+    are not all padding; the kernel passes over the others. On a CPU, fp32 gradients may be scaled in place. Raises
+    InputError for what cannot be.
     """
     _require(weight, moments, remainder, keys)
     numbers = row_numbers(
@@ -118,7 +124,8 @@ def adamw_step(
     if _has_triton(weight) and weight.dtype != torch.float64:
         from limner.kernels.adamw_triton import triton_step
 
-        triton_step(weight, gradients, moments, numbers, updates, rates=rates, remainder=remainder, keys=keys)
+        own = {"remainder": remainder, "keys": keys, "alive": alive}
+        triton_step(weight, gradients, moments, numbers, updates, rates=rates, **own)
     elif weight.device.type == "cpu" and weight.dtype == moments.first.dtype:
         _step_of_torch(weight, gradients, moments, numbers, learning_rates, updates, rates)
     else:

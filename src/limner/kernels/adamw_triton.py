@@ -38,17 +38,24 @@ def triton_step(
     rates: Rates,
     remainder: Tensor | None = None,
     keys: Tensor | None = None,
+    alive: Tensor | None = None,
     chunk: int = CHUNK,
     warps: int = STEP_WARPS,
-    ieee: bool = True,
+    ieee: bool | None = None,
 ) -> None:
-    """`adamw.plain_step` as one launch; without `ieee`, roots and quotients may be off by their last bits."""
+    """`adamw.plain_step` as one launch; without `ieee`, roots and quotients may be off by their last bits.
+
+    Left out, `ieee` holds where moments are whole. 8-bit ones are bound by arithmetic otherwise: on one H100 983 M
+    numbers took 6.6 ms with and 5.2 ms without (2026-11-25). `alive` (G, chunks) of flat gradients says which chunks are not
+    all padding.
+    """
     rows, length = weight.shape
     form = PLAIN if weight.dtype == torch.float32 else STOCHASTIC if remainder is None else EXACT
     eight_bit = moments.first_scales is not None
     unused = numbers.decay  # stands for tensors that this form does not have
     source, addresses, chunks, count, size = _source(gradients, length, chunk)
     (beta1, beta2), epsilon = rates.betas, rates.epsilon
+    ieee = not eight_bit if ieee is None else ieee
     _step[(count, rows)](
         weight if form == PLAIN else weight.view(torch.int16),
         unused if remainder is None else remainder,
@@ -66,6 +73,7 @@ def triton_step(
         numbers.root_factor,
         updates,
         updates if keys is None else keys,
+        updates if alive is None else alive,
         length,
         beta1,
         1 - beta1,
@@ -76,6 +84,7 @@ def triton_step(
         EIGHT_BIT=eight_bit,
         SCATTERED=isinstance(gradients, ScatteredGradients),
         HALF_GRADIENT=_is_half(gradients),
+        SPARSE=alive is not None,
         IEEE=ieee,
         BLOCKS=size // BLOCK,
         num_warps=warps,
@@ -83,7 +92,9 @@ def triton_step(
     )
 
 
-def triton_squared_norms(gradients: Gradients, *, chunk: int = CHUNK, warps: int = NORM_WARPS) -> Tensor:
+def triton_squared_norms(
+    gradients: Gradients, *, alive: Tensor | None = None, chunk: int = CHUNK, warps: int = NORM_WARPS
+) -> Tensor:
     """`adamw.squared_norms`: one sum of each chunk, then their sum in fp64, neither with atomics."""
     scattered = isinstance(gradients, ScatteredGradients)
     rows, length = (1, gradients.layout.length) if scattered else gradients.shape
@@ -94,9 +105,11 @@ def triton_squared_norms(gradients: Gradients, *, chunk: int = CHUNK, warps: int
         addresses,
         chunks,
         sums,
+        chunks if alive is None else alive,
         length,
         SCATTERED=scattered,
         HALF_GRADIENT=_is_half(gradients),
+        SPARSE=alive is not None,
         BLOCKS=size // BLOCK,
         num_warps=warps,
     )
@@ -150,12 +163,18 @@ def _sums_of_squares(
     addresses,
     chunks,
     sums,
+    alive,
     length,
     SCATTERED: tl.constexpr,
     HALF_GRADIENT: tl.constexpr,
+    SPARSE: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
     chunk, row = tl.program_id(0), tl.program_id(1)
+    if SPARSE:
+        if tl.load(alive + row.to(tl.int64) * tl.num_programs(0) + chunk) == 0:
+            tl.store(sums + row.to(tl.int64) * tl.num_programs(0) + chunk, 0.0)
+            return
     gradient, _, _ = _load_gradient(source, addresses, chunks, chunk, row, length, SCATTERED, HALF_GRADIENT, BLOCKS)
     total = tl.sum(tl.sum(gradient * gradient, axis=1), axis=0)
     tl.store(sums + row.to(tl.int64) * tl.num_programs(0) + chunk, total)
@@ -245,6 +264,7 @@ def _step(
     root_factor,
     updates,
     keys,
+    alive,
     length,
     beta1,
     rest1,
@@ -255,12 +275,16 @@ def _step(
     EIGHT_BIT: tl.constexpr,
     SCATTERED: tl.constexpr,
     HALF_GRADIENT: tl.constexpr,
+    SPARSE: tl.constexpr,
     IEEE: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
     chunk, row = tl.program_id(0), tl.program_id(1)
     if tl.load(applied + row) == 0:
         return
+    if SPARSE:
+        if tl.load(alive + row.to(tl.int64) * tl.num_programs(0) + chunk) == 0:
+            return
     gradient, begin, held = _load_gradient(
         source, addresses, chunks, chunk, row, length, SCATTERED, HALF_GRADIENT, BLOCKS
     )

@@ -15,8 +15,8 @@ class FusedAdamW:
     """AdamW over rows of weights (G, P), which it changes in place; see `adamw` for the equations.
 
     `keys`: one Philox key for each row, as `philox_key(seed, "stochastic rounding")` gives it. With `remainder` the
-    weights are exact. `norms` and `applied`, tensors of the device (G,), tell of the last step: the gradients' norms
-    before clipping, and which rows were applied because theirs was finite.
+    weights are exact; `alive` as in `adamw_step`. `norms` and `applied`, tensors of the device (G,), tell of the last
+    step: the gradients' norms before clipping, and which rows were applied because theirs was finite.
     """
 
     def __init__(
@@ -29,10 +29,11 @@ class FusedAdamW:
         eight_bit: bool = False,
         max_norm: float = 0.0,
         gradient_scale: float = 1.0,
+        alive: Tensor | None = None,
     ):
         rows, device = weight.shape[0], weight.device
         self.weight, self.remainder, self.rates = weight, remainder, rates
-        self.max_norm, self.gradient_scale = max_norm, gradient_scale
+        self.max_norm, self.gradient_scale, self.alive = max_norm, gradient_scale, alive
         self.moments = Moments.zeros(weight, eight_bit=eight_bit)
         self.keys = torch.tensor(list(keys), dtype=torch.int64, device=device).reshape(rows, 2)
         self.updates = torch.zeros(rows, dtype=torch.int64, device=device)
@@ -41,13 +42,13 @@ class FusedAdamW:
 
     def step(self, gradients: Gradients, learning_rates: Tensor) -> None:
         """One step with `gradients` (rows of the weights' layout, or scattered) and `learning_rates` (G,)."""
-        squared = squared_norms(gradients)
+        squared = squared_norms(gradients, self.alive)
         self.norms.copy_(squared.sqrt() * self.gradient_scale)
         self._apply(gradients, learning_rates, squared)
 
     def rehearse(self, gradients: Gradients) -> None:
         """Run the kernels of a step and change nothing, as if no gradient were finite: before a capture, say."""
-        squared = torch.full_like(squared_norms(gradients), torch.inf)
+        squared = torch.full_like(squared_norms(gradients, self.alive), torch.inf)
         self._apply(gradients, torch.zeros_like(squared), squared)
 
     def _apply(self, gradients: Gradients, learning_rates: Tensor, squared: Tensor) -> None:
@@ -63,6 +64,7 @@ class FusedAdamW:
             keys=self.keys,
             max_norm=self.max_norm,
             gradient_scale=self.gradient_scale,
+            alive=self.alive,
         )
         self.applied.copy_(applied)
 

@@ -53,6 +53,7 @@ class _GroupNorm(torch.autograd.Function):
 
         x, weight, shift, *coefficients = ctx.saved_tensors
         dy = outputs[0].contiguous(memory_format=torch.channels_last)
-        found = normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu)
+        learns = ctx.needs_input_grad[1]
+        found = normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
         wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
         return *wanted, None, None, None

@@ -46,8 +46,9 @@ def normalise_backward(
     coefficients: list[Tensor],
     groups: int,
     silu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Gradients of x, weight, bias and shift."""
+    learns: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, of weight and bias where they learn, and of the shift."""
     factor, addend, sums, mean, inverse = coefficients
     batch, channels, positions = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
     chunk_rows, chunks, blocks = _grid(batch, positions, channels)
@@ -65,8 +66,8 @@ def normalise_backward(
     _apply_backward[(batch, chunks, blocks)](dy, x, factor, addend, slope, offset, dx, **tile)
     return (
         dx,
-        d_weight.sum(0).to(weight.dtype),
-        d_bias.sum(0).to(weight.dtype),
+        d_weight.sum(0).to(weight.dtype) if learns else None,
+        d_bias.sum(0).to(weight.dtype) if learns else None,
         None if shift is None else d_shift.to(shift.dtype),
     )
 

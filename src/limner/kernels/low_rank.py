@@ -1,9 +1,10 @@
-"""A linear layer with V low-rank updates side by side, one for each of V equal groups of its input's rows.
+"""Linear layers with V low-rank updates side by side, one for each of V equal groups of their input's rows.
 
 Hu et al., "LoRA", 2022, equation 3: h = W x + scale · up(down(x)), for each group with its own down, up and scale.
+Layers that read the same input (queries, keys and values) are computed jointly: their weights lie below one another.
 
-Shapes: V variants of N rows each; C inputs and D outputs; R the largest rank, smaller ones padded with zeros. A padded
-row of `down` meets a padded column of `up`, so that neither ever gets a gradient.
+Shapes: V variants of N rows each; J layers of C inputs and D outputs; R the largest rank, smaller ones padded with
+zeros. A padded row of `down` meets a padded column of `up`, so that neither ever gets a gradient.
 """
 
 from __future__ import annotations
@@ -24,55 +25,80 @@ def low_rank_linear(
     up: Tensor,
     scales: Sequence[float],
     gradients: tuple[Tensor, Tensor] | None = None,
+    learning: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Output (V·N…, D) of a frozen layer and its updates, in the frozen weight's precision.
+    """Output (V·N…, J·D) of frozen layers and their updates, in the frozen weight's precision.
 
-    `x` is (V·N…, C), `weight` (D, C), `down` (V, R, C), `up` (V, D, R). With `gradients`, two tensors shaped as `down`
-    and `up`, the backward pass adds the updates' gradients there itself and autograd sees none: one matrix product
-    instead of a product and a sum. Gradients flow to `x`, `down` and `up` only: weight and bias are frozen.
+    `x` is (V·N…, C), `weight` (J·D, C), `down` (V, J·R, C), `up` (V, J, D, R). With `gradients`, two tensors shaped as
+    `down` and `up`, the backward pass adds the updates' gradients there itself and autograd sees none: one matrix
+    product instead of a product and a sum. `learning` names the parameters that `down` and `up` are views of, where
+    they are not themselves. Gradients flow to `x`, `down` and `up` only: weight and bias are frozen.
     """
-    return _LowRankLinear.apply(x.to(weight.dtype), weight, bias, down, up, tuple(scales), gradients)  # type: ignore[return-value]
+    given = (x.to(weight.dtype), weight, bias, down, up, tuple(scales), gradients, *learning)
+    return _LowRankLinear.apply(*given)  # type: ignore[return-value]
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """Three matrix products forward, five backward, whatever the number of variants."""
+    """Two matrix products forward and three backward for all layers, and two small ones for each layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients) -> Tensor:
-        variants = down.shape[0]
+    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *learning) -> Tensor:
+        variants, layers = up.shape[:2]
         with torch.autocast(x.device.type, enabled=False):
             near, far = down.to(x.dtype), up.to(x.dtype)
-            y = functional.linear(x, weight, bias)  # (V·N…, D)
-            rows = x.reshape(variants, -1, x.shape[-1])  # (V, N, C)
-            hidden = torch.bmm(rows, near.mT)  # (V, N, R)
+            y = functional.linear(x, weight, bias)  # (V·N…, J·D)
+            hidden = torch.bmm(_grouped(x, variants), near.mT)  # (V, N, J·R)
             scale = _as_factor(hidden, scales)
-            y.view(variants, -1, y.shape[-1]).baddbmm_(hidden, far.mT, alpha=scale)
+            outputs, inner = _by_layer(_grouped(y, variants), layers), _by_layer(hidden, layers)
+            for out, each, columns in zip(*_batches(outputs, inner, far), strict=True):
+                out.baddbmm_(each, columns.mT, alpha=scale)
         ctx.save_for_backward(x, weight, down, up, hidden)
-        ctx.scale, ctx.scales, ctx.gradients = scale, scales, gradients
+        ctx.scale, ctx.scales, ctx.gradients, ctx.others = scale, scales, gradients, len(learning)
         return y
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up, hidden = ctx.saved_tensors
-        (dy,) = outputs
-        variants = down.shape[0]
+        variants, layers = up.shape[:2]
         with torch.autocast(x.device.type, enabled=False):
-            dy = dy.to(x.dtype)
-            rows, d_rows = x.reshape(variants, -1, x.shape[-1]), dy.reshape(variants, -1, dy.shape[-1])
-            d_hidden = torch.bmm(d_rows, up.to(x.dtype))  # (V, N, R)
+            dy = outputs[0].to(x.dtype).contiguous()
+            rows, d_outputs = _grouped(x, variants), _by_layer(_grouped(dy, variants), layers)
+            d_hidden = torch.empty_like(hidden)
+            d_inner = _by_layer(d_hidden, layers)
+            for each, d_out, columns in zip(*_batches(d_inner, d_outputs, up.to(x.dtype)), strict=True):
+                torch.bmm(d_out, columns, out=each)
             _as_factor(d_hidden, ctx.scales)
-            near, far = ctx.gradients or (None, None)
-            d_down = _added(near, down, d_hidden.mT, rows, ctx.scale)
-            d_up = _added(far, up, d_rows.mT, hidden, ctx.scale)
+            near, far = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
+            _add_product(near, d_hidden.mT, rows, ctx.scale)
+            for place, d_out, each in zip(*_batches(far, d_outputs, _by_layer(hidden, layers)), strict=True):
+                _add_product(place, d_out.mT, each, ctx.scale)
             dx = None
             if ctx.needs_input_grad[0]:
                 dx = functional.linear(dy, weight.mT)  # (V·N…, C)
-                dx.view(rows.shape).baddbmm_(d_hidden, down.to(x.dtype), alpha=ctx.scale)
-        return dx, None, None, d_down, d_up, None, None
+                _grouped(dx, variants).baddbmm_(d_hidden, down.to(x.dtype), alpha=ctx.scale)
+        learnt = (None, None) if ctx.gradients else (near, far)
+        return dx, None, None, *learnt, None, None, *[None] * ctx.others
+
+
+def _grouped(rows: Tensor, variants: int) -> Tensor:
+    """(V·N…, C) as (V, N, C)."""
+    return rows.reshape(variants, -1, rows.shape[-1])
+
+
+def _by_layer(joint: Tensor, layers: int) -> Tensor:
+    """(V, N, J·K) as a view (V, J, N, K)."""
+    return joint.unflatten(2, (layers, -1)).transpose(1, 2)
+
+
+def _batches(*stacks: Tensor) -> list[list[Tensor]]:
+    """Each (V, J, ., .) as batches (., ., .) for one product each: all layers of one variant, or a layer of all."""
+    if stacks[0].shape[0] == 1:
+        return [[stack[0]] for stack in stacks]
+    return [list(stack.unbind(1)) for stack in stacks]
 
 
 def _as_factor(hidden: Tensor, scales: Sequence[float]) -> float:
-    """The scale that all variants share, or 1 after `hidden` (V, N, R) took each variant's own in place."""
+    """The scale that all variants share, or 1 after `hidden` (V, N, J·R) took each variant's own in place."""
     if all(scale == scales[0] for scale in scales):
         return scales[0]
     for part, scale in zip(hidden, scales, strict=True):
@@ -80,13 +106,9 @@ def _as_factor(hidden: Tensor, scales: Sequence[float]) -> float:
     return 1.0
 
 
-def _added(gradient: Tensor | None, like: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor | None:
-    """scale · left @ right: added to `gradient` where one is given, else returned for autograd."""
-    if gradient is None:
-        product = torch.bmm(left, right)
-        return (product if scale == 1.0 else product.mul_(scale)).to(like.dtype)
-    if gradient.dtype == left.dtype:
-        gradient.baddbmm_(left, right, alpha=scale)
+def _add_product(place: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
+    """Add scale · left @ right to `place`, which may be of a higher precision."""
+    if place.dtype == left.dtype:
+        place.baddbmm_(left, right, alpha=scale)
     else:
-        gradient.add_(torch.bmm(left, right), alpha=scale)
-    return None
+        place.add_(torch.bmm(left, right), alpha=scale)

@@ -56,12 +56,12 @@ class FlatWeights:
         device: torch.device | str,
         *,
         exact: bool = True,
-        channels_last: bool = False,
+        orders: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.stretches: dict[str, Stretch] = {}
         size = 0
         for name, shape in shapes.items():
-            order = CHANNELS_LAST if channels_last and len(shape) == 4 else tuple(range(len(shape)))
+            order = (orders or {}).get(name, tuple(range(len(shape))))
             self.stretches[name] = Stretch(size, tuple(shape), order)
             size += self.stretches[name].padded
         self.weight = torch.zeros(variants, size, dtype=dtype, device=device)

@@ -10,7 +10,7 @@ from torch import Tensor
 from limner.diffusion.randomness import philox_key
 from limner.kernels.adamw import Gradients, Rates
 from limner.kernels.fused_adamw import FusedAdamW
-from limner.kernels.rows import ScatteredGradients, row_layout
+from limner.kernels.rows import CHUNK, ScatteredGradients, row_layout
 from limner.training.trainable import Trainable
 
 PURPOSE = "stochastic rounding"
@@ -43,6 +43,7 @@ class FlatAdamW:
             eight_bit=eight_bit,
             max_norm=max_norm,
             gradient_scale=gradient_scale,
+            alive=trainable.alive_chunks(CHUNK) if trainable.gradient is not None else None,
         )
         self._scattered: ScatteredGradients | None = None
 

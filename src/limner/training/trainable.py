@@ -19,7 +19,7 @@ from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, ejec
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
 from limner.errors import AdapterError, InputError
-from limner.training.flat_weights import FlatWeights
+from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
 
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
@@ -77,6 +77,16 @@ class Trainable:
             for module, layers in self.layers.items()
         }
         return Adapter(label, full, low_rank)
+
+    def alive_chunks(self, size: int) -> Tensor:
+        """(V, P/size) uint8: 1 for the parts of a row that are not all padding of smaller ranks."""
+        variants, count = self.weights.weight.shape
+        alive = torch.zeros(variants, -(-count // size), dtype=torch.uint8)
+        for name, stretch in self.weights.stretches.items():
+            for variant in range(variants):
+                own = self._own(name, torch.empty(stretch.shape, device="meta"), variant).numel()
+                alive[variant, stretch.offset // size : -(-(stretch.offset + own) // size)] = 1
+        return alive.to(self.weights.weight.device)
 
     @contextlib.contextmanager
     def only(self, variant: int) -> Iterator[None]:
@@ -170,7 +180,8 @@ def _thaw(
     parameters = {f"{name}.{key}": parameter for name in names for key, parameter in modules[name].named_parameters()}
     device = next(iter(parameters.values())).device
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    weights = FlatWeights(shapes, 1, dtype, device, exact=exact, channels_last=device.type == "cuda")
+    orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and device.type == "cuda"}
+    weights = FlatWeights(shapes, 1, dtype, device, exact=exact, orders=orders)
     for name, parameter in parameters.items():
         weights.write(name, parameter.data)
         parameter.data = weights[name][0]
@@ -196,14 +207,15 @@ def _give_updates(
                 layer.requires_grad_(False)
     parts = {
         f"{module}.{name}.{part}": (layer, part)
+        for part in ("down", "up")  # those of layers that follow one another lie side by side
         for module, found in layers.items()
         for name, layer in found.items()
-        for part in ("down", "up")
     }
     parameters = {name: getattr(layer, part) for name, (layer, part) in parts.items()}
     device = next(iter(parameters.values())).device
     shapes = {name: parameter.shape[1:] for name, parameter in parameters.items()}
-    weights = FlatWeights(shapes, len(plans), dtype, device)
+    orders = {name: (1, 0, *range(2, len(shape))) for name, shape in shapes.items() if name.endswith(".up")}
+    weights = FlatWeights(shapes, len(plans), dtype, device, orders=orders)  # the rank first: padding comes last
     gradient = torch.zeros_like(weights.weight)
     views = weights.views(gradient)
     for name, parameter in parameters.items():

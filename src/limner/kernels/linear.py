@@ -1,0 +1,66 @@
+"""Linear layers that learn, several of one input at once, and the sums of rows that their biases learn from.
+
+Shapes: rows (N…, C), J layers of D outputs whose weights (D, C) lie below one another in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limner.kernels.available import has_triton
+
+
+def joint_linear(x: Tensor, weights: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+    """Outputs (N…, J·D) of layers side by side; their weights must lie below one another (`below_one_another`).
+
+    One product forward and two backward for all of them. Gradients flow to x, every weight and the bias.
+    """
+    return _JointLinear.apply(x, bias, *weights)  # type: ignore[return-value]
+
+
+def below_one_another(weights: Sequence[Tensor]) -> Tensor | None:
+    """The weights as one matrix (J·D, C), a view without a copy, or None where they do not lie so."""
+    first, place = weights[0], weights[0].data_ptr()
+    for weight in weights:
+        like = weight.shape[1:] == first.shape[1:] and weight.dtype == first.dtype and weight.is_contiguous()
+        if not like or weight.data_ptr() != place:
+            return None
+        place += weight.numel() * weight.element_size()
+    rows = sum(weight.shape[0] for weight in weights)
+    return first.detach().as_strided((rows, *first.shape[1:]), first.stride())
+
+
+def column_sums(rows: Tensor) -> Tensor:
+    """Sums (C,) of rows (N…, C), in fp32 on a GPU with Triton and in a fixed order."""
+    if has_triton(rows):
+        from limner.kernels.linear_triton import sums_of_columns
+
+        return sums_of_columns(rows.reshape(-1, rows.shape[-1]))
+    return rows.reshape(-1, rows.shape[-1]).sum(0)
+
+
+class _JointLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weights: Tensor) -> Tensor:
+        joint = below_one_another(weights)
+        assert joint is not None  # the caller has seen to it
+        ctx.save_for_backward(x, *weights)
+        ctx.sizes = [weight.shape[0] for weight in weights]
+        return functional.linear(x, joint, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        joint = below_one_another(weights)
+        assert joint is not None  # as in the forward pass
+        dy = outputs[0].contiguous()
+        rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        dx = functional.linear(dy, joint.mT) if ctx.needs_input_grad[0] else None
+        d_bias = column_sums(dy).to(dy.dtype) if ctx.needs_input_grad[1] else None
+        d_weights = (d_rows.mT @ rows).split(ctx.sizes)
+        return dx, d_bias, *d_weights

@@ -1,0 +1,53 @@
+"""Training through fused blocks and joint layers takes the steps of diffusers' own blocks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from limner.adapters import LowRankLayer
+from limner.blocks import fused
+from limner.config import LoraVariant, expand_variants
+from limner.training import set_up
+from tests.stages.test_train_together import SETTINGS
+from tests.training.sets import SUBJECT, full_run
+from tests.training.test_loop import PROMPTS, pictures
+
+
+def states(base, runs):
+    with set_up(runs, base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        for _ in range(3):
+            training.work()
+        return [training.trainable.state(index) for index in range(len(runs))]
+
+
+def ranks(*ranks):
+    """Large enough for the layers' updates to lie side by side without padding between them."""
+    shared = SETTINGS | {"text_encoder": True, "prior_preservation": True}
+    return expand_variants([LoraVariant(**shared, rank=list(ranks))])
+
+
+@pytest.mark.parametrize("runs", [ranks(32), ranks(32, 8), [full_run()]], ids=["one", "two", "full"])
+def test_three_steps_are_the_same(tiny_base, monkeypatch, runs):
+    from limner.training import setup
+
+    monkeypatch.setattr(setup, "training_dtype", lambda precision, device: torch.float64)
+    for module in tiny_base.modules().values():
+        module.double()
+    plain = states(tiny_base, runs)
+    monkeypatch.setattr(setup, "fused", partial(fused, everywhere=True))
+    joint, jointly = [], LowRankLayer.jointly
+
+    def watched(layers, x):
+        joint.append(jointly(layers, x))
+        return joint[-1]
+
+    monkeypatch.setattr(LowRankLayer, "jointly", staticmethod(watched))
+    for found, wanted in zip(states(tiny_base, runs), plain, strict=True):
+        for name, weight in wanted.items():
+            assert torch.allclose(found[name], weight, rtol=1e-9, atol=1e-10), name
+    if runs[0].rank:
+        assert joint
+        assert all(each is not None for each in joint)
