@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 import torch
 
 from limner.kernels.adamw import Rates, plain_squared_norms, plain_step, row_numbers
 from limner.kernels.fused_adamw import FusedAdamW
+from limner.kernels.rows import CHUNK
 from tests.kernels.cases import KEYS, in_rows, make_case, normal_parts, scattered
 
 pytest.importorskip("triton")
@@ -34,7 +36,7 @@ def test_equals_the_plain_form_to_the_bit(form, eight_bit, rows, is_scattered, d
         assert torch.allclose(triton_squared_norms(gradients, chunk=2048), norms, rtol=1e-5)
         rates, updates = torch.tensor([1e-2, 2e-2][:rows], device=DEVICE), cases[0].updates.clone()
         numbers = row_numbers(cases[0].weight.dtype, rates, updates, norms, rates=RATES, max_norm=1.0)
-        for case, step in zip(cases, (plain_step, triton_step), strict=True):
+        for case, step in zip(cases, (plain_step, partial(triton_step, ieee=True)), strict=True):
             step(
                 case.weight, gradients, case.moments, numbers, updates, rates=RATES, remainder=case.remainder,
                 keys=case.keys,
@@ -95,3 +97,21 @@ def test_a_captured_step_replays_as_an_eager_one(form, eight_bit):
         found.append({"weight": optimizer.weight, **optimizer.state()})
     for name, tensor in found[0].items():
         assert torch.equal(tensor, found[1][name]), name
+
+
+def test_chunks_of_padding_are_passed_over_without_a_difference():
+    """Two rows of three chunks; all but the first chunk of the second row is padding."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(2, 3 * CHUNK, generator=generator)
+    gradient[1, CHUNK:] = 0.0
+    weight = gradient.clone()
+    alive = torch.tensor([[1, 1, 1], [1, 0, 0]], dtype=torch.uint8, device=DEVICE)
+    rates, found = torch.full((2,), 0.1, device=DEVICE), []
+    for table in (None, alive):
+        optimizer = FusedAdamW(
+            weight.clone().to(DEVICE), rates=Rates(), keys=[(1, 2), (3, 4)], max_norm=1.0, alive=table
+        )
+        for _ in range(2):
+            optimizer.step(gradient.to(DEVICE), rates)
+        found.append({"weight": optimizer.weight, "norms": optimizer.norms, **optimizer.state()})
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())

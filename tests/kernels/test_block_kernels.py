@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from limner.diffusion.randomness import random_words
+from limner.diffusion.streams import Streams
 from limner.kernels.available import has_triton
 from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
 from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
+from limner.kernels.linear import column_sums, joint_linear
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.skipif(
@@ -73,3 +76,24 @@ def test_low_precision_stays_near_full_precision(dtype):
     assert torch.allclose(found.float(), wanted, rtol=0.02, atol=0.02)
     gated = gelu_gate(x.flatten(1))
     assert torch.allclose(gated.float(), plain_gelu_gate(x.flatten(1).float()), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(2, 300, 40), (5, 64), (3, 700, 130)])
+def test_sums_of_columns(shape):
+    rows = numbers(0, *shape)
+    assert torch.allclose(column_sums(rows), rows.reshape(-1, shape[-1]).sum(0), rtol=1e-5, atol=1e-4)
+    assert torch.equal(column_sums(rows), column_sums(rows))
+
+
+def test_a_layer_that_learns():
+    x, weight, bias = (numbers(seed, *shape) for seed, shape in enumerate([(2, 3, 16), (24, 16), (24,)]))
+    inputs = [each.requires_grad_() for each in (x, weight, bias)]
+    agree(lambda x, w, b: joint_linear(x, [w], b), torch.nn.functional.linear, inputs)
+
+
+@pytest.mark.parametrize("count", [1, 6, 1030])
+def test_words_of_many_streams_are_those_of_each(count):
+    streams, index = [(7, "noise"), (1 << 40, "timesteps")], [3, (1 << 35) + 5]
+    found = Streams(streams, DEVICE).words(torch.tensor(index, device=DEVICE), count)
+    for row, ((seed, purpose), place) in enumerate(zip(streams, index, strict=True)):
+        assert torch.equal(found[row].cpu(), random_words(seed, purpose, place, count))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.randomness import KEY_INCREMENTS, MASK, MULTIPLIERS, ROUNDS, philox_key
+from limner.kernels.available import has_triton
 
 
 class Streams:
@@ -32,6 +33,10 @@ class Streams:
 
     def words(self, index: Tensor, count: int) -> Tensor:
         """The first `count` 32-bit words (R, count), in int64, of every stream at its `index` (R,) int64."""
+        if has_triton(index):
+            from limner.kernels.philox_triton import words_of_streams
+
+            return words_of_streams(self.keys[0, :, :, 0].T.contiguous(), index, count)
         blocks = torch.arange(math.ceil(count / 4), dtype=torch.int64, device=index.device)[None]  # (1, blocks)
         low, high = (index & MASK)[:, None], ((index >> 32) & MASK)[:, None]  # (R, 1)
         even = torch.stack(torch.broadcast_tensors(blocks, low))  # (2, R, blocks), the counter's words 0 and 2

@@ -14,13 +14,13 @@ and one Triton kernel (`adamw_triton`) on GPUs that have Triton.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from limner.errors import InputError
+from limner.kernels.available import has_triton
 from limner.kernels.dither import dither_halves, swapped_share
 from limner.kernels.eight_bit import BLOCK, decode_first, decode_second, encode_first, encode_second, square_root
 from limner.kernels.rows import ScatteredGradients
@@ -76,7 +76,7 @@ def squared_norms(gradients: Gradients, alive: Tensor | None = None) -> Tensor:
 
     `alive` as `adamw_step` takes it.
     """
-    if _has_triton(gradients.addresses if isinstance(gradients, ScatteredGradients) else gradients):
+    if has_triton(gradients.addresses if isinstance(gradients, ScatteredGradients) else gradients):
         from limner.kernels.adamw_triton import triton_squared_norms
 
         return triton_squared_norms(gradients, alive=alive)
@@ -121,7 +121,7 @@ def adamw_step(
     numbers = row_numbers(
         weight.dtype, learning_rates, updates, norms, rates=rates, max_norm=max_norm, gradient_scale=gradient_scale
     )
-    if _has_triton(weight) and weight.dtype != torch.float64:
+    if has_triton(weight) and weight.dtype != torch.float64:
         from limner.kernels.adamw_triton import triton_step
 
         own = {"remainder": remainder, "keys": keys, "alive": alive}
@@ -282,7 +282,3 @@ def _require(weight: Tensor, moments: Moments, remainder: Tensor | None, keys: T
         raise InputError("8-bit moments do not go with fp64 weights; use fp64 moments")
     if (eight_bit or rounded) and keys is None:
         raise InputError("8-bit moments and stochastic rounding need random bits; pass keys (G, 2)")
-
-
-def _has_triton(tensor: Tensor) -> bool:
-    return tensor.is_cuda and find_spec("triton") is not None

@@ -46,8 +46,8 @@ def triton_step(
     """`adamw.plain_step` as one launch; without `ieee`, roots and quotients may be off by their last bits.
 
     Left out, `ieee` holds where moments are whole. 8-bit ones are bound by arithmetic otherwise: on one H100 983 M
-    numbers took 6.6 ms with and 5.2 ms without (2026-11-25). `alive` (G, chunks) of flat gradients says which chunks are not
-    all padding.
+    numbers took 6.6 ms with and 5.2 ms without (2026-11-25). `alive` (G, chunks) of flat gradients says which chunks
+    are not all padding.
     """
     rows, length = weight.shape
     form = PLAIN if weight.dtype == torch.float32 else STOCHASTIC if remainder is None else EXACT

@@ -1,5 +1,8 @@
 """The gated linear unit's kernels. Rows are (N, 2D), h before gate; outputs are numbered through as (N·D)."""
 
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -5,6 +5,9 @@ Backward: with z = x a + s and dz = dy f'(z), sums of dz and dz·x; from them dx
 positions, the shift's gradient, follows from the same sums.
 """
 
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,8 @@
 """Layer normalisation's kernels: a program holds a row at a time; weight and bias learn from sums of two stages."""
 
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import torch
