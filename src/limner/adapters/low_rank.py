@@ -45,16 +45,22 @@ class LowRankLayer(nn.Module):
     """A frozen layer with V low-rank updates beside it, for V variants that are computed together.
 
     Its input's rows are V equal groups, variant after variant. `down` is (V, R, in, …) and `up` (V, out, R, …), with
-    zeros where a variant's rank is below R. The update is computed in the frozen layer's precision.
+    zeros where a variant's rank is below R, a multiple of `multiple`. The update is computed in the frozen layer's precision.
     """
 
-    def __init__(self, original: nn.Linear | nn.Conv2d, updates: Sequence[LowRankUpdate], strengths: Sequence[float]):
+    def __init__(
+        self,
+        original: nn.Linear | nn.Conv2d,
+        updates: Sequence[LowRankUpdate],
+        strengths: Sequence[float],
+        multiple: int = 1,
+    ):
         super().__init__()
         self.original = original
         self.ranks = [update.rank for update in updates]
         self.alphas = [update.alpha for update in updates]
         self.scales = [strength * update.scale for update, strength in zip(updates, strengths, strict=True)]
-        rank, device = max(self.ranks), original.weight.device
+        rank, device = -(-max(self.ranks) // multiple) * multiple, original.weight.device
         self.down = nn.Parameter(torch.stack([_padded(update.down, 0, rank) for update in updates]).to(device))
         self.up = nn.Parameter(torch.stack([_padded(update.up, 1, rank) for update in updates]).to(device))
         self.gradients: tuple[Tensor, Tensor] | None = None  # where a trainer collects them, shaped as down and up
@@ -149,12 +155,17 @@ def inject(module: nn.Module, updates: Mapping[str, LowRankUpdate], strength: fl
 
 
 def inject_stacked(
-    module: nn.Module, variants: Sequence[Mapping[str, LowRankUpdate]], strengths: Sequence[float]
+    module: nn.Module,
+    variants: Sequence[Mapping[str, LowRankUpdate]],
+    strengths: Sequence[float],
+    *,
+    multiple: int = 1,
 ) -> dict[str, LowRankLayer]:
     """Put the updates of several variants, {layer name: update} each, beside the layers they name.
 
     The module's input rows must then be one equal group a variant, in this order. A variant that has no update of a
-    layer (or none at all: the untouched base) leaves that layer's output as it is. Raises AdapterError, before anything
+    layer (or none at all: the untouched base) leaves that layer's output as it is. The rank that is computed with is
+    padded to a multiple of `multiple`: a GPU's matrix units want 8 numbers in a row. Raises AdapterError, before anything
     is changed, for names or shapes that do not fit.
     """
     layers = dict(module.named_modules())
@@ -173,7 +184,7 @@ def inject_stacked(
         some = next(updates[name] for updates in variants if name in updates)
         nothing = LowRankUpdate(torch.zeros_like(some.down[:1]), torch.zeros_like(some.up[:, :1]), 1.0)
         stacked = [updates.get(name, nothing) for updates in variants]
-        injected[name] = LowRankLayer(original, stacked, strengths)
+        injected[name] = LowRankLayer(original, stacked, strengths, multiple)
         _replace(module, name, injected[name])
     return injected
 

@@ -21,6 +21,7 @@ from limner.base import Base
 from limner.errors import AdapterError, InputError
 from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
 
+RANK_MULTIPLE = 8  # of the ranks that a GPU computes with, in fp16 and bf16
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
 
@@ -197,10 +198,10 @@ def _give_updates(
     plans: Sequence[LowRankPlan],
     dtype: torch.dtype,
 ) -> Trainable:
-    layers = {}
+    layers, multiple = {}, RANK_MULTIPLE if next(modules["unet"].parameters()).is_cuda else 1
     for name in names:
         stacked = [_first_updates(name, modules[name], start, plan) for plan in plans]
-        layers[name] = inject_stacked(modules[name], stacked, [1.0] * len(plans))
+        layers[name] = inject_stacked(modules[name], stacked, [1.0] * len(plans), multiple=multiple)
     for name, updates in start.low_rank.items():
         if name not in names:  # it goes on acting, untrained
             for layer in inject(modules[name], updates).values():
