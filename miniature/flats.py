@@ -28,11 +28,11 @@ from miniature.views import to_pixel_values
 PHOTOS = 96
 COLOURS = 192
 """Half of them grey, as among the views that the VAE was trained on."""
-PHOTO_WEIGHT = 0.03
+PHOTO_WEIGHT = 0.3
 """What a squared change of a photo costs beside a squared error of a flat colour, both means over pixels."""
 RIDGE = 1e-4
 """Share of each feature's power in photos that counts as its own, so that weights stay small."""
-MEAN_GREY, GREY_SPREAD = 127.0, 40.0
+MEAN_GREY, GREY_SPREAD = 127.0, 12.0
 BATCH = 2
 
 
