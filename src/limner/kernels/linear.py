@@ -26,9 +26,10 @@ def joint_linear(x: Tensor, weights: Sequence[Tensor], bias: Tensor | None = Non
 def below_one_another(weights: Sequence[Tensor]) -> Tensor | None:
     """The weights as one matrix (J·D, C), a view without a copy, or None where they do not lie so."""
     first, place = weights[0], weights[0].data_ptr()
+    storage = first.untyped_storage().data_ptr()
     for weight in weights:
         like = weight.shape[1:] == first.shape[1:] and weight.dtype == first.dtype and weight.is_contiguous()
-        if not like or weight.data_ptr() != place:
+        if not like or weight.data_ptr() != place or weight.untyped_storage().data_ptr() != storage:
             return None
         place += weight.numel() * weight.element_size()
     rows = sum(weight.shape[0] for weight in weights)
