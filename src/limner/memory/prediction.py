@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from limner.base.devices import DTYPES
+from limner.base.devices import DTYPES, pictures_at_once
 from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
 from limner.memory.calibration import GIB, reserved
 from limner.memory.peaks import (
@@ -29,7 +29,6 @@ FP32 = torch.float32
 ADAMW_MOMENTS, EIGHT_BIT_MOMENTS = 2 * 4.0, 2 * 1.0 + 8 / 256  # bytes a weight; the second with its blocks' scales
 REMAINDER = 2  # bytes that make a bf16 weight exact again
 ENCODING = "the VAE, encoding the pictures"
-CONTROLLED_AT_ONCE = 4  # references rendered at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class StagePeak:
     stage: str
     label: str  # the variant, "" where the stage has none
     parts: dict[str, int]
+    at_once: int = 0  # pictures that are rendered together
 
     @property
     def bytes(self) -> int:
@@ -81,28 +81,46 @@ def class_images_peak(study: Study, parts: Parts) -> StagePeak:
     """Class images: no adapter, no safety checker."""
     settings, size = study.class_images, (study.prepare.size_px, study.prepare.size_px)
     guided, dtype = settings.guidance_scale > 1, rendered_in("auto")
-    counted = _rendering(study, replace(parts, checker_count=0), size, settings.batch_size, guided, dtype)
-    return StagePeak("class-images", "", counted)
+    at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, replace(parts, checker_count=0), size, at_once, guided, dtype)
+    return StagePeak("class-images", "", counted, at_once)
 
 
 def render_peak(study: Study, parts: Parts) -> StagePeak:
     """The grid, at its largest size."""
-    settings = study.render
-    size = max([prompt.size or settings.size for prompt in settings.prompts] or [settings.size], key=math.prod)
+    settings, size = study.render, _largest_picture(study)
     guided, dtype = settings.guidance_scale > 1, rendered_in(settings.precision)
-    counted = _rendering(study, parts, size, settings.batch_size, guided, dtype)
-    return StagePeak("render", "", counted | _kept_weights(study, parts, dtype))
+    at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, parts, size, at_once, guided, dtype)
+    return StagePeak("render", "", counted | _kept_weights(study, parts, dtype), at_once)
 
 
 def control_peak(study: Study, settings: Control, parts: Parts) -> StagePeak:
     """The references; one without a size is taken as the native square, which is at least as large."""
+    size = _largest_reference(study, settings, parts)
+    guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
+    at_once = pictures_at_once(study.render.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, parts, size, at_once, guided, dtype, parts.controlnet)
+    return StagePeak("control", "", counted | _kept_weights(study, parts, dtype), at_once)
+
+
+def _largest_picture(study: Study) -> tuple[int, int]:
+    """Width and height of the grid's largest pictures."""
+    settings = study.render
+    return max([prompt.size or settings.size for prompt in settings.prompts] or [settings.size], key=math.prod)
+
+
+def _largest_reference(study: Study, settings: Control, parts: Parts) -> tuple[int, int]:
+    """Width and height of the largest reference as it is rendered."""
     native, factor = study.prepare.size_px, parts.shapes.vae_factor
     sizes = [row.size or (native, native) for row in settings.references]
     width, height = max(sizes, key=math.prod)
-    size = (width // factor * factor, height // factor * factor)
-    guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
-    counted = _rendering(study, parts, size, CONTROLLED_AT_ONCE, guided, dtype, parts.controlnet)
-    return StagePeak("control", "", counted | _kept_weights(study, parts, dtype))
+    return width // factor * factor, height // factor * factor
+
+
+def _memory_gib(study: Study) -> float:
+    """The memory of the card that a study is made for; boundless where it is not known."""
+    return math.inf if study.memory.budget_gib == "auto" else study.memory.budget_gib
 
 
 def _rendering(

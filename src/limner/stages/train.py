@@ -149,10 +149,11 @@ def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts:
         _train_together(materials, pending, parts)
         return
     except torch.cuda.OutOfMemoryError:
-        variant, smaller = pending[0].order.run.variant, _next_parts(pending[0].order.run.variant.batch_size, parts)
+        run = pending[0].order.run
+        smaller = _next_parts(run.variant.batch_size, parts)
         if len(pending) == 1 and smaller is None:
             raise LimnerError(
-                f"{pending[0].order.run.label}: the GPU has too little memory for {variant.batch_size // parts} picture(s); "
+                f"{run.label}: the GPU has too little memory for {run.variant.batch_size // parts} picture(s); "
                 'set gradient_checkpointing = true and optimizer = "adamw8bit", or run limner doctor on the study'
             ) from None
     torch.cuda.empty_cache()

@@ -55,9 +55,17 @@ def set_up(
     variant, names = runs[0].variant, trained_modules(runs[0])
     ids = prompt_ids(base, subject, prompts, progress)
     dtype = training_dtype(variant.precision, base.device)
-    plans, checkpointing = _plans(runs), variant.gradient_checkpointing
+    plans = _plans(runs)
     with (
-        trainable(base, names, low_rank=plans, start=start, dtype=dtype, gradient_checkpointing=checkpointing) as ready,
+        trainable(
+            base,
+            names,
+            low_rank=plans,
+            start=start,
+            dtype=dtype,
+            exact_masters=variant.master_weights == "exact",
+            gradient_checkpointing=variant.gradient_checkpointing,
+        ) as ready,
         fused(base.unet),
     ):
         with torch.autocast(base.device.type, torch.float16, enabled=dtype == torch.float16):
