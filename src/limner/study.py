@@ -30,7 +30,7 @@ from limner.artifacts import (
     write_changed,
     write_json,
 )
-from limner.base import Base, load_base, put_aside
+from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
 from limner.config import Study, VariantRun, expand_variants, stacks_of
@@ -104,7 +104,7 @@ class Run:
     device: torch.device
     strict: bool = False
     progress: Progress = SILENT
-    _bases: dict[torch.dtype, Base] = field(default_factory=dict)
+    _bases: dict[torch.dtype | None, Base] = field(default_factory=dict)
 
     def corridor(self) -> Iterator[tuple[Stage, Callable[[], Any]]]:
         """The stages in their order."""
@@ -166,6 +166,7 @@ class Run:
             settings,
             self.study.prepare.size_px,
             self.out / "class",
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -202,6 +203,7 @@ class Run:
             self.study.render,
             self.adapters,
             self.out / "renders",
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -221,7 +223,8 @@ class Run:
             self.adapters,
             self.out / "control",
             self.study.prepare.size_px,
-            precision=self.study.render.precision,
+            render=self.study.render,
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -266,17 +269,22 @@ class Run:
         return base_identity(self.opened, with_safety_checker=True)
 
     def training_base(self) -> Base:
-        """The base in fp32: trained weights are kept in full precision whatever the step computes in."""
-        return self._base(torch.float32)
+        """The base to train, in fp32. For a GPU it waits on the CPU as its files have it, and only what works is there.
+
+        Trained weights are kept in full precision whatever the step computes in, and so is the VAE that encodes.
+        """
+        if self.device.type != "cuda":
+            return self._base(torch.float32)
+        base = self._base(None, waiting=True)
+        base.vae.to(torch.float32)
+        return base
 
     def rendering_base(self) -> Base:
         """The base in the precision that pictures are rendered in."""
-        return self._base(rendering_dtype(self.study.render.precision, self.device))
+        dtype = rendering_dtype(self.study.render.precision, self.device)
+        return self._base(dtype, waiting=self.study.memory.offload)
 
-    def _base(self, dtype: torch.dtype) -> Base:
-        for other, base in self._bases.items():
-            if other != dtype and self.study.memory.offload:
-                put_aside(base)
+    def _base(self, dtype: torch.dtype | None, *, waiting: bool = False) -> Base:
         if dtype not in self._bases:
             settings = self.study.base
             self._bases[dtype] = load_base(
@@ -286,6 +294,7 @@ class Run:
                 vae=settings.vae,
                 clip_skip=settings.clip_skip,
                 safety_checker=settings.safety_checker,
+                waiting=waiting,
             )
         return self._bases[dtype]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from limner.artifacts import Cell, Manifest, machine_record, require_space, write_manifest
 from limner.base import Base
-from limner.base.devices import rendering_dtype
+from limner.base.devices import release_unused, rendering_dtype
 from limner.progress import Progress
 from limner.rendering import Conditioning, Grid, Plan, Planned, hashes_of, in_precision, render_plan
 
@@ -61,6 +61,7 @@ def make_missing(
     conditions = conditioning(loaded)
     with progress.task(title, plan.missing) as advance:
         made = render_plan(loaded, grid, plan, advance, conditions, progress.notice)
+    release_unused(loaded.device)  # what was captured takes memory that others cannot use
     return {**plan.there, **made}
 
 
