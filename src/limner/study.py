@@ -34,6 +34,7 @@ from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
 from limner.config import Study, VariantRun, expand_variants, stacks_of
+from limner.memory import largest_stack, read_parts
 from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
@@ -183,14 +184,25 @@ class Run:
                 self.photos,
                 self.class_set if runs[0].variant.prior_preservation else None,
                 trained.get(runs[0].start_from),
+                at_once=self._trained_at_once(runs),
+                vae_batch_size=self.study.memory.vae_batch_size,
                 progress=self.progress,
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
         return [trained[run.label] for run in self.runs]
 
+    def _trained_at_once(self, runs: list[VariantRun]) -> int:
+        """How many variants of a stack a GPU has the memory to train together, as far as it can be foretold."""
+        if self.device.type != "cuda" or len(runs) == 1:
+            return len(runs)
+        parts = read_parts(self.study, self.opened.folder, self.opened.base)
+        highest = max(runs, key=lambda run: run.rank or 0)
+        return largest_stack(highest, len(runs), self.study, parts, self.opened.limit_gib)
+
     def _order(self, run: VariantRun) -> Order:
         work = self.out / "work" / run.label
-        validate = validation_renderer(self.training_base, self.study.subject, run.variant.validation, work)
+        settings, slices = run.variant.validation, self.study.memory.vae_batch_size
+        validate = validation_renderer(self.training_base, self.study.subject, settings, work, vae_batch_size=slices)
         return Order(run, self.out / "adapters" / run.label, work, validate)
 
     @cached_property

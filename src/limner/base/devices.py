@@ -65,12 +65,6 @@ def pictures_at_once(batch_size: int | Literal["auto"], size: tuple[int, int], m
     return max(1, min(AT_ONCE_ON_GPU, AT_ONCE_ON_GPU * AT_ONCE_PX // math.prod(size)))
 
 
-def release_unused(device: torch.device) -> None:
-    """Give a GPU's memory that nothing uses any more back, so that it counts for others."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def use_deterministic(on: bool) -> None:
     """Ask torch for algorithms that give equal bits run for run (slower on a GPU; the CPU's already do)."""
     if on:

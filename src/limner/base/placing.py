@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from limner.base.devices import release_unused
 from limner.base.load import Base
 
 Part = Literal["unet", "text_encoder", "vae", "safety_checker"]
@@ -40,7 +39,7 @@ def modules_placed(device: torch.device, *modules: nn.Module | None) -> Iterator
         for module, place in reversed(moved):
             module.to(place)
         if moved:
-            release_unused(device)
+            torch.cuda.empty_cache()
 
 
 def _place_of(module: nn.Module) -> torch.device:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from limner.base import Base, modules_placed, placed
-from limner.base.devices import device_memory_gib, pictures_at_once, release_unused
+from limner.base.devices import device_memory_gib, pictures_at_once
 from limner.config import Memory
 from limner.errors import LimnerError
 from limner.progress import SILENT, Advance
@@ -93,7 +93,7 @@ def render_plan(
 
         making = Making(base, grid, attach, conditioning, notice)
         while not _made(making, left().batches(at_once), at_once, keep):
-            release_unused(base.device)
+            torch.cuda.empty_cache()
             notice(f"the GPU's memory is too small for {at_once} pictures at once; {at_once // 2} are taken")
             at_once //= 2
     return verdicts

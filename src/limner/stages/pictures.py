@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from limner.artifacts import Cell, Manifest, machine_record, require_space, write_manifest
 from limner.base import Base
-from limner.base.devices import release_unused, rendering_dtype
+from limner.base.devices import rendering_dtype
 from limner.progress import Progress
 from limner.rendering import Conditioning, Grid, Plan, Planned, hashes_of, in_precision, render_plan
 
@@ -61,7 +63,7 @@ def make_missing(
     conditions = conditioning(loaded)
     with progress.task(title, plan.missing) as advance:
         made = render_plan(loaded, grid, plan, advance, conditions, progress.notice)
-    release_unused(loaded.device)  # what was captured takes memory that others cannot use
+    torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
     return {**plan.there, **made}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.adapters import Adapter
-from limner.base import Base
+from limner.base import Base, placed
 from limner.base.devices import training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
@@ -48,7 +48,8 @@ def set_up(
 ) -> Iterator[Training]:
     """A training of `runs`, which share all settings but rank, alpha, learning rate and seed, at step 0.
 
-    The base's modules carry its weights while the block runs. `prompts` are the instance prompt and, with prior
+    The base's modules carry its weights while the block runs. A frozen text encoder that waits on the CPU is on the
+    device only while the prompts are encoded. `prompts` are the instance prompt and, with prior
     preservation, the class prompt, placeholders filled. `parts` cuts every micro-batch for the sake of memory; the step
     is the same.
     """
@@ -68,7 +69,8 @@ def set_up(
         ) as ready,
         fused(base.unet),
     ):
-        with torch.autocast(base.device.type, torch.float16, enabled=dtype == torch.float16):
+        half = dtype == torch.float16
+        with placed(base, "text_encoder"), torch.autocast(base.device.type, torch.float16, enabled=half):
             embeds = embedder(base, ids, variants=len(runs), trained="text_encoder" in names)
         yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)
 
