@@ -28,6 +28,7 @@ from limner.memory.shapes import Shapes
 FP32 = torch.float32
 ADAMW_MOMENTS, EIGHT_BIT_MOMENTS = 2 * 4.0, 2 * 1.0 + 8 / 256  # bytes a weight; the second with its blocks' scales
 REMAINDER = 2  # bytes that make a bf16 weight exact again
+VALIDATED_AT_ONCE = 4  # pictures made while training
 ENCODING = "the VAE, encoding the pictures"
 
 
@@ -157,7 +158,7 @@ def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, i
 def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1) -> StagePeak:
     """One training, or `stacked` LoRA variants of at most this rank that are computed together."""
     others = {"pictures": _pictures(run, study, parts), "base for rendering": _base_for_rendering(study, parts)}
-    counted = _training(run, study, parts.shapes, stacked) | others
+    counted = _training(run, study, parts.shapes, stacked) | _validating(run, study, parts.shapes) | others
     size_px, at_once = study.prepare.size_px, study.memory.vae_batch_size
     vae = parts.shapes.count("vae") * FP32.itemsize + at_once * encoding_peak(parts.shapes, size_px, FP32)
     encoding = {ENCODING: vae} | others  # the pictures are encoded before anything else is there
@@ -194,6 +195,17 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
         "moving average": trained * FP32.itemsize if averaged else 0,
         "activations and gradients": max(training_peak(shapes, step), updating),
     }
+
+
+def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]:
+    """What pictures made while training take beside all that training keeps: other parts, and a rendering's own."""
+    if run.variant.validation.every_steps == 0:
+        return {}
+    dtype, size, count = trained_in(run.variant.precision), shapes.native_size, run.variant.validation.count
+    rows, decoded = 2 * min(count, VALIDATED_AT_ONCE), min(count, study.memory.vae_batch_size)
+    encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
+    rendering = max(denoising_peak(shapes, size, dtype) * rows, decoding_peak(shapes, size, FP32) * decoded)
+    return {"validation pictures": encoder + shapes.count("vae") * FP32.itemsize + rendering}
 
 
 def _pictures(run: VariantRun, study: Study, parts: Parts) -> int:
