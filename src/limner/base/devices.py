@@ -14,6 +14,7 @@ NAMES = ("auto", "cuda", "mps", "cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 AT_ONCE, AT_ONCE_ON_GPU = 4, 16
 AT_ONCE_PX = 512 * 512  # larger pictures are fewer at once
+RANK_MULTIPLE = 8  # of the ranks that a GPU computes with, in fp16 and bf16
 ROOMY_GIB = 10  # a GPU with less takes as few as a processor
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from limner.base.devices import DTYPES, pictures_at_once
+from limner.base.devices import DTYPES, RANK_MULTIPLE, pictures_at_once
 from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
 from limner.memory.calibration import GIB, reserved
 from limner.memory.peaks import (
@@ -171,6 +171,7 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
     rank, targets = (run.rank or 1, variant.targets) if isinstance(variant, LoraVariant) else (0, "")
     resident = dict.fromkeys(["unet", *modules])
     if rank:
+        rank = -(-rank // RANK_MULTIPLE) * RANK_MULTIPLE
         frozen, trained = [*resident], stacked * low_rank_count(shapes, modules, rank, targets)
     else:
         frozen, trained = [n for n in resident if n not in modules], sum(shapes.count(name) for name in modules)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, inject_stacked, target_layers
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
+from limner.base.devices import RANK_MULTIPLE
 from limner.errors import AdapterError, InputError
 from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
 
-RANK_MULTIPLE = 8  # of the ranks that a GPU computes with, in fp16 and bf16
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
 
