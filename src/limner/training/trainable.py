@@ -67,7 +67,10 @@ class Trainable:
         return ((name, self._own(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
 
     def gradients(self) -> list[Tensor]:
-        """Gradients in the order of names, (V, …) each, of the parameters that have one."""
+        """Gradients in the order of names, (V, …) each; zeros of layers that clip skip leaves out."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
 
     def adapter(self, label: str, dtype: torch.dtype = torch.float32, variant: int = 0) -> Adapter:
