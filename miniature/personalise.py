@@ -23,10 +23,11 @@ from torch import Tensor
 from limner.adapters import attached, load_trained
 from limner.artifacts import ClassSet, PhotoSet
 from limner.base import Base, find_base, load_base
+from limner.base.devices import device_memory_gib, pictures_at_once
 from limner.config import Render, Subject, VariantRun
 from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
 from limner.errors import LimnerError
-from limner.rendering import PromptEmbeddings, Recipe, Request, pictures_at_once, render_batch
+from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
 from limner.stages.train import Order, train
 from miniature.fidelity import nearest_similarity
 from miniature.individuals import CLASS_NOUN, Individual, load_embedder
@@ -176,7 +177,7 @@ class Worker:
         prompts += [(style_prompts(style, phrase)[0], FIRST_STYLED_SEED + n) for n, style in enumerate(STYLED)]
         recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
         requests = [Request(text, settings.negative_prompt, seed, 0, settings.size) for text, seed in prompts]
-        together = pictures_at_once(settings.batch_size, settings.size, self.base.device)
+        together = pictures_at_once(settings.batch_size, settings.size, device_memory_gib(self.base.device))
         embeddings = PromptEmbeddings(self.base)
         parts = [
             render_batch(self.base, recipe, requests[start : start + together], embeddings, check=False)[0]

@@ -230,7 +230,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(finished, tiny_fold
         ("class images", 1, "class-images"),
         ("train full", 1, "train"),
         ("train full", 3, "train"),
-        ("train lora-2", 2, "train"),
+        ("train lora-1, lora-2", 2, "train"),
         ("train on top", 1, "train"),
         ("render", 3, "render"),
         ("control", 2, "control"),

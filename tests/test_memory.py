@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from limner import opening
+from limner.config import expand_variants, stacks_of, with_settings
 from limner.errors import InputError, StudyError
+from limner.memory import read_parts, train_peak
 from limner.memory.calibration import CALIBRATION, GIB, Calibration
 from limner.opening import LOCK, checked_study, fitted_to, open_study
-from limner.study import run_study
+from limner.study import Run, run_study
 from tests.studies import write_study
 
 CUDA = torch.device("cuda")
@@ -77,6 +80,29 @@ def test_what_cannot_fit_the_gpu_is_a_fault_before_anything_is_loaded(study, mon
     with pytest.raises(StudyError, match=r"train full needs about 0.0 GiB of GPU memory.*a LoRA") as raised:
         open_study(study, device=CUDA)
     assert len(raised.value.faults) > 1
+
+
+def test_for_a_gpu_the_base_to_train_waits_on_the_cpu_and_so_does_one_that_is_offloaded(study, tmp_path):
+    run = Run(checked_study(study), tmp_path, CUDA)
+    base = run.training_base()
+    assert base.device == CUDA
+    assert {next(part.parameters()).device.type for part in base.parts()} == {"cpu"}
+    assert base.vae.dtype == torch.float32
+    assert run.training_base() is base
+    offloaded = with_settings(run.study, {"memory.offload": True})
+    run = Run(replace(run.opened, study=offloaded), tmp_path, CUDA)
+    assert {next(part.parameters()).device.type for part in run.rendering_base().parts()} == {"cpu"}
+    assert run.rendering_base().dtype == torch.float16
+
+
+def test_a_stack_is_as_large_as_the_gpu_has_room_for(study, tmp_path, small_cards):
+    opened = checked_study(study)
+    runs = next(runs for runs in stacks_of(expand_variants(opened.study.variants)) if len(runs) > 1)
+    parts = read_parts(opened.study, opened.folder, opened.base)
+    highest = max(runs, key=lambda run: run.rank)
+    enough = train_peak(highest, opened.study, parts, stacked=len(runs)).bytes / GIB
+    for limit, device, wanted in ((enough, CUDA, 2), (enough / 2, CUDA, 1), (enough / 2, torch.device("cpu"), 2)):
+        assert Run(replace(opened, limit_gib=limit), tmp_path, device)._trained_at_once(runs) == wanted
 
 
 @pytest.mark.parametrize("size", ["-1", "0", "big", "nan", "inf"])

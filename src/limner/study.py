@@ -30,10 +30,11 @@ from limner.artifacts import (
     write_changed,
     write_json,
 )
-from limner.base import Base, load_base, put_aside
+from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
 from limner.config import Study, VariantRun, expand_variants, stacks_of
+from limner.memory import largest_stack, read_parts
 from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
@@ -104,7 +105,7 @@ class Run:
     device: torch.device
     strict: bool = False
     progress: Progress = SILENT
-    _bases: dict[torch.dtype, Base] = field(default_factory=dict)
+    _bases: dict[torch.dtype | None, Base] = field(default_factory=dict)
 
     def corridor(self) -> Iterator[tuple[Stage, Callable[[], Any]]]:
         """The stages in their order."""
@@ -166,6 +167,7 @@ class Run:
             settings,
             self.study.prepare.size_px,
             self.out / "class",
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -182,14 +184,25 @@ class Run:
                 self.photos,
                 self.class_set if runs[0].variant.prior_preservation else None,
                 trained.get(runs[0].start_from),
+                at_once=self._trained_at_once(runs),
+                vae_batch_size=self.study.memory.vae_batch_size,
                 progress=self.progress,
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
         return [trained[run.label] for run in self.runs]
 
+    def _trained_at_once(self, runs: list[VariantRun]) -> int:
+        """How many variants of a stack a GPU has the memory to train together, as far as it can be foretold."""
+        if self.device.type != "cuda" or len(runs) == 1:
+            return len(runs)
+        parts = read_parts(self.study, self.opened.folder, self.opened.base)
+        highest = max(runs, key=lambda run: run.rank or 0)
+        return largest_stack(highest, len(runs), self.study, parts, self.opened.limit_gib)
+
     def _order(self, run: VariantRun) -> Order:
         work = self.out / "work" / run.label
-        validate = validation_renderer(self.training_base, self.study.subject, run.variant.validation, work)
+        settings, slices = run.variant.validation, self.study.memory.vae_batch_size
+        validate = validation_renderer(self.training_base, self.study.subject, settings, work, vae_batch_size=slices)
         return Order(run, self.out / "adapters" / run.label, work, validate)
 
     @cached_property
@@ -202,6 +215,7 @@ class Run:
             self.study.render,
             self.adapters,
             self.out / "renders",
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -221,7 +235,8 @@ class Run:
             self.adapters,
             self.out / "control",
             self.study.prepare.size_px,
-            precision=self.study.render.precision,
+            render=self.study.render,
+            memory=self.study.memory,
             progress=self.progress,
         )
 
@@ -266,17 +281,22 @@ class Run:
         return base_identity(self.opened, with_safety_checker=True)
 
     def training_base(self) -> Base:
-        """The base in fp32: trained weights are kept in full precision whatever the step computes in."""
-        return self._base(torch.float32)
+        """The base to train, in fp32. For a GPU it waits on the CPU as its files have it, and only what works is there.
+
+        Trained weights are kept in full precision whatever the step computes in, and so is the VAE that encodes.
+        """
+        if self.device.type != "cuda":
+            return self._base(torch.float32)
+        base = self._base(None, waiting=True)
+        base.vae.to(torch.float32)
+        return base
 
     def rendering_base(self) -> Base:
         """The base in the precision that pictures are rendered in."""
-        return self._base(rendering_dtype(self.study.render.precision, self.device))
+        dtype = rendering_dtype(self.study.render.precision, self.device)
+        return self._base(dtype, waiting=self.study.memory.offload)
 
-    def _base(self, dtype: torch.dtype) -> Base:
-        for other, base in self._bases.items():
-            if other != dtype and self.study.memory.offload:
-                put_aside(base)
+    def _base(self, dtype: torch.dtype | None, *, waiting: bool = False) -> Base:
         if dtype not in self._bases:
             settings = self.study.base
             self._bases[dtype] = load_base(
@@ -286,6 +306,7 @@ class Run:
                 vae=settings.vae,
                 clip_skip=settings.clip_skip,
                 safety_checker=settings.safety_checker,
+                waiting=waiting,
             )
         return self._bases[dtype]
 

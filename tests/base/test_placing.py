@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from limner.base import find_base, load_base, placed, put_aside
+from limner.base import find_base, load_base, placed
 
 
 def _places(base) -> dict[str, str]:
@@ -51,14 +51,6 @@ def test_a_failing_block_sends_its_parts_back_too(waiting):
     with pytest.raises(ZeroDivisionError), placed(waiting, "unet"):
         raise ZeroDivisionError
     assert moves == ["meta", "cpu"]
-
-
-def test_a_base_can_be_put_aside(tiny_base):
-    moves = []
-    for module in tiny_base.parts():
-        module.to = lambda device: moves.append(str(device))
-    put_aside(tiny_base)
-    assert moves == ["cpu"] * 3
 
 
 def test_parts_keep_their_files_own_precision_where_none_is_asked_for(tiny_folder, tmp_path):

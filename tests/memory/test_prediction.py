@@ -12,7 +12,7 @@ from limner.base import find_base, load_base
 from limner.config import Study, expand_variants
 from limner.memory import Parts, Shapes, faults, fit, largest_stack, predict, read_shapes, reserved, train_peak, usable
 from limner.memory.calibration import CALIBRATION, GIB
-from limner.memory.peaks import TrainingStep, denoising_peak, low_rank_count, training_peak
+from limner.memory.peaks import TrainingStep, decoding_peak, denoising_peak, low_rank_count, training_peak
 from limner.memory.prediction import state_bytes
 from limner.memory.shapes import SD15
 
@@ -96,6 +96,16 @@ def test_the_small_trainings_of_sd15_are_as_small_as_the_project_wants():
     found = peaks(small)
     assert found["train full"] < 7.5 * GIB
     assert found["train lora-16"] < 3.0 * GIB
+
+
+def test_pictures_made_while_training_are_counted():
+    lora = {"method": "lora", "rank": [16], "prior_preservation": False}
+    shown = lora | {"validation": {"every_steps": 10, "count": 2}}
+    others = SD15_PARTS.shapes.count("vae") * 4 + SD15_PARTS.shapes.count("text_encoder") * 2
+    decoding = 2 * decoding_peak(SD15_PARTS.shapes, (512, 512), torch.float32)
+    (peak,) = [peak for peak in predict(study(shown), SD15_PARTS) if peak.stage == "train"]
+    assert peak.parts["validation pictures"] == others + decoding
+    assert peak.bytes > peaks(study(lora))["train lora-16"]
 
 
 @pytest.mark.parametrize("budget", [8, 12, 16, 24])

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from limner.adapters import Adapter, attached
+from limner.base.devices import pictures_at_once
 from limner.blocks import fused
 from limner.rendering import (
     Column,
@@ -18,7 +19,6 @@ from limner.rendering import (
     Recipe,
     Request,
     columns_of,
-    pictures_at_once,
     render_latents,
     render_plan,
 )
@@ -123,6 +123,8 @@ def test_a_grid_together_and_one_by_one_and_a_remade_picture(tiny_base, tmp_path
 
 
 def test_how_many_at_once():
-    processor = torch.device("cpu")
-    assert pictures_at_once(7, (64, 64), processor) == 7
-    assert pictures_at_once("auto", (512, 512), processor) == pictures_at_once("auto", (64, 64), processor) == 4
+    assert pictures_at_once(7, (64, 64), None) == 7
+    assert pictures_at_once("auto", (512, 512), None) == pictures_at_once("auto", (64, 64), None) == 4
+    assert pictures_at_once("auto", (512, 512), 8.0) == 4
+    assert pictures_at_once("auto", (512, 512), 24.0) == pictures_at_once("auto", (64, 64), 24.0) == 16
+    assert pictures_at_once("auto", (1024, 1024), 24.0) == 4

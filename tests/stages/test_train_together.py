@@ -103,6 +103,14 @@ def test_what_is_added_to_a_sweep_is_trained_and_the_rest_is_kept(room):
     assert made[2].manifest.made["trained_with"] == ["lora-3@7"]
 
 
+def test_where_not_all_have_room_at_once_equal_chunks_are_trained(room):
+    made = room.train_together(sweep(), at_once=3)
+    labels = ["lora-1@0", "lora-1@7", "lora-3@0", "lora-3@7"]
+    assert [folder.label for folder in made] == labels
+    company = [folder.manifest.made["trained_with"] for folder in made]
+    assert company == [[labels[1]], [labels[0]], [labels[3]], [labels[2]]]
+
+
 def test_states_of_another_company_are_gone_on_with(room):
     """The moments of a rank trained beside a larger one were padded; they fit when it goes on without it."""
     runs = sweep(steps=4)

@@ -103,3 +103,16 @@ def test_frozen_parts_get_no_gradient(tiny_base):
             for parameter in module.parameters():
                 assert parameter.requires_grad == (id(parameter) in trained)
                 assert (parameter.grad is None) == (id(parameter) not in trained)
+
+
+def test_layers_that_clip_skip_leaves_out_do_not_stop_a_full_training(tiny_base):
+    tiny_base.clip_skip = 1
+    with set_up([full_run()], tiny_base, SUBJECT, PROMPTS[:1], pictures(0), None, None) as training:
+        last = [name for name in training.trainable.parameters if "layers.1." in name and "text_encoder" in name]
+        before = training.trainable.state()
+        training.work()
+        after = training.trainable.state()
+    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-4)}
+    assert last
+    assert changed
+    assert not changed & set(last)

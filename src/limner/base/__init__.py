@@ -2,7 +2,7 @@
 
 from limner.base.find import BaseLocation, find_base
 from limner.base.load import Base, load_base, quiet_libraries
-from limner.base.placing import Part, placed, put_aside
+from limner.base.placing import Part, modules_placed, placed
 from limner.base.prompts import PromptTokens, encode_prompts, tokenize
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "encode_prompts",
     "find_base",
     "load_base",
+    "modules_placed",
     "placed",
-    "put_aside",
     "quiet_libraries",
     "tokenize",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Literal
 
 import torch
 
@@ -10,6 +12,10 @@ from limner.errors import InputError
 
 NAMES = ("auto", "cuda", "mps", "cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AT_ONCE, AT_ONCE_ON_GPU = 4, 16
+AT_ONCE_PX = 512 * 512  # larger pictures are fewer at once
+RANK_MULTIPLE = 8  # of the ranks that a GPU computes with, in fp16 and bf16
+ROOMY_GIB = 10  # a GPU with less takes as few as a processor
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -46,6 +52,18 @@ def rendering_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return DTYPES[precision]
     return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def pictures_at_once(batch_size: int | Literal["auto"], size: tuple[int, int], memory_gib: float | None) -> int:
+    """How many pictures of `size` (width, height) are rendered at once: as set, or as the GPU's memory has room for.
+
+    `memory_gib` is None for what has no memory of its own.
+    """
+    if batch_size != "auto":
+        return batch_size
+    if memory_gib is None or memory_gib < ROOMY_GIB:
+        return AT_ONCE
+    return max(1, min(AT_ONCE_ON_GPU, AT_ONCE_ON_GPU * AT_ONCE_PX // math.prod(size)))
 
 
 def use_deterministic(on: bool) -> None:

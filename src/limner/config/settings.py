@@ -292,8 +292,9 @@ class Render(Section):
     lora_scales: Numbers = [1.0]
     """Strengths at which LoRA variants are rendered; others than 1 make columns of their own."""
     batch_size: BatchSize = "auto"
-    """How many are rendered at once, the same prompts of several LoRA variants together; does not change what they
-    show. "auto" is 16 of 512x512 on a GPU (fewer larger ones, and 4 with less than 10 GiB) and 4 elsewhere."""
+    """How many are rendered at once, references too, the same prompts of several LoRA variants together; does not
+    change what they show. "auto" is 16 of 512x512 on a GPU (fewer larger ones, and 4 with less than 10 GiB) and 4
+    elsewhere."""
     precision: Precision = "auto"
     """Arithmetic; "auto" is fp16 on a GPU and fp32 elsewhere."""
     prompts: Annotated[list[RenderPrompt], AfterValidator(_differing_names)] = []

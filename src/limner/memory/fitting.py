@@ -46,9 +46,9 @@ def _measures(study: Study, peak: StagePeak) -> Iterator[Changes]:
         yield {"memory.offload": True}
     if peak.stage == "train" and ENCODING not in peak.parts:
         yield from _training_measures(study, peak.label)
-    for table, settings in (("class_images", study.class_images), ("render", study.render)):
-        if peak.stage == table.replace("_", "-") and settings.batch_size > 1:
-            yield {f"{table}.batch_size": settings.batch_size // 2}
+    if peak.at_once > 1:
+        table = "class_images" if peak.stage == "class-images" else "render"
+        yield {f"{table}.batch_size": peak.at_once // 2}
     if study.memory.vae_batch_size > 1:
         yield {"memory.vae_batch_size": 1}
 

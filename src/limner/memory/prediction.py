@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from limner.base.devices import DTYPES
+from limner.base.devices import DTYPES, RANK_MULTIPLE, pictures_at_once
 from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
 from limner.memory.calibration import GIB, reserved
 from limner.memory.peaks import (
@@ -28,8 +28,8 @@ from limner.memory.shapes import Shapes
 FP32 = torch.float32
 ADAMW_MOMENTS, EIGHT_BIT_MOMENTS = 2 * 4.0, 2 * 1.0 + 8 / 256  # bytes a weight; the second with its blocks' scales
 REMAINDER = 2  # bytes that make a bf16 weight exact again
+VALIDATED_AT_ONCE = 4  # pictures made while training
 ENCODING = "the VAE, encoding the pictures"
-CONTROLLED_AT_ONCE = 4  # references rendered at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class StagePeak:
     stage: str
     label: str  # the variant, "" where the stage has none
     parts: dict[str, int]
+    at_once: int = 0  # pictures that are rendered together
 
     @property
     def bytes(self) -> int:
@@ -81,28 +82,46 @@ def class_images_peak(study: Study, parts: Parts) -> StagePeak:
     """Class images: no adapter, no safety checker."""
     settings, size = study.class_images, (study.prepare.size_px, study.prepare.size_px)
     guided, dtype = settings.guidance_scale > 1, rendered_in("auto")
-    counted = _rendering(study, replace(parts, checker_count=0), size, settings.batch_size, guided, dtype)
-    return StagePeak("class-images", "", counted)
+    at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, replace(parts, checker_count=0), size, at_once, guided, dtype)
+    return StagePeak("class-images", "", counted, at_once)
 
 
 def render_peak(study: Study, parts: Parts) -> StagePeak:
     """The grid, at its largest size."""
-    settings = study.render
-    size = max([prompt.size or settings.size for prompt in settings.prompts] or [settings.size], key=math.prod)
+    settings, size = study.render, _largest_picture(study)
     guided, dtype = settings.guidance_scale > 1, rendered_in(settings.precision)
-    counted = _rendering(study, parts, size, settings.batch_size, guided, dtype)
-    return StagePeak("render", "", counted | _kept_weights(study, parts, dtype))
+    at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, parts, size, at_once, guided, dtype)
+    return StagePeak("render", "", counted | _kept_weights(study, parts, dtype), at_once)
 
 
 def control_peak(study: Study, settings: Control, parts: Parts) -> StagePeak:
     """The references; one without a size is taken as the native square, which is at least as large."""
+    size = _largest_reference(study, settings, parts)
+    guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
+    at_once = pictures_at_once(study.render.batch_size, size, _memory_gib(study))
+    counted = _rendering(study, parts, size, at_once, guided, dtype, parts.controlnet)
+    return StagePeak("control", "", counted | _kept_weights(study, parts, dtype), at_once)
+
+
+def _largest_picture(study: Study) -> tuple[int, int]:
+    """Width and height of the grid's largest pictures."""
+    settings = study.render
+    return max([prompt.size or settings.size for prompt in settings.prompts] or [settings.size], key=math.prod)
+
+
+def _largest_reference(study: Study, settings: Control, parts: Parts) -> tuple[int, int]:
+    """Width and height of the largest reference as it is rendered."""
     native, factor = study.prepare.size_px, parts.shapes.vae_factor
     sizes = [row.size or (native, native) for row in settings.references]
     width, height = max(sizes, key=math.prod)
-    size = (width // factor * factor, height // factor * factor)
-    guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
-    counted = _rendering(study, parts, size, CONTROLLED_AT_ONCE, guided, dtype, parts.controlnet)
-    return StagePeak("control", "", counted | _kept_weights(study, parts, dtype))
+    return width // factor * factor, height // factor * factor
+
+
+def _memory_gib(study: Study) -> float:
+    """The memory of the card that a study is made for; boundless where it is not known."""
+    return math.inf if study.memory.budget_gib == "auto" else study.memory.budget_gib
 
 
 def _rendering(
@@ -139,7 +158,7 @@ def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, i
 def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1) -> StagePeak:
     """One training, or `stacked` LoRA variants of at most this rank that are computed together."""
     others = {"pictures": _pictures(run, study, parts), "base for rendering": _base_for_rendering(study, parts)}
-    counted = _training(run, study, parts.shapes, stacked) | others
+    counted = _training(run, study, parts.shapes, stacked) | _validating(run, study, parts.shapes) | others
     size_px, at_once = study.prepare.size_px, study.memory.vae_batch_size
     vae = parts.shapes.count("vae") * FP32.itemsize + at_once * encoding_peak(parts.shapes, size_px, FP32)
     encoding = {ENCODING: vae} | others  # the pictures are encoded before anything else is there
@@ -152,6 +171,7 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
     rank, targets = (run.rank or 1, variant.targets) if isinstance(variant, LoraVariant) else (0, "")
     resident = dict.fromkeys(["unet", *modules])
     if rank:
+        rank = -(-rank // RANK_MULTIPLE) * RANK_MULTIPLE
         frozen, trained = [*resident], stacked * low_rank_count(shapes, modules, rank, targets)
     else:
         frozen, trained = [n for n in resident if n not in modules], sum(shapes.count(name) for name in modules)
@@ -176,6 +196,17 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
         "moving average": trained * FP32.itemsize if averaged else 0,
         "activations and gradients": max(training_peak(shapes, step), updating),
     }
+
+
+def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]:
+    """What pictures made while training take beside all that training keeps: other parts, and a rendering's own."""
+    if run.variant.validation.every_steps == 0:
+        return {}
+    dtype, size, count = trained_in(run.variant.precision), shapes.native_size, run.variant.validation.count
+    rows, decoded = 2 * min(count, VALIDATED_AT_ONCE), min(count, study.memory.vae_batch_size)
+    encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
+    rendering = max(denoising_peak(shapes, size, dtype) * rows, decoding_peak(shapes, size, FP32) * decoded)
+    return {"validation pictures": encoder + shapes.count("vae") * FP32.itemsize + rendering}
 
 
 def _pictures(run: VariantRun, study: Study, parts: Parts) -> int:

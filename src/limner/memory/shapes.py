@@ -66,6 +66,12 @@ class Shapes:
         return 2 ** (len(json.loads(self.vae)["block_out_channels"]) - 1)
 
     @property
+    def native_size(self) -> tuple[int, int]:
+        """Width and height of the pictures that the UNet was made for."""
+        side = int(json.loads(self.unet)["sample_size"]) * self.vae_factor
+        return side, side
+
+    @property
     def text_width(self) -> int:
         """Width of the prompt embeddings."""
         return int(json.loads(self.text_encoder)["hidden_size"])

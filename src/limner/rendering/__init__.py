@@ -14,8 +14,9 @@ from limner.rendering.batch import (
 from limner.rendering.columns import Column, columns_of
 from limner.rendering.denoise import denoise, initial_latents
 from limner.rendering.denoiser import PlainDenoiser
-from limner.rendering.fast import fast_denoiser, pictures_at_once
-from limner.rendering.grid import Grid, Plan, Planned, hashes_of, remove_strays, render_plan
+from limner.rendering.fast import fast_denoiser
+from limner.rendering.grid import Grid, Plan, Planned, hashes_of, remove_strays
+from limner.rendering.making import render_plan
 from limner.rendering.png import encode_png, read_stamp
 from limner.rendering.quick import recommended_render, render_prompt, render_validation
 
@@ -38,7 +39,6 @@ __all__ = [
     "hashes_of",
     "in_precision",
     "initial_latents",
-    "pictures_at_once",
     "read_stamp",
     "recommended_render",
     "remove_strays",

@@ -134,10 +134,18 @@ def begin_batch(
     embeddings: Embeddings,
     conditioning: Conditioning | None = None,
     denoiser: Denoiser | None = None,
+    vae_batch_size: int = 4,
 ) -> Begun:
     """Compute a batch; a GPU is only told to, and its pictures come to the host while it goes on."""
     latents = render_latents(base, recipe, requests, embeddings, conditioning, denoiser=denoiser)
-    pixels = torch.cat([bytes_from_pixels(part) for part in decoded_slices(base.vae, latents)])  # (B, H, W, 3)
+    return begin_decoding(base, latents, vae_batch_size)
+
+
+@torch.inference_mode()
+def begin_decoding(base: Base, latents: Tensor, vae_batch_size: int = 4) -> Begun:
+    """Pictures of latents (B, 4, H/8, W/8), `vae_batch_size` decoded at once; a GPU is only told to."""
+    slices = decoded_slices(base.vae, latents, vae_batch_size)
+    pixels = torch.cat([bytes_from_pixels(part) for part in slices])  # (B, H, W, 3)
     if pixels.device.type != "cuda":
         return Begun(pixels.cpu())
     host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
@@ -166,9 +174,11 @@ def render_batch(
     conditioning: Conditioning | None = None,
     *,
     check: bool = True,
+    vae_batch_size: int = 4,
 ) -> tuple[np.ndarray, list[bool | None]]:
     """Pictures (B, H, W, 3) uint8 of one batch and the safety checker's verdicts: see `checked`."""
-    return checked(base, begin_batch(base, recipe, requests, embeddings, conditioning).images(), check=check)
+    begun = begin_batch(base, recipe, requests, embeddings, conditioning, vae_batch_size=vae_batch_size)
+    return checked(base, begun.images(), check=check)
 
 
 def in_precision(base: Base, dtype: torch.dtype) -> Base:

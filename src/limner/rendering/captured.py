@@ -99,6 +99,8 @@ class CapturedDenoiser:
             replay = Replay(self.plain, scaled, timestep, given, self._capture)
             if replay.agrees(self.plain):
                 return replay
+        except torch.cuda.OutOfMemoryError:
+            raise  # fewer pictures at once may do
         except Exception as error:  # if it is none of capturing, computing it as it is will raise it
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if not self._told:

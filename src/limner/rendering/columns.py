@@ -12,7 +12,7 @@ from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, ejec
 from limner.adapters.adapter import MODULES
 from limner.adapters.formats import LORA_FILE
 from limner.artifacts import AdapterFolder
-from limner.base import Base
+from limner.base import Base, placed
 from limner.errors import InputError
 from limner.rendering.batch import PromptEmbeddings
 
@@ -117,9 +117,11 @@ class AttachedColumns:
             self._embeddings.clear()
         if column.label not in self._embeddings:
             own = {name: updates for name, updates in adapter.low_rank.items() if name == "text_encoder"}
-            embeddings = self._embeddings[column.label] = PromptEmbeddings(self._base)
-            with attached(modules, Adapter(adapter.label, low_rank=own), column.strength):
+            embeddings = PromptEmbeddings(self._base)
+            updated = Adapter(adapter.label, low_rank=own)
+            with placed(self._base, "text_encoder"), attached(modules, updated, column.strength):
                 embeddings.of(self._texts[column.label])
+            self._embeddings[column.label] = embeddings
         return adapter.low_rank
 
     def __enter__(self) -> AttachedColumns:

@@ -1,41 +1,42 @@
-"""How a grid is rendered on this device: memory layout, capturing, how many pictures at once."""
+"""How a grid is rendered on this device: memory layout, fused blocks, capturing."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from torch import nn
 
 from limner.base import Base
 from limner.blocks import fused
 from limner.rendering.captured import CapturedDenoiser, CudaCapture
 from limner.rendering.denoiser import Denoiser, PlainDenoiser
 
-AT_ONCE, AT_ONCE_ON_GPU = 4, 16
-AT_ONCE_PX = 512 * 512  # larger pictures are fewer at once
-ROOMY_BYTES = 10 * 2**30  # a GPU with less takes as few as a processor
-
-BatchSize = int | Literal["auto"]
-
 
 @contextlib.contextmanager
 def fast_denoiser(base: Base, controlnet: Any, notice: Callable[[str], None]) -> Iterator[Denoiser]:
-    """What denoises a whole grid: on a GPU channels-last, fused and captured, elsewhere the modules as they are.
-
-    The modules keep their values; on a GPU the layout of their weights in memory stays changed.
-    """
+    """What denoises a whole grid: on a GPU channels-last, fused and captured, elsewhere the modules as they are."""
     plain = PlainDenoiser(base.unet, controlnet)
-    if base.device.type != "cuda":
-        yield plain
+    with fast(base.device, base.unet, controlnet):
+        yield CapturedDenoiser(plain, notice, CudaCapture()) if base.device.type == "cuda" else plain
+
+
+@contextlib.contextmanager
+def fast(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
+    """A block in which networks that lie on a GPU compute channels-last and fused; elsewhere they are left alone.
+
+    They keep their values; on a GPU the layout of their weights in memory stays changed.
+    """
+    if device.type != "cuda":
+        yield
         return
-    networks = [base.unet, base.vae, *([] if controlnet is None else [controlnet])]
-    for network in networks:
+    there: list[Any] = [network for network in networks if network is not None]
+    for network in there:
         network.to(memory_format=torch.channels_last)
-    with fused(*networks), _benchmarked_convolutions():
-        yield CapturedDenoiser(plain, notice, CudaCapture())
+    with fused(*there), _benchmarked_convolutions():
+        yield
 
 
 @contextlib.contextmanager
@@ -47,12 +48,3 @@ def _benchmarked_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-def pictures_at_once(batch_size: BatchSize, size: tuple[int, int], device: torch.device) -> int:
-    """How many pictures of `size` (width, height) a batch takes: as set, or as the device is made for."""
-    if batch_size != "auto":
-        return batch_size
-    if device.type != "cuda" or torch.cuda.get_device_properties(device).total_memory < ROOMY_BYTES:
-        return AT_ONCE
-    return max(1, min(AT_ONCE_ON_GPU, AT_ONCE_ON_GPU * AT_ONCE_PX // math.prod(size)))

@@ -1,4 +1,4 @@
-"""A grid of pictures on disk: which are there, which batches bring the missing ones, and making those.
+"""A grid of pictures on disk: which are there, and which batches bring the missing ones.
 
 A picture's key names everything it was made from and stands in the picture itself, so an interrupted grid goes
 on picture by picture. Batches are planned over the whole grid, whatever is there already, and a batch with one
@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
-from limner.progress import SILENT, Advance
-from limner.rendering.batch import Begun, Conditioning, Recipe, Request, begin_batch, checked
-from limner.rendering.columns import AttachedColumns, Column
-from limner.rendering.fast import BatchSize, fast_denoiser, pictures_at_once
+from limner.config import Memory
+from limner.config.settings import BatchSize
+from limner.rendering.batch import Recipe, Request
+from limner.rendering.columns import Column
 from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import read_stamp
-from limner.rendering.writer import PictureWriter
 
-T = TypeVar("T")
 CELL_VERSION = 1  # raise it when equal requests begin to give other pictures
 
 
@@ -96,6 +93,7 @@ class Grid:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     check: bool = True
     control: str = ""  # how the web UI's "parameters" describe the ControlNet
+    memory: Memory = field(default_factory=Memory)
 
     def cell(self, column: Column, request: Request, file: str) -> Planned:
         """A picture of this grid, with its key."""
@@ -159,62 +157,6 @@ def _batches_of_kind(columns: Iterable[list[Planned]], batch_size: int) -> Itera
             yield from (cells[start : start + batch_size] for start in range(0, len(cells), batch_size))
 
 
-def render_plan(
-    base: Base,
-    grid: Grid,
-    plan: Plan,
-    advance: Advance,
-    conditioning: Conditioning | None = None,
-    notice: Callable[[str], None] = SILENT.notice,
-) -> dict[str, bool | None]:
-    """Make what the plan lacks and write it; returns the safety checker's verdict on every new picture.
-
-    `base` is in the precision to render in; its weights are afterwards bit for bit what they were.
-    """
-    verdicts: dict[str, bool | None] = {}
-    largest = max((cell.request.size for cell in plan.cells), key=math.prod)
-    batches = plan.batches(pictures_at_once(grid.batch_size, largest, base.device))
-    controlnet = conditioning.controlnet if conditioning else None
-    with (
-        PictureWriter() as writer,
-        fast_denoiser(base, controlnet, notice) as denoiser,
-        AttachedColumns(base, _texts_of(batches)) as attach,
-    ):
-
-        def begin(batch: Sequence[Planned]) -> tuple[Sequence[Planned], Begun]:
-            embeddings = attach(list(dict.fromkeys(cell.column for cell in batch)))
-            requests = [cell.request for cell in batch]
-            return batch, begin_batch(base, grid.recipe, requests, embeddings, conditioning, denoiser)
-
-        for batch, begun in _ahead(map(begin, batches), 1 if base.device.type == "cuda" else 0):
-            images, flags = checked(base, begun.images(), check=grid.check)
-            new = [row for row in zip(batch, images, flags, strict=True) if row[0].file not in plan.there]
-            for cell, image, flagged in new:
-                stamp, parameters = stamp_of(grid, cell, flagged), _parameters_of(base, grid, cell)
-                writer.write(grid.folder / cell.file, image, stamp, parameters)
-                verdicts[cell.file] = flagged
-            advance(len(new))
-    return verdicts
-
-
-def _texts_of(batches: Sequence[Sequence[Planned]]) -> dict[str, list[str]]:
-    """What each column's text encoder has to encode, by the column's label."""
-    texts: dict[str, list[str]] = {}
-    for cell in (cell for batch in batches for cell in batch):
-        texts.setdefault(cell.column.label, []).extend([cell.request.prompt, cell.request.negative_prompt])
-    return texts
-
-
-def _ahead(begun: Iterator[T], count: int) -> Iterator[T]:
-    """Each item once `count` more have been begun: a GPU computes those while the host deals with this one."""
-    waiting: deque[T] = deque()
-    for item in begun:
-        waiting.append(item)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
-
-
 def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:
     """What a picture says of itself to limner."""
     request = cell.request
@@ -236,7 +178,8 @@ def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:
     }
 
 
-def _parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
+def parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
+    """What a picture says of itself to other programs."""
     column = cell.column
     return generation_parameters(
         grid.recipe,

@@ -54,7 +54,14 @@ def render_prompt(
 
 
 def render_validation(
-    base: Base, prompts: Sequence[str], seed: int, *, recipe: Recipe, size: tuple[int, int], batch_size: int = 4
+    base: Base,
+    prompts: Sequence[str],
+    seed: int,
+    *,
+    recipe: Recipe,
+    size: tuple[int, int],
+    batch_size: int = 4,
+    vae_batch_size: int = 4,
 ) -> np.ndarray:
     """Pictures (N, H, W, 3) uint8 from the base's modules as they are: whatever training has made of them.
 
@@ -62,9 +69,10 @@ def render_validation(
     """
     embeddings = PromptEmbeddings(base)
     requests = [Request(prompt, "", seed, index, size) for index, prompt in enumerate(prompts)]
+    batches = [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]
     parts = [
-        render_batch(base, recipe, requests[start : start + batch_size], embeddings, check=False)[0]
-        for start in range(0, len(requests), batch_size)
+        render_batch(base, recipe, batch, embeddings, check=False, vae_batch_size=vae_batch_size)[0]
+        for batch in batches
     ]
     return np.concatenate(parts)
 

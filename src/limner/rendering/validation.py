@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limner.artifacts import write_whole
-from limner.base import Base
+from limner.base import Base, placed
 from limner.config import Subject, Validation
 from limner.rendering.batch import Recipe, Request
 from limner.rendering.parameters import generation_parameters, model_name
@@ -17,12 +17,13 @@ FOLDER = "validation"
 
 
 def validation_renderer(
-    base: Callable[[], Base], subject: Subject, settings: Validation, folder: Path
+    base: Callable[[], Base], subject: Subject, settings: Validation, folder: Path, *, vae_batch_size: int = 4
 ) -> Callable[[int], None] | None:
     """A function of the step that renders `settings.count` pictures from the base as training has it just then.
 
     They go to folder/validation/STEP-N.png, with the base's recommended sampler, steps, guidance and size; picture
-    N has the same first noise every time. None when `settings.every_steps` is 0.
+    N has the same first noise every time. Parts that wait on the CPU are on the device meanwhile. None when
+    `settings.every_steps` is 0.
     """
     if settings.every_steps == 0:
         return None
@@ -33,7 +34,10 @@ def validation_renderer(
         chosen = recommended_render(loaded)
         recipe = Recipe(chosen.sampler, chosen.steps, chosen.guidance_scale)
         prompts = [prompt] * settings.count
-        images = render_validation(loaded, prompts, settings.seed, recipe=recipe, size=chosen.size)
+        with placed(loaded, "text_encoder", "vae"):
+            images = render_validation(
+                loaded, prompts, settings.seed, recipe=recipe, size=chosen.size, vae_batch_size=vae_batch_size
+            )
         model = (f"{model_name(loaded)}, training step {step}", "")
         for index, image in enumerate(images):
             request = Request(prompt, "", settings.seed, index, chosen.size)

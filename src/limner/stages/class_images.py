@@ -14,7 +14,7 @@ import numpy as np
 
 from limner.artifacts import ClassSet, hash_file, is_current, require_folder, stage_key, write_whole
 from limner.base import Base
-from limner.config import ClassImages, Subject
+from limner.config import ClassImages, Memory, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
 from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
@@ -32,6 +32,7 @@ def make_class_images(
     size_px: int,
     out: Path,
     *,
+    memory: Memory | None = None,
     progress: Progress = SILENT,
 ) -> ClassSet:
     """Make `settings.count` squares of `size_px` in `out`, by the untouched base or from `settings.folder`.
@@ -44,7 +45,8 @@ def make_class_images(
         return _take_over(settings.folder, subject, settings, size_px, out, progress)
     prompt = subject.fill(settings.prompt, as_class=True)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    grid = Grid(out, base_hash, recipe, PRECISION, settings.batch_size, check=False)
+    memory = memory or Memory()
+    grid = Grid(out, base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=memory)
     size = (size_px, size_px)
     cells = [
         grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))

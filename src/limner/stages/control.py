@@ -6,11 +6,12 @@ control/conditioning/NAME.png is the reference as resized, NAME-canny.png its ed
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from limner.artifacts import (
     AdapterFolder,
@@ -23,7 +24,7 @@ from limner.artifacts import (
     write_changed,
 )
 from limner.base import Base
-from limner.config import Control, ControlReference, Subject
+from limner.config import Control, ControlReference, Memory, Render, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
 from limner.rendering import (
@@ -91,7 +92,8 @@ def control(
     out: Path,
     native_size_px: int,
     *,
-    precision: str = "auto",
+    render: Render | None = None,
+    memory: Memory | None = None,
     progress: Progress = SILENT,
 ) -> RenderSet:
     """Render every reference, conditioning scale and seed with the base and every variant into `out`.
@@ -112,12 +114,13 @@ def control(
         "edges": {reference.name: hash_bytes(reference.edges.tobytes()) for reference in references},
         "pictures": {reference.name: hash_bytes(reference.picture.tobytes()) for reference in references},
     }
-    read = _read_settings(settings, subject, references, precision)
+    render = render or Render()
+    read = _read_settings(settings, subject, references, render.precision)
     record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
     if is_current(out, record.key):
         return RenderSet(out)
     _tell_rounding(settings, references, progress)
-    grid = _grid(out, base_hash, controlnet, settings, references, inputs, precision)
+    grid = replace(_grid(out, base_hash, controlnet, settings, references, inputs, render), memory=memory or Memory())
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings, references)]
     plan = grid.plan([planned for planned, _ in cells])
     flags = make_missing(
@@ -127,7 +130,7 @@ def control(
         "control",
         progress,
         look_at=lambda loaded: _check_prompts(loaded, subject, settings, references, progress),
-        conditioning=lambda loaded: _conditioning(loaded, controlnet, references),
+        conditioning=lambda loaded: _conditioning(loaded, controlnet, references, waiting=grid.memory.offload),
     )
     for reference in references:
         for file, content in reference.files.items():
@@ -175,7 +178,7 @@ def _grid(
     settings: Control,
     references: Sequence[Reference],
     inputs: dict[str, Any],
-    precision: str,
+    render: Render,
 ) -> Grid:
     model = inputs["controlnet"]
     by_reference = {r.name: {"controlnet": model, "edges": inputs["edges"][r.name]} for r in references}
@@ -184,7 +187,7 @@ def _grid(
         f"Threshold A: {settings.canny_low}, Threshold B: {settings.canny_high}"
     )
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    return Grid(out, base_hash, recipe, precision, "auto", by_reference, control=described)
+    return Grid(out, base_hash, recipe, render.precision, render.batch_size, by_reference, control=described)
 
 
 def _column_cells(
@@ -212,6 +215,7 @@ def _check_prompts(
     check_negative_prompt(base.tokenizer, references[0].name, settings.negative_prompt, progress)
 
 
-def _conditioning(base: Base, controlnet: Path, references: Sequence[Reference]) -> Conditioning:
+def _conditioning(base: Base, controlnet: Path, references: Sequence[Reference], *, waiting: bool) -> Conditioning:
     images = {reference.name: conditioning_tensor(reference.edges) for reference in references}
-    return Conditioning(load_controlnet(controlnet, base), images)
+    place = torch.device("cpu") if waiting else base.device
+    return Conditioning(load_controlnet(controlnet, base, device=place), images)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from limner.artifacts import Cell, Manifest, machine_record, require_space, write_manifest
 from limner.base import Base
 from limner.base.devices import rendering_dtype
@@ -61,6 +63,7 @@ def make_missing(
     conditions = conditioning(loaded)
     with progress.task(title, plan.missing) as advance:
         made = render_plan(loaded, grid, plan, advance, conditions, progress.notice)
+    torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
     return {**plan.there, **made}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limner.artifacts import AdapterFolder, Cell, RenderSet, is_current, require_folder, stage_key
 from limner.base import Base
-from limner.config import Render, RenderPrompt, Subject
+from limner.config import Memory, Render, RenderPrompt, Subject
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
 from limner.rendering import Column, Grid, Planned, Recipe, Request, columns_of, remove_strays
@@ -28,6 +28,7 @@ def render(
     adapters: Sequence[AdapterFolder],
     out: Path,
     *,
+    memory: Memory | None = None,
     progress: Progress = SILENT,
 ) -> RenderSet:
     """Render the grid into `out` and return it.
@@ -46,7 +47,7 @@ def render(
     if is_current(out, record.key):
         return RenderSet(out)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size)
+    grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size, memory=memory or Memory())
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings)]
     plan = grid.plan([planned for planned, _ in cells])
     flags = make_missing(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,17 @@ def train(
     class_set: ClassSet | None,
     start: AdapterFolder | None,
     *,
+    at_once: int | None = None,
+    vae_batch_size: int = 4,
     progress: Progress = SILENT,
 ) -> list[AdapterFolder]:
     """Train variants that can be trained in one pass (`config.stacks_of`); their adapters lie beside `start`.
 
-    What is current is not trained again. Interrupted, the work folders keep states that the same call goes on from;
-    logs and validation pictures stay there. `base_hash` stands for everything of the base that is trained on: weights,
-    VAE, clip skip. Raises InputError, before any weight is loaded, when class images are wanted and absent, when the
-    start does not fit, or when a package that was asked for is missing. A variant without finite losses raises
-    LimnerError after the others are whole.
+    What is current is not trained again, and at most `at_once` are trained together. Interrupted, the work folders
+    keep states that the same call goes on from; logs and validation pictures stay there. `base_hash` stands for
+    everything of the base that is trained on: weights, VAE, clip skip. Raises InputError, before any weight is loaded,
+    when class images are wanted and absent, when the start does not fit, or when a package that was asked for is
+    missing. A variant without finite losses raises LimnerError after the others are whole.
     """
     of_class = _class_images(orders[0].run, class_set)
     manifests = []
@@ -104,9 +107,11 @@ def train(
     ]
     if pending:
         require_trackers(orders[0].run.variant.log_to)
-        materials = Materials(base, base_hash, subject, photo_set, of_class, start, progress)
+        materials = Materials(base, base_hash, subject, photo_set, of_class, start, vae_batch_size, progress)
         for together in _at_one_step([Pending(order, manifest) for order, manifest in pending], progress):
-            _train_as_memory_allows(materials, together)
+            for chunk in _in_equal_chunks(together, at_once or len(together)):
+                _train_as_memory_allows(materials, chunk)
+                torch.cuda.empty_cache()  # what was captured took memory that nobody else can use
     return [AdapterFolder(order.out) for order in orders]
 
 
@@ -120,6 +125,7 @@ class Materials:
     photo_set: PhotoSet
     of_class: ClassSet | None
     start: AdapterFolder | None
+    vae_batch_size: int
     progress: Progress
 
 
@@ -143,16 +149,24 @@ def _at_one_step(pending: Sequence[Pending], progress: Progress) -> list[list[Pe
     return [groups[step] for step in sorted(groups, reverse=True)]
 
 
+def _in_equal_chunks(pending: Sequence[Pending], at_most: int) -> list[list[Pending]]:
+    """As few chunks as `at_most` variants each allow, their sizes differing by at most one."""
+    count = -(-len(pending) // at_most)
+    bounds = [len(pending) * index // count for index in range(count + 1)]
+    return [list(pending[first:last]) for first, last in pairwise(bounds)]
+
+
 def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts: int = 1) -> None:
     """Train together; out of memory, train half as many at once, and one alone in smaller micro-batches."""
     try:
         _train_together(materials, pending, parts)
         return
     except torch.cuda.OutOfMemoryError:
-        variant, smaller = pending[0].order.run.variant, _next_parts(pending[0].order.run.variant.batch_size, parts)
+        run = pending[0].order.run
+        smaller = _next_parts(run.variant.batch_size, parts)
         if len(pending) == 1 and smaller is None:
             raise LimnerError(
-                f"{pending[0].order.run.label}: the GPU has too little memory for {variant.batch_size // parts} picture(s); "
+                f"{run.label}: the GPU has too little memory for {run.variant.batch_size // parts} picture(s); "
                 'set gradient_checkpointing = true and optimizer = "adamw8bit", or run limner doctor on the study'
             ) from None
     torch.cuda.empty_cache()
@@ -258,8 +272,8 @@ def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPict
 
     def encoded(files: list[Path], flip: bool) -> EncodedPictures:
         return encode_pictures(
-            base.vae, files, materials.photo_set.size_px, flip=flip, base_hash=materials.base_hash,
-            cache=order.work.parent / CACHE, progress=materials.progress,
+            base, files, materials.photo_set.size_px, flip=flip, base_hash=materials.base_hash,
+            cache=order.work.parent / CACHE, at_once=materials.vae_batch_size, progress=materials.progress,
         )  # fmt: skip
 
     photos = encoded(materials.photo_set.files, order.run.variant.flip)

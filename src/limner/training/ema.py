@@ -12,6 +12,8 @@ from limner.kernels.split_weights import join, split
 from limner.training.flat_weights import FlatWeights
 from limner.training.interruption import uninterrupted
 
+PUT_AT_ONCE = 1 << 24  # numbers of a row, so that little is needed beside them
+
 
 class ExponentialMovingAverage:
     """average ← average + (1 - d)(weight - average), with d = min(decay, (1 + n)/(10 + n)) at update n.
@@ -32,10 +34,12 @@ class ExponentialMovingAverage:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the modules compute with the average for the time of the block; storage stays where it is."""
-        kept = [
-            (tensor, tensor.clone()) for tensor in (self.weights.weight, self.weights.remainder) if tensor is not None
-        ]
+        """Let the modules compute with the average for the time of the block; storage stays where it is.
+
+        What it stands in for waits on the CPU: beside a training a GPU may have no room for it.
+        """
+        own = (self.weights.weight, self.weights.remainder)
+        kept = [(tensor, tensor.to("cpu", copy=True)) for tensor in own if tensor is not None]
         try:
             with uninterrupted():
                 self._put_average()
@@ -56,5 +60,7 @@ class ExponentialMovingAverage:
         if remainder is None:
             weight.copy_(self.average)
             return
-        for place, value in zip((weight, remainder), split(self.average), strict=True):
-            place.copy_(value)
+        parts = (rows.split(PUT_AT_ONCE, 1) for rows in (weight, remainder, self.average))
+        for high, low, average in zip(*parts, strict=True):
+            for place, value in zip((high, low), split(average), strict=True):
+                place.copy_(value)

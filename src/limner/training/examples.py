@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from limner.artifacts import hash_file, stage_key, write_whole
+from limner.base import Base, placed
 from limner.diffusion.latents import encode_moments, pixels_from_image, sample_moments
 from limner.diffusion.objective import example_weights, offset_noise
 from limner.diffusion.randomness import integers_of, normal_of, uniform_of
@@ -29,7 +30,6 @@ from limner.diffusion.streams import Streams, orders
 from limner.errors import InputError
 from limner.progress import SILENT, Progress
 
-ENCODED_AT_ONCE = 4
 CACHE_VERSION = 1
 INSTANCE, CLASS = 0, 1  # rows of the prompts
 
@@ -69,41 +69,59 @@ class Drawing:
 
 
 def encode_pictures(
-    vae, files: Sequence[Path], size_px: int, *, flip: bool, base_hash: str, cache: Path, progress: Progress = SILENT
+    base: Base,
+    files: Sequence[Path],
+    size_px: int,
+    *,
+    flip: bool,
+    base_hash: str,
+    cache: Path,
+    at_once: int = 4,
+    progress: Progress = SILENT,
 ) -> EncodedPictures:
     """Moments of square pictures of `size_px`, read from the folder `cache` when they were encoded before.
 
-    Raises InputError for a picture of another size.
+    The VAE is on the base's device only while it encodes, `at_once` pictures at a time. Raises InputError for a
+    picture of another size.
     """
     inputs = {"base": base_hash, "pictures": [hash_file(file) for file in files]}
-    key = stage_key("moments", CACHE_VERSION, {"dtype": str(next(vae.parameters()).dtype)}, inputs)
+    key = stage_key("moments", CACHE_VERSION, {"dtype": str(next(base.vae.parameters()).dtype)}, inputs)
     with progress.task("encode pictures", len(files) * (1 + flip)) as advance:
-        moments = _cached(cache / f"{key}.safetensors", vae, files, size_px, False, advance)
-        mirror = _cached(cache / f"{key}-mirrored.safetensors", vae, files, size_px, True, advance) if flip else None
-    device = next(vae.parameters()).device
-    return EncodedPictures(moments.to(device), None if mirror is None else mirror.to(device))
+
+        def moments(path: Path, mirror: bool) -> Tensor:
+            return _cached(path, len(files), lambda: _encoded(base, files, size_px, mirror, at_once, advance), advance)
+
+        plain = moments(cache / f"{key}.safetensors", False).to(base.device)
+        mirrored = moments(cache / f"{key}-mirrored.safetensors", True).to(base.device) if flip else None
+    return EncodedPictures(plain, mirrored)
 
 
-def _cached(
-    path: Path, vae, files: Sequence[Path], size_px: int, mirror: bool, advance: Callable[[int], None]
-) -> Tensor:
+def _cached(path: Path, count: int, encode: Callable[[], Tensor], advance: Callable[[int], None]) -> Tensor:
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
 
     try:
         moments = load_file(path)["moments"]
-        advance(len(files))
+        advance(count)
         return moments
     except (OSError, SafetensorError, KeyError):
         pass  # not encoded yet, or damaged: encode
-    pieces = []
-    for start in range(0, len(files), ENCODED_AT_ONCE):
-        pixels = torch.stack([_pixels(file, size_px) for file in files[start : start + ENCODED_AT_ONCE]])
-        pieces.append(encode_moments(vae, pixels.flip(3) if mirror else pixels).cpu())  # (B, 8, H/8, W/8)
-        advance(len(pixels))
-    moments = torch.cat(pieces).contiguous()
+    moments = encode()
     write_whole(path, save({"moments": moments}))
     return moments
+
+
+def _encoded(
+    base: Base, files: Sequence[Path], size_px: int, mirror: bool, at_once: int, advance: Callable[[int], None]
+) -> Tensor:
+    """Moments (N, 8, H/8, W/8) of pictures, on the CPU."""
+    pieces = []
+    with placed(base, "vae"):
+        for start in range(0, len(files), at_once):
+            pixels = torch.stack([_pixels(file, size_px) for file in files[start : start + at_once]])
+            pieces.append(encode_moments(base.vae, pixels.flip(3) if mirror else pixels).cpu())  # (B, 8, H/8, W/8)
+            advance(len(pixels))
+    return torch.cat(pieces).contiguous()
 
 
 def _pixels(file: Path, size_px: int) -> Tensor:

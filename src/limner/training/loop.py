@@ -129,8 +129,9 @@ def take_steps(training: Training, places: Sequence[Place], *, progress: Progres
                 _attend(training, places, progress)
             settle(training, places, progress)
     except KeyboardInterrupt:
-        training.keep(places)
-        progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to go on from there")
+        with uninterrupted():  # a second Ctrl-C does not cut the states in two
+            training.keep(places)
+            progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to go on from there")
         raise
 
 

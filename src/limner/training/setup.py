@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.adapters import Adapter
-from limner.base import Base
+from limner.base import Base, placed
 from limner.base.devices import training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
@@ -48,19 +48,29 @@ def set_up(
 ) -> Iterator[Training]:
     """A training of `runs`, which share all settings but rank, alpha, learning rate and seed, at step 0.
 
-    The base's modules carry its weights while the block runs. `prompts` are the instance prompt and, with prior
+    The base's modules carry its weights while the block runs. A frozen text encoder that waits on the CPU is on the
+    device only while the prompts are encoded. `prompts` are the instance prompt and, with prior
     preservation, the class prompt, placeholders filled. `parts` cuts every micro-batch for the sake of memory; the step
     is the same.
     """
     variant, names = runs[0].variant, trained_modules(runs[0])
     ids = prompt_ids(base, subject, prompts, progress)
     dtype = training_dtype(variant.precision, base.device)
-    plans, checkpointing = _plans(runs), variant.gradient_checkpointing
+    plans = _plans(runs)
     with (
-        trainable(base, names, low_rank=plans, start=start, dtype=dtype, gradient_checkpointing=checkpointing) as ready,
+        trainable(
+            base,
+            names,
+            low_rank=plans,
+            start=start,
+            dtype=dtype,
+            exact_masters=variant.master_weights == "exact",
+            gradient_checkpointing=variant.gradient_checkpointing,
+        ) as ready,
         fused(base.unet),
     ):
-        with torch.autocast(base.device.type, torch.float16, enabled=dtype == torch.float16):
+        half = dtype == torch.float16
+        with placed(base, "text_encoder"), torch.autocast(base.device.type, torch.float16, enabled=half):
             embeds = embedder(base, ids, variants=len(runs), trained="text_encoder" in names)
         yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, inject_stacked, target_layers
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
+from limner.base.devices import RANK_MULTIPLE
 from limner.errors import AdapterError, InputError
 from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
 
-RANK_MULTIPLE = 8  # of the ranks that a GPU computes with, in fp16 and bf16
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
 
@@ -67,7 +67,10 @@ class Trainable:
         return ((name, self._own(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
 
     def gradients(self) -> list[Tensor]:
-        """Gradients in the order of names, (V, …) each, of the parameters that have one."""
+        """Gradients in the order of names, (V, …) each; zeros of layers that clip skip leaves out."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
 
     def adapter(self, label: str, dtype: torch.dtype = torch.float32, variant: int = 0) -> Adapter:
@@ -144,42 +147,56 @@ def trainable(
     """Thaw `trained_modules` ("unet", "text_encoder"), or give them the low-rank updates of several variants.
 
     `dtype` is the arithmetic's precision; in bf16 weights keep exact fp32 masters unless `exact_masters` is false.
-    `start` is the result to begin with. Raises AdapterError when it does not fit. The modules stay in evaluation
-    mode: Stable Diffusion has no active dropout.
+    `start` is the result to begin with. Raises AdapterError when it does not fit. Of a base that waits on the CPU the
+    UNet and what is trained are on its device for the time of the block; its own weights stay where they are. The
+    modules stay in evaluation mode: Stable Diffusion has no active dropout.
     """
     start = start or Adapter("base")
     modules = base.modules()
     names = tuple(name for name in modules if name in trained_modules)
     with attached(modules, Adapter(start.label, full=start.full)), _own_weights_kept(modules):
-        cast_frozen(modules, () if low_rank else names, dtype)
+        cast_frozen(modules, () if low_rank else names, dtype, base.device, at_work=("unet", *names))
         kept = torch.float32 if dtype == torch.float16 else dtype  # fp16 cannot hold what it learns
         ready = (
             _give_updates(modules, names, start, low_rank, kept)
             if low_rank
-            else _thaw(modules, names, start, kept, exact_masters)
+            else _thaw(modules, names, start, kept, exact_masters, base.device)
         )
         with _checkpointed(modules, names, gradient_checkpointing):
             yield ready
 
 
-def cast_frozen(modules: Mapping[str, nn.Module], thawed: Sequence[str], dtype: torch.dtype) -> None:
+def cast_frozen(
+    modules: Mapping[str, nn.Module],
+    thawed: Sequence[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    at_work: Sequence[str],
+) -> None:
     """Give the modules that are not thawed weights in `dtype`, 4-dimensional ones on a GPU in channels-last order.
 
+    Those `at_work` in every step come to `device` (a thawed one's buffers do), the others are cast where they lie.
     On a CPU channels-last gains nothing: a step took 228 against 231 ms (LoRA) and 496 against 479 ms (full).
     """
     for name, module in modules.items():
-        if name not in thawed:
-            for parameter in module.parameters():
-                ordered = parameter.is_cuda and parameter.ndim == 4
-                layout = torch.channels_last if ordered else torch.preserve_format
-                parameter.data = parameter.data.to(dtype=dtype, memory_format=layout)
+        place = device if name in at_work else next(module.parameters()).device
+        for buffer in module.buffers():
+            buffer.data = buffer.data.to(place)
+        for parameter in module.parameters() if name not in thawed else ():
+            layout = torch.channels_last if place.type == "cuda" and parameter.ndim == 4 else torch.preserve_format
+            parameter.data = parameter.data.to(place, dtype, memory_format=layout)
 
 
 def _thaw(
-    modules: Mapping[str, nn.Module], names: tuple[str, ...], start: Adapter, dtype: torch.dtype, exact: bool
+    modules: Mapping[str, nn.Module],
+    names: tuple[str, ...],
+    start: Adapter,
+    dtype: torch.dtype,
+    exact: bool,
+    device: torch.device,
 ) -> Trainable:
     parameters = {f"{name}.{key}": parameter for name in names for key, parameter in modules[name].named_parameters()}
-    device = next(iter(parameters.values())).device
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and device.type == "cuda"}
     weights = FlatWeights(shapes, 1, dtype, device, exact=exact, orders=orders)
@@ -266,15 +283,15 @@ def _stored(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 @contextlib.contextmanager
 def _own_weights_kept(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """A block that may exchange the modules' weights and inject updates; then all have their own again."""
-    own = [(parameter, parameter.data) for module in modules.values() for parameter in module.parameters()]
+    own = [(t, t.data) for module in modules.values() for t in (*module.parameters(), *module.buffers())]
     try:
         yield
     finally:
         for module in modules.values():
             eject(module)
-        for parameter, data in own:
-            parameter.data, parameter.grad = data, None
-            parameter.requires_grad_(False)
+        for tensor, data in own:
+            tensor.data, tensor.grad = data, None
+            tensor.requires_grad_(False)
 
 
 @contextlib.contextmanager
