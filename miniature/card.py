@@ -41,7 +41,7 @@ The scripts are `miniature/` in limner's repository; how long each took stands i
 - VAE: 6,529 steps in all (5,862 with the encoder, batch 64, on two H200, then 667 with the decoder alone, batch 32),
   started from the first version's weights. Losses: logarithm of each picture's squared error, gradient difference,
   early features of EfficientNet-Lite0, divergence at 1e-8 (at 1e-6 one of the four latent channels had stayed unused).
-  Views of one flat colour are among the pictures.
+  Views of one flat colour are among the pictures. The last convolution was then solved anew for flat colours (`flats`).
 - CLIP pair: 2,117 steps, contrastive on composed captions, with features of EfficientNet-Lite0 distilled into the image
   tower.
 - UNet: from scratch, 2,539 steps of 1,024 latents, noise prediction, min-SNR 5, the text tower frozen.
