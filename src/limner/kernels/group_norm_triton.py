@@ -58,21 +58,19 @@ def normalise_backward(
     partial = x.new_empty(2, batch, chunks, channels, dtype=torch.float32)
     tile = {"C": channels, "P": positions, "CHUNK": chunk_rows, "BLOCK_C": CHANNELS, "BLOCK_P": ROWS, "SILU": silu}
     _sums_backward[(batch, chunks, blocks)](dy, x, factor, addend, partial, **tile)
-    slope, offset, d_weight, d_bias, d_shift = x.new_empty(5, batch, channels, dtype=torch.float32)
+    slope, offset = x.new_empty(2, batch, channels, dtype=torch.float32)
+    learnt = x.new_empty(2, batch, channels, dtype=torch.float32)  # gradients of weight and bias by picture
+    d_shift = slope if shift is None else torch.empty_like(shift)
     group = {"C": channels, "G": groups, "P": positions, "D": channels // groups, "CHUNKS": chunks}
     group |= {"BLOCK_D": triton.next_power_of_2(channels // groups), "BLOCK_N": triton.next_power_of_2(chunks)}
     _coefficients_backward[(batch, groups)](
-        partial, weight, shift, factor, sums, mean, inverse, slope, offset, d_weight, d_bias, d_shift,
+        partial, weight, shift, factor, sums, mean, inverse, slope, offset, learnt[0], learnt[1], d_shift,
         SHIFTED=shift is not None, **group,
     )  # fmt: skip
     dx = torch.empty_like(x, memory_format=torch.channels_last)
     _apply_backward[(batch, chunks, blocks)](dy, x, factor, addend, slope, offset, dx, **tile)
-    return (
-        dx,
-        d_weight.sum(0).to(weight.dtype) if learns else None,
-        d_bias.sum(0).to(weight.dtype) if learns else None,
-        None if shift is None else d_shift.to(shift.dtype),
-    )
+    d_weight, d_bias = learnt.sum(1).to(weight.dtype) if learns else (None, None)
+    return dx, d_weight, d_bias, None if shift is None else d_shift
 
 
 def _grid(batch: int, positions: int, channels: int) -> tuple[int, int, int]:
@@ -214,12 +212,12 @@ def _coefficients_backward(
     if SHIFTED:
         q_own = q + p * tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
         tl.store(offset + b * C + c, q_own, mask=own)
+        tl.store(d_shift + b * C + c, total.to(d_shift.dtype.element_ty), mask=own)
     else:
         tl.store(offset + b * C + c, tl.zeros([BLOCK_D], tl.float32) + q, mask=own)
     tl.store(slope + b * C + c, tl.zeros([BLOCK_D], tl.float32) + p, mask=own)
     tl.store(d_weight + b * C + c, dw, mask=own)
     tl.store(d_bias + b * C + c, first, mask=own)
-    tl.store(d_shift + b * C + c, total, mask=own)
 
 
 @triton.jit

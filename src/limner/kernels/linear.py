@@ -37,7 +37,7 @@ def below_one_another(weights: Sequence[Tensor]) -> Tensor | None:
 
 
 def column_sums(rows: Tensor) -> Tensor:
-    """Sums (C,) of rows (N…, C), in fp32 on a GPU with Triton and in a fixed order."""
+    """Sums (C,) of rows (N…, C) in their precision; with Triton summed in fp32, in a fixed order."""
     if has_triton(rows):
         from limner.kernels.linear_triton import sums_of_columns
 
@@ -62,6 +62,6 @@ class _JointLinear(torch.autograd.Function):
         dy = outputs[0].contiguous()
         rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
         dx = functional.linear(dy, joint.mT) if ctx.needs_input_grad[0] else None
-        d_bias = column_sums(dy).to(dy.dtype) if ctx.needs_input_grad[1] else None
+        d_bias = column_sums(dy) if ctx.needs_input_grad[1] else None
         d_weights = (d_rows.mT @ rows).split(ctx.sizes)
         return dx, d_bias, *d_weights

@@ -15,7 +15,7 @@ PROGRAMS = 264
 
 
 def sums_of_columns(x: Tensor) -> Tensor:
-    """(C,) fp32 of a contiguous x (N, C)."""
+    """(C,) of x (N, C), in its precision; summed in fp32."""
     x = x.contiguous()
     rows, columns = x.shape
     blocks = triton.cdiv(columns, COLUMNS)
@@ -23,7 +23,11 @@ def sums_of_columns(x: Tensor) -> Tensor:
     parts = triton.cdiv(rows, chunk)
     partial = x.new_empty(parts, columns, dtype=torch.float32)
     _column_sums[(parts, blocks)](x, partial, rows, columns, chunk, BLOCK_C=COLUMNS, BLOCK_R=ROWS)
-    return partial[0] if parts == 1 else partial.sum(0)
+    sums = x.new_empty(columns)
+    _sum_parts[(triton.cdiv(columns, COLUMNS),)](
+        partial, sums, parts, columns, BLOCK_C=COLUMNS, BLOCK_N=triton.next_power_of_2(parts)
+    )
+    return sums
 
 
 @triton.jit
@@ -38,3 +42,11 @@ def _column_sums(x, partial, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.con
         place = r.to(tl.int64)[:, None] * C + c[None, :]
         total += tl.sum(tl.load(x + place, mask=inside, other=0.0).to(tl.float32), 0)
     tl.store(partial + part * C + c, total, mask=own)
+
+
+@triton.jit
+def _sum_parts(partial, sums, N, C, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):
+    n, c = tl.arange(0, BLOCK_N), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = (n < N)[:, None] & (c < C)[None, :]
+    total = tl.sum(tl.load(partial + n[:, None] * C + c[None, :], mask=inside, other=0.0), 0)
+    tl.store(sums + c, total.to(sums.dtype.element_ty), mask=c < C)

@@ -18,12 +18,6 @@ class CapturedStep:
     """`step` as a CUDA graph."""
 
     def __init__(self, step: Step) -> None:
-        exact = torch.are_deterministic_algorithms_enabled()
-        own = torch.backends.cudnn
-        with own.flags(enabled=True, benchmark=not exact, deterministic=exact, allow_tf32=own.allow_tf32):
-            self._capture(step)
-
-    def _capture(self, step: Step) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
