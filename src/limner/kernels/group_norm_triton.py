@@ -59,18 +59,18 @@ def normalise_backward(
     tile = {"C": channels, "P": positions, "CHUNK": chunk_rows, "BLOCK_C": CHANNELS, "BLOCK_P": ROWS, "SILU": silu}
     _sums_backward[(batch, chunks, blocks)](dy, x, factor, addend, partial, **tile)
     slope, offset = x.new_empty(2, batch, channels, dtype=torch.float32)
-    learnt = x.new_empty(2, batch, channels, dtype=torch.float32)  # gradients of weight and bias by picture
+    d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
     d_shift = slope if shift is None else torch.empty_like(shift)
     group = {"C": channels, "G": groups, "P": positions, "D": channels // groups, "CHUNKS": chunks}
     group |= {"BLOCK_D": triton.next_power_of_2(channels // groups), "BLOCK_N": triton.next_power_of_2(chunks)}
-    _coefficients_backward[(batch, groups)](
-        partial, weight, shift, factor, sums, mean, inverse, slope, offset, learnt[0], learnt[1], d_shift,
-        SHIFTED=shift is not None, **group,
+    _coefficients_backward[(1 if learns else batch, groups)](  # sums over all pictures are one program's
+        partial, weight, shift, factor, sums, mean, inverse, slope, offset, d_weight, d_bias, d_shift, batch,
+        SHIFTED=shift is not None, LEARNS=learns, **group,
     )  # fmt: skip
     dx = torch.empty_like(x, memory_format=torch.channels_last)
     _apply_backward[(batch, chunks, blocks)](dy, x, factor, addend, slope, offset, dx, **tile)
-    d_weight, d_bias = learnt.sum(1).to(weight.dtype) if learns else (None, None)
-    return dx, d_weight, d_bias, None if shift is None else d_shift
+    shifted = None if shift is None else d_shift
+    return (dx, d_weight, d_bias, shifted) if learns else (dx, None, None, shifted)
 
 
 def _grid(batch: int, positions: int, channels: int) -> tuple[int, int, int]:
@@ -187,37 +187,39 @@ def _sums_backward(
 
 @triton.jit
 def _coefficients_backward(
-    partial, weight, shift, factor, sums, mean_in, inverse_in, slope, offset, d_weight, d_bias, d_shift,
-    C, G, P, D, CHUNKS, SHIFTED: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    partial, weight, shift, factor, sums, mean_in, inverse_in, slope, offset, d_weight, d_bias, d_shift, B,
+    C, G, P, D, CHUNKS, SHIFTED: tl.constexpr, LEARNS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    b, g = tl.program_id(0), tl.program_id(1)
+    g = tl.program_id(1)
     d, n = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
     c, own = g * D + d, d < D
-    inside = (n < CHUNKS)[:, None] & own[None, :]
-    place = (b * CHUNKS + n)[:, None] * C + c[None, :]
-    first = tl.sum(tl.load(partial + place, mask=inside, other=0.0), 0)
-    second = tl.sum(tl.load(partial + tl.num_programs(0) * CHUNKS * C + place, mask=inside, other=0.0), 0)
-    if SHIFTED:  # the sums are of x, what was normalised is x + shift
-        second += first * tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
-    mean, inverse = tl.load(mean_in + b * G + g), tl.load(inverse_in + b * G + g)
-    dw = (second - mean * first) * inverse
     w = tl.load(weight + c, mask=own, other=0.0).to(tl.float32)
-    count = P * D
-    mean_dz = tl.sum(w * first, 0) / count
-    mean_dz_x = tl.sum(w * dw, 0) / count
-    p = -inverse * inverse * mean_dz_x
-    q = -inverse * mean_dz - p * mean
-    total = tl.load(factor + b * C + c, mask=own, other=0.0) * first
-    total += p * tl.load(sums + b * C + c, mask=own, other=0.0) + q * P
-    if SHIFTED:
-        q_own = q + p * tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
-        tl.store(offset + b * C + c, q_own, mask=own)
-        tl.store(d_shift + b * C + c, total.to(d_shift.dtype.element_ty), mask=own)
-    else:
-        tl.store(offset + b * C + c, tl.zeros([BLOCK_D], tl.float32) + q, mask=own)
-    tl.store(slope + b * C + c, tl.zeros([BLOCK_D], tl.float32) + p, mask=own)
-    tl.store(d_weight + b * C + c, dw, mask=own)
-    tl.store(d_bias + b * C + c, first, mask=own)
+    w_total = tl.zeros([BLOCK_D], tl.float32)
+    b_total = tl.zeros([BLOCK_D], tl.float32)
+    for b in range(tl.program_id(0), B, tl.num_programs(0)):
+        inside = (n < CHUNKS)[:, None] & own[None, :]
+        place = (b * CHUNKS + n)[:, None] * C + c[None, :]
+        first = tl.sum(tl.load(partial + place, mask=inside, other=0.0), 0)
+        second = tl.sum(tl.load(partial + B * CHUNKS * C + place, mask=inside, other=0.0), 0)
+        added = tl.zeros([BLOCK_D], tl.float32)
+        if SHIFTED:  # the sums are of x, what was normalised is x + shift
+            added = tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
+            second += first * added
+        mean, inverse = tl.load(mean_in + b * G + g), tl.load(inverse_in + b * G + g)
+        dw = (second - mean * first) * inverse
+        w_total += dw
+        b_total += first
+        p = -inverse * inverse * (tl.sum(w * dw, 0) / (P * D))
+        q = -inverse * (tl.sum(w * first, 0) / (P * D)) - p * mean
+        tl.store(offset + b * C + c, q + p * added, mask=own)
+        tl.store(slope + b * C + c, tl.zeros([BLOCK_D], tl.float32) + p, mask=own)
+        if SHIFTED:
+            total = tl.load(factor + b * C + c, mask=own, other=0.0) * first
+            total += p * tl.load(sums + b * C + c, mask=own, other=0.0) + q * P
+            tl.store(d_shift + b * C + c, total.to(d_shift.dtype.element_ty), mask=own)
+    if LEARNS:
+        tl.store(d_weight + c, w_total.to(d_weight.dtype.element_ty), mask=own)
+        tl.store(d_bias + c, b_total.to(d_bias.dtype.element_ty), mask=own)
 
 
 @triton.jit

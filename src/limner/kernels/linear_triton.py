@@ -23,10 +23,15 @@ def sums_of_columns(x: Tensor) -> Tensor:
     parts = triton.cdiv(rows, chunk)
     partial = x.new_empty(parts, columns, dtype=torch.float32)
     _column_sums[(parts, blocks)](x, partial, rows, columns, chunk, BLOCK_C=COLUMNS, BLOCK_R=ROWS)
-    sums = x.new_empty(columns)
-    _sum_parts[(triton.cdiv(columns, COLUMNS),)](
-        partial, sums, parts, columns, BLOCK_C=COLUMNS, BLOCK_N=triton.next_power_of_2(parts)
-    )
+    return sums_of_parts(partial[None], x.dtype)[0]
+
+
+def sums_of_parts(partial: Tensor, dtype: torch.dtype) -> Tensor:
+    """(K, C) in `dtype`: sums over the parts of fp32 `partial` (K, N, C), in a fixed order."""
+    kinds, parts, columns = partial.shape
+    sums = partial.new_empty(kinds, columns, dtype=dtype)
+    block = triton.next_power_of_2(parts)
+    _sum_parts[(triton.cdiv(columns, COLUMNS), kinds)](partial, sums, parts, columns, BLOCK_C=COLUMNS, BLOCK_N=block)
     return sums
 
 
@@ -47,6 +52,7 @@ def _column_sums(x, partial, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.con
 @triton.jit
 def _sum_parts(partial, sums, N, C, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):
     n, c = tl.arange(0, BLOCK_N), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    kind = tl.program_id(1)
     inside = (n < N)[:, None] & (c < C)[None, :]
-    total = tl.sum(tl.load(partial + n[:, None] * C + c[None, :], mask=inside, other=0.0), 0)
-    tl.store(sums + c, total.to(sums.dtype.element_ty), mask=c < C)
+    total = tl.sum(tl.load(partial + (kind * N + n)[:, None] * C + c[None, :], mask=inside, other=0.0), 0)
+    tl.store(sums + kind * C + c, total.to(sums.dtype.element_ty), mask=c < C)
