@@ -184,6 +184,7 @@ def test_a_gpu_renders_what_the_cpu_renders(tiny_base, tiny_folder, sampler):
         base = in_precision(tiny_base, dtype)
         for part in (base.unet, base.text_encoder, base.vae):
             part.to(device)
+        base.device = torch.device(device)
         conditioning = Conditioning(load_controlnet(tiny_folder / "controlnet", base), images)
         results.append(render_batch(base, recipe, [wanted], PromptEmbeddings(base), conditioning)[0].astype(int))
     exact, single, half = results
