@@ -29,7 +29,7 @@ def study(tiny_folder, tmp_path):
 def small_cards(monkeypatch):
     """Nothing but tensors takes memory, so that a tiny base can be too large for a card."""
     for module in ("limner.memory.calibration",):
-        monkeypatch.setattr(f"{module}.CALIBRATION", Calibration(0, 0, 1.0))
+        monkeypatch.setattr(f"{module}.CALIBRATION", Calibration(0, 0, 1.0, 1.0))
 
 
 def gib(mebibytes: float) -> str:

@@ -44,7 +44,7 @@ class StagePeak:
     @property
     def bytes(self) -> int:
         """What torch will have reserved at the peak."""
-        return reserved(sum(self.parts.values()))
+        return reserved(sum(self.parts.values()), encoding=ENCODING in self.parts)
 
     @property
     def gib(self) -> float:
