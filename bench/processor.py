@@ -23,8 +23,8 @@ from bench.tables import Bench, attempt
 THREADS = 2
 REPEATS = 3
 CPU_TRAININGS = {
-    "full": Training("full", 260, 2, text_encoder=True, snr_gamma=5.0, learning_rate=3e-4),
-    "lora": Training("lora", 170, 2, ranks=(16,), text_encoder=True, learning_rate=2e-3),
+    "full": Training("full", 320, 2, text_encoder=True, snr_gamma=5.0, learning_rate=3e-4),
+    "lora": Training("lora", 240, 2, ranks=(16,), text_encoder=True, learning_rate=3e-3),
 }
 """The demo's two methods as both sides can do them: the script's LoRA knows neither Min-SNR nor other layers."""
 STEP_STEPS = 40

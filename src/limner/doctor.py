@@ -19,7 +19,7 @@ from limner.base.find import MINIATURE
 from limner.config import Measure
 from limner.embeddings.find import BASE, find_embedder
 from limner.errors import InputError
-from limner.memory import faults, needed_gib, predict, read_parts
+from limner.memory import as_setting, faults, needed_gib, predict, read_parts
 from limner.opening import checked_study, fitted_to
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers")
@@ -64,7 +64,9 @@ def foretell(source: Path, device: torch.device, memory: str = "") -> Told:
     lines = [f"{source} on {card}; GiB that torch will reserve at the peak of each stage:"]
     lines += [f"  {peak.name:<28} {peak.gib:6.1f}   {_of_what(peak.parts)}" for peak in peaks]
     lines.append(f"the whole study needs a card of {needed_gib(max(peak.bytes for peak in peaks))} GiB")
-    lines += [f"chosen to fit: {path} = {value}" for path, value in chosen.items() if path != "memory.budget_gib"]
+    lines += [
+        f"chosen to fit: {as_setting(path, value)}" for path, value in chosen.items() if path != "memory.budget_gib"
+    ]
     lines += [f"does not fit: {fault}" for fault in too_large]
     record = {
         "study": str(source),

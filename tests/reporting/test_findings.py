@@ -17,7 +17,8 @@ from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
 from limner.reporting.findings import Scores, metric_title, percent, signed, signless, spread
 from limner.reporting.markdown import escape_markdown
-from limner.reporting.record import duration, origin_of, shown_value
+from limner.artifacts import Manifest
+from limner.reporting.record import duration, origin_of, passes, shown_value
 from limner.reporting.svg import place_labels, round_ticks
 
 finite = st.floats(-1e3, 1e3)
@@ -135,3 +136,11 @@ def test_origins_are_found_nested_or_dotted():
     assert origin_of({"render.steps": "base"}, ("render", "steps")) == "base"
     assert origin_of(None, ("render", "steps")) == ""
     assert shown_value([1.0, True, None]) == "1, yes, –"
+
+
+def test_variants_of_one_pass_are_timed_once():
+    def made(**record):
+        return Manifest("train", 1, "key", {}, {}, {}, record, {})
+
+    found = [("full", made()), ("lora-1", made(trained_with=["lora-4"])), ("lora-4", made(trained_with=["lora-1"]))]
+    assert [name for name, _ in passes(found)] == ["full", "lora-1, lora-4"]

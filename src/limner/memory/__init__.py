@@ -1,7 +1,7 @@
 """The GPU memory that a study will need, told from shapes before any weight is loaded, and settings that fit a card."""
 
 from limner.memory.calibration import CALIBRATION, needed_gib, reserved, usable
-from limner.memory.fitting import Fitted, faults, fit
+from limner.memory.fitting import Fitted, as_setting, faults, fit
 from limner.memory.parts import read_parts
 from limner.memory.prediction import Parts, StagePeak, predict, train_peak
 from limner.memory.shapes import Shapes, read_shapes
@@ -13,6 +13,7 @@ __all__ = [
     "Parts",
     "Shapes",
     "StagePeak",
+    "as_setting",
     "faults",
     "fit",
     "largest_stack",

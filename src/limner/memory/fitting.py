@@ -82,7 +82,7 @@ def _ways(study: Study, parts: Parts, peak: StagePeak, budget_gib: float) -> Ite
     """Settings of the study's own that stand in the way, then a smaller training, then a larger card."""
     freed = _changed_until_fit(study, parts, peak, budget_gib)
     if freed is not None:
-        yield "it fits with " + ", ".join(f"{_said(path)} = {_toml(value)}" for path, value in freed.items())
+        yield "it fits with " + ", ".join(as_setting(path, value) for path, value in freed.items())
     elif peak.stage == "train":
         yield from _smaller_trainings(study, parts, peak, budget_gib)
     yield f"as it is it needs a card of {needed_gib(peak.bytes)} GiB"
@@ -117,10 +117,7 @@ def _peak_of(study: Study, parts: Parts, like: StagePeak) -> StagePeak:
     return next(peak for peak in predict(study, parts) if peak.name == like.name)
 
 
-def _said(path: str) -> str:
-    """A path as the study file counts: variants from 1."""
-    return ".".join(str(int(part) + 1) if part.isdecimal() else part for part in path.split("."))
-
-
-def _toml(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+def as_setting(path: str, value: Any) -> str:
+    """A setting as the study file writes it, variants counted from 1: `variants.1.optimizer = "adamw8bit"`."""
+    place = ".".join(str(int(part) + 1) if part.isdecimal() else part for part in path.split("."))
+    return f"{place} = " + (f'"{value}"' if isinstance(value, str) else str(value).lower())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ TITLES = {
     "render": "Renders",
     "control": "Control",
     "measure": "Measuring",
+    "memory": "Memory",
 }
 
 
@@ -143,9 +144,19 @@ def timings(artifacts: Iterable[tuple[str, Artifact]], run: Path, scores: ScoreT
     found = [(name, artifact.manifest) for name, artifact in artifacts]
     if class_images := read_manifest(run / "class"):
         found.insert(1, ("class images", class_images))
-    lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in found]
+    lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in passes(found)]
     made = scores.record.get("manifest", {}).get("made", {})
     return [*lines, _timing("measure", "scores", made, made.get("seconds"))]
+
+
+def passes(found: Iterable[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:
+    """The same with variants that were trained in one pass as one: their seconds are the same seconds."""
+    told: set[str] = set()
+    for name, manifest in found:
+        if name not in told:
+            others = manifest.made.get("trained_with", [])
+            told.update(others)
+            yield ", ".join([name, *others]), manifest
 
 
 def _seconds(manifest: Manifest) -> float | None:
