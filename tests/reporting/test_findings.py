@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.artifacts import Cell, ScoreTable
+from limner.artifacts import Cell, Manifest, ScoreTable
 from limner.config import resolve_study
 from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
 from limner.reporting.findings import Scores, metric_title, percent, signed, signless, spread
 from limner.reporting.markdown import escape_markdown
-from limner.artifacts import Manifest
 from limner.reporting.record import duration, origin_of, passes, shown_value
 from limner.reporting.svg import place_labels, round_ticks
 
