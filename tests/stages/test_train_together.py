@@ -144,3 +144,45 @@ def test_what_must_not_be_stacked_is_not():
     assert stacks == [
         ["full@0"], ["full@1"], ["lora-2", "lora-4"], ["long"], ["on top"], ["eight-lora-2"], ["eight-lora-4"],
     ]  # fmt: skip
+
+
+def small_gpu(monkeypatch, fits):
+    """Let training run out of memory unless `fits(variants, examples at once)`."""
+    import limner.stages.train as stage
+
+    take_steps = stage.take_steps
+
+    def limited(training, places, **options):
+        if not fits(len(places), training.work.draw.drawing.batch_size):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        take_steps(training, places, **options)
+
+    monkeypatch.setattr(stage, "take_steps", limited)
+
+
+def test_a_sweep_too_large_for_the_memory_is_trained_in_halves(room, monkeypatch):
+    runs = sweep()
+    whole = room.train_together(runs, name="whole")
+    small_gpu(monkeypatch, lambda variants, examples: variants <= 2)
+    halves = room.train_together(runs, name="halves")
+    assert [made.manifest.made["trained_with"] for made in halves] == [
+        [r] for r in ("lora-1@7", "lora-1@0", "lora-3@7", "lora-3@0")
+    ]
+    assert any("too small for 4 variants at once" in line for line in room.said)
+    for one, other in zip(halves, whole, strict=True):
+        for name, update in load_trained(one).low_rank["unet"].items():
+            assert torch.allclose(update.up, load_trained(other).low_rank["unet"][name].up, atol=1e-3)
+
+
+def test_a_batch_too_large_for_the_memory_is_taken_in_parts_of_the_same_step(room, monkeypatch):
+    (run,) = expand_variants([LoraVariant(**SETTINGS, rank=2, batch_size=4, snr_gamma=5.0)])
+    whole = room.train(run, name="whole")
+    small_gpu(monkeypatch, lambda variants, examples: examples <= 2)
+    parts = room.train(run, name="parts")
+    assert any("the same batch is taken in 2 micro-batches" in line for line in room.said)
+    assert [row["loss"] for row in parts.record["log"]] == pytest.approx(
+        [r["loss"] for r in whole.record["log"]], rel=1e-5
+    )
+    small_gpu(monkeypatch, lambda variants, examples: False)
+    with pytest.raises(LimnerError, match="too little memory for 1 picture"):
+        room.train(run, name="none")
