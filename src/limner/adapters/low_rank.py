@@ -45,7 +45,8 @@ class LowRankLayer(nn.Module):
     """A frozen layer with V low-rank updates beside it, for V variants that are computed together.
 
     Its input's rows are V equal groups, variant after variant. `down` is (V, R, in, …) and `up` (V, out, R, …), with
-    zeros where a variant's rank is below R, a multiple of `multiple`. The update is computed in the frozen layer's precision.
+    zeros where a variant's rank is below R, a multiple of `multiple`. The update is computed in the frozen layer's
+    precision.
     """
 
     def __init__(
@@ -165,8 +166,8 @@ def inject_stacked(
 
     The module's input rows must then be one equal group a variant, in this order. A variant that has no update of a
     layer (or none at all: the untouched base) leaves that layer's output as it is. The rank that is computed with is
-    padded to a multiple of `multiple`: a GPU's matrix units want 8 numbers in a row. Raises AdapterError, before anything
-    is changed, for names or shapes that do not fit.
+    padded to a multiple of `multiple`: a GPU's matrix units want 8 numbers in a row. Raises AdapterError, before
+    anything is changed, for names or shapes that do not fit.
     """
     layers = dict(module.named_modules())
     faults = [

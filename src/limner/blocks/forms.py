@@ -97,11 +97,13 @@ def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
         query, key, value = _together([attention.to_q, attention.to_k, attention.to_v], tokens)
     else:
         query, (key, value) = attention.to_q(tokens), _together([attention.to_k, attention.to_v], context)
-    heads = [each.unflatten(2, (attention.heads, -1)).transpose(1, 2) for each in (query, key, value)]  # (B, h, ., d)
+    split = [each.unflatten(2, (attention.heads, -1)).transpose(1, 2) for each in (query, key, value)]  # (B, h, ., d)
+    query, key, value = split
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # backward 26.8 ms, in fp32 17.3 ms
-        attended = functional.scaled_dot_product_attention(*(each.float() for each in heads)).to(query.dtype)
+        attended = functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        attended = attended.to(query.dtype)
     else:
-        attended = functional.scaled_dot_product_attention(*heads)  # (B, h, T, d)
+        attended = functional.scaled_dot_product_attention(query, key, value)  # (B, h, T, d)
     return _linear(attention.to_out[0], attended.transpose(1, 2).flatten(2))
 
 

@@ -124,14 +124,12 @@ def adamw_step(
     if has_triton(weight) and weight.dtype != torch.float64:
         from limner.kernels.adamw_triton import triton_step
 
-        own = {"remainder": remainder, "keys": keys, "alive": alive}
-        triton_step(weight, gradients, moments, numbers, updates, rates=rates, **own)
+        own = weight, gradients, moments, numbers, updates
+        triton_step(*own, rates=rates, remainder=remainder, keys=keys, alive=alive)
     elif weight.device.type == "cpu" and weight.dtype == moments.first.dtype:
         _step_of_torch(weight, gradients, moments, numbers, learning_rates, updates, rates)
     elif weight.device.type == "cpu" and remainder is not None and moments.first_scales is None:
-        master = join(
-            weight, remainder
-        )  # torch's own step, which takes fp32, and back: a third of the plain form's time
+        master = join(weight, remainder)  # torch's own step in fp32, and back: a third of the plain form's time
         _step_of_torch(master, gradients, moments, numbers, learning_rates, updates, rates)
         for place, value in zip((weight, remainder), split(master), strict=True):
             place.copy_(value)

@@ -247,6 +247,31 @@ def _store_coded(
 
 
 @triton.jit
+def _load_weights(weight, remainder, places, held, FORM: tl.constexpr):
+    """fp32 weights: as they are, or `split_weights.join` of bf16 and remainders, or bf16."""
+    master = tl.load(weight + places, mask=held, other=0)
+    if FORM == 1:
+        low = tl.load(remainder + places, mask=held, other=0)
+        master = ((master.to(tl.int32) << 16) + low.to(tl.int32)).to(tl.float32, bitcast=True)
+    elif FORM == 2:
+        master = (master.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    return master
+
+
+@triton.jit
+def _store_weights(weight, remainder, places, held, master, halves, FORM: tl.constexpr):
+    """fp32 weights as they are, or `split_weights.split` of them, or `split_weights.round_stochastically`."""
+    if FORM == 0:
+        tl.store(weight + places, master, mask=held)
+    else:
+        bits = master.to(tl.int32, bitcast=True)
+        new = (bits + (0x8000 if FORM == 1 else halves)) >> 16
+        tl.store(weight + places, new.to(tl.int16), mask=held)
+        if FORM == 1:
+            tl.store(remainder + places, (bits - (new << 16)).to(tl.int16), mask=held)
+
+
+@triton.jit
 def _step(
     weight,
     remainder,
@@ -298,14 +323,7 @@ def _step(
         old_second = _fourth_power(old_second) * (
             tl.load(second_scales + blocks, mask=held, other=0.0) * UNSIGNED_POWER
         )
-    old = tl.load(weight + places, mask=held, other=0)
-    if FORM == 1:
-        low = tl.load(remainder + places, mask=held, other=0)
-        master = ((old.to(tl.int32) << 16) + low.to(tl.int32)).to(tl.float32, bitcast=True)
-    elif FORM == 2:
-        master = (old.to(tl.int32) << 16).to(tl.float32, bitcast=True)
-    else:
-        master = old
+    master = _load_weights(weight, remainder, places, held, FORM)
 
     gradient = gradient * tl.load(gradient_factor + row)
     new_first = old_first * beta1 + gradient * rest1
@@ -321,11 +339,4 @@ def _step(
     else:
         tl.store(first + places, new_first, mask=held)
         tl.store(second + places, new_second, mask=held)
-    if FORM == 0:
-        tl.store(weight + places, master, mask=held)
-    else:
-        bits = master.to(tl.int32, bitcast=True)
-        new = (bits + (0x8000 if FORM == 1 else halves)) >> 16
-        tl.store(weight + places, new.to(tl.int16), mask=held)
-        if FORM == 1:
-            tl.store(remainder + places, (bits - (new << 16)).to(tl.int16), mask=held)
+    _store_weights(weight, remainder, places, held, master, halves, FORM)
