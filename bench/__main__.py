@@ -6,10 +6,12 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import processor, tables, whole
-from bench.bases import SD15, write_base
+from bench import engine, peaks, processor, tables, whole
+from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
+from limner.base import find_base
+from limner.memory import read_shapes
 
 ON_A_GPU = {
     "dreambooth-step": ("A DreamBooth step", tables.dreambooth_step),
@@ -19,6 +21,10 @@ ON_A_GPU = {
     "render": ("Rendering", tables.render),
     "control": ("Rendering through ControlNet", tables.control),
     "class-images": ("Class images", tables.class_images),
+}
+OURS_ALONE = {
+    "engine": ("The engine alone", engine.engine),
+    "peaks": ("Peak memory and what is foretold", peaks.peaks),
 }
 ON_A_PROCESSOR = {
     "demo": ("The demo on two cores", processor.demo),
@@ -31,7 +37,7 @@ ON_A_PROCESSOR = {
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, "coursework", *ON_A_PROCESSOR])
+    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "coursework", *ON_A_PROCESSOR])
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -43,6 +49,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def ground_of(options: argparse.Namespace) -> Ground:
+    """The given base or one in SD 1.5's shapes; for what is ours alone on a processor, a tiny one."""
+    if options.base is None and options.table in OURS_ALONE and options.device == "cpu":
+        base = write_base(options.work / "tiny", TINY)
+    else:
+        base = options.base or write_base(options.work / "sd15", SD15, options.device)
+    size_px = read_shapes(find_base(str(base))).native_size[0]
+    return Ground(options.work, base, size_px, options.device)
+
+
 def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
@@ -52,12 +68,11 @@ def main() -> None:
         title, measure = ON_A_PROCESSOR[options.table]
         rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
     else:
-        base = options.base or write_base(options.work / "sd15", SD15, options.device)
-        bench = tables.Bench(Ground(options.work, base, 512, options.device), options.peers, split=options.split)
+        bench = tables.Bench(ground_of(options), options.peers, split=options.split)
         if options.table == "coursework":
             title, rows = "A whole coursework", whole.coursework(bench, results)
         else:
-            title, measure = ON_A_GPU[options.table]
+            title, measure = (ON_A_GPU | OURS_ALONE)[options.table]
             rows = measure(bench)
     append_json(results, options.table, rows)
     print(markdown(title, rows))

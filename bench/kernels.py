@@ -7,16 +7,21 @@ from typing import Any
 
 KINDS = (
     ("attention", r"flash|fmha|attention|sdpa|softmax"),
-    ("optimizer and clipping", r"adam|multi_tensor|clip|l2norm|lpnorm|foreach"),
-    ("normalisation", r"group_?norm|layer_?norm|rowwisemoments|gamma_?beta|_norm"),
+    ("optimizer and clipping", r"adam|multi_tensor|clip|l2norm|lpnorm|foreach|^_step|^_sums_of_squares"),
+    ("gated unit", r"^_gate"),
+    ("group norm", r"group_?norm|rowwisemoments|^_(sums|coefficients|apply)"),
+    ("layer norm", r"layer_?norm|gamma_?beta|^_add_and_normalise|^_backward"),
     ("copies and casts", r"memcpy|memset|copy|cast|nchwtonhwc|nhwctonchw|transpose|cat"),
     ("convolutions", r"conv|fprop|dgrad|wgrad|implicit|winograd"),
     ("matrix products", r"gemm|nvjet|cutlass|cublas|matmul|splitk|gemv|_mm"),
-    ("reductions", r"reduce"),
-    ("random numbers", r"philox|random|distribution"),
+    ("reductions", r"reduce|^_(column_sums|sum_parts)"),
+    ("random numbers", r"philox|random|distribution|^_words"),
     ("element-wise", r"elementwise|vectorized|silu|gelu|fill|index|gather|scatter|where|triton"),
 )
-"""Each kernel belongs to the first kind whose pattern its name meets, capital letters or not."""
+"""Each kernel belongs to the first kind whose pattern its name meets, capital letters or not.
+
+Names that begin with `_` are those of limner's own kernels.
+"""
 
 
 def kind_of(kernel: str) -> str:

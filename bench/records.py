@@ -23,6 +23,7 @@ class Record:
     reserved_bytes: int | None = None  # on the GPU, at the peak
     context_bytes: int | None = None  # on the GPU, beside what torch reserved, at the end
     resident_bytes: int = 0  # of the process, at the peak
+    foretold_bytes: int | None = None  # what limner says that it will reserve on a GPU
     split: dict[str, float] | None = None  # GPU milliseconds a unit by kind of kernel
     total_units: int = 0  # of the timed tasks together
     note: str = ""

@@ -17,6 +17,7 @@ from bench.records import Record
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes", "triton", "numpy")
 GIB = 2**30
+OURS = "ours"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Figure:
     reserved_bytes: int | None = None
     context_bytes: int | None = None
     resident_bytes: int | None = None
+    foretold_bytes: int | None = None
     note: str = ""
 
     @property
@@ -51,24 +53,41 @@ class Row:
 
 def figure(record: Record, seconds: Sequence[float], warm_up_seconds: float | None, note: str = "") -> Figure:
     """A figure from a process's record."""
-    memory = {name: getattr(record, name) for name in ("reserved_bytes", "context_bytes", "resident_bytes")}
+    names = ("reserved_bytes", "context_bytes", "resident_bytes", "foretold_bytes")
+    memory = {name: getattr(record, name) for name in names}
     return Figure(tuple(seconds), warm_up_seconds, record.ended - record.started, note=note, **memory)
 
 
 def markdown(title: str, rows: Sequence[Row]) -> str:
-    """The table, with a line on where and when, the notes, and the kernel-time splits."""
-    head = "work | ours | peer | peer / ours | peak memory, ours | peak memory, peer | warm-up, ours | warm-up, peer"
-    lines = [f"## {title}", "", machine_line(), "", f"| {head} |", "|" + "---|" * 8]
-    for row in rows:
-        ratio = f"{row.peer.median / row.ours.median:.1f}" if row.ours and row.peer else ""
-        cells = [row.work, _time(row.ours, row.unit), _time(row.peer, row.unit), ratio]
-        cells += [_memory(row.ours), _memory(row.peer), _warm_up(row.ours), _warm_up(row.peer)]
-        lines.append("| " + " | ".join(cells) + " |")
+    """The table without empty columns, with a line on where and when, the notes, and the kernel-time splits."""
+    columns = [column for column in _columns(rows) if any(column[1:]) or column[0] == OURS]
+    head, *body = zip(*columns, strict=True)
+    lines = [f"## {title}", "", machine_line(), "", _line(head), "|" + "---|" * len(head), *map(_line, body)]
     lines += ["", *(f"- {note}" for note in _notes(rows))]
     for row in rows:
         if row.split:
             lines += ["", f"GPU time of {row.work}, ours: {_split(row.split)}"]
     return "\n".join(lines) + "\n"
+
+
+def _columns(rows: Sequence[Row]) -> list[list[str]]:
+    """Each column's head and cells; the peer's are empty where none was measured at all."""
+    peers = any(row.peer for row in rows)
+    return [
+        ["work", *(row.work for row in rows)],
+        [OURS, *(_time(row.ours, row.unit) for row in rows)],
+        ["peer", *(_time(row.peer, row.unit) if peers else "" for row in rows)],
+        ["peer / ours", *(_ratio(row) for row in rows)],
+        ["peak memory, ours", *(_memory(row.ours) for row in rows)],
+        ["foretold", *(_foretold(row.ours) for row in rows)],
+        ["peak memory, peer", *(_memory(row.peer) for row in rows)],
+        ["warm-up, ours", *(_warm_up(row.ours) for row in rows)],
+        ["warm-up, peer", *(_warm_up(row.peer) for row in rows)],
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -131,6 +150,18 @@ def _time(side: Figure | None, unit: str) -> str:
     if len(side.seconds) > 1:
         shown += f" [{min(side.seconds) * factor:.{digits}f} … {max(side.seconds) * factor:.{digits}f}]"
     return shown
+
+
+def _ratio(row: Row) -> str:
+    return f"{row.peer.median / row.ours.median:.1f}" if row.ours and row.peer else ""
+
+
+def _foretold(side: Figure | None) -> str:
+    """What was foretold of the reserved memory, and how many times that it is."""
+    if side is None or side.foretold_bytes is None:
+        return ""
+    share = f", {side.foretold_bytes / side.reserved_bytes:.2f} of it" if side.reserved_bytes else ""
+    return f"{side.foretold_bytes / GIB:.2f} GiB{share}"
 
 
 def _memory(side: Figure | None) -> str:

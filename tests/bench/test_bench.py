@@ -43,6 +43,13 @@ def test_a_run_too_short_for_its_windows_is_refused():
         ("void cudnn::ops::nchwToNhwcKernel<__half>", "copies and casts"),
         ("multi_tensor_apply_kernel<FusedAdam>", "optimizer and clipping"),
         ("void at::native::vectorized_elementwise_kernel<4>", "element-wise"),
+        ("_step", "optimizer and clipping"),
+        ("_sums_of_squares", "optimizer and clipping"),
+        ("_sums_backward", "group norm"),
+        ("_backward", "layer norm"),
+        ("_add_and_normalise", "layer norm"),
+        ("_column_sums", "reductions"),
+        ("_gate_backward", "gated unit"),
         ("something new", "other"),
     ],
 )
@@ -113,3 +120,13 @@ def test_the_table_says_ratio_memory_and_what_was_not_measured():
     assert "| a step | 21.0 ms [20.0 … 25.0] | 210.0 ms [200.0 … 220.0] | 10.0 | 1.00 GiB + 0.50 context |" in text
     assert "| another | 21.0 ms [20.0 … 25.0] | not measured |" in text
     assert "- another: why" in text
+
+
+def test_the_table_of_ours_alone_says_what_was_foretold_and_nothing_of_a_peer():
+    sides = [Figure((20.0,), reserved_bytes=gib * 2**30, foretold_bytes=3 * 2**29) for gib in (1, 2)]
+    text = markdown("Peaks", [Row("full", sides[0], None, "s"), Row("lora", sides[1], None, "s"), Row("x", None, None)])
+    assert "| work | ours | peak memory, ours | foretold |\n|---|---|---|---|" in text
+    assert "| full | 20.0 s | 1.00 GiB | 1.50 GiB, 1.50 of it |" in text
+    assert "| lora | 20.0 s | 2.00 GiB | 1.50 GiB, 0.75 of it |" in text
+    assert "| x | not measured |  |  |" in text
+    assert "peer" not in text
