@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +112,13 @@ def machine() -> dict[str, Any]:
     """Device, processor, versions and date."""
     import torch
 
-    versions = {}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    from limner.artifacts import installed_versions
+
     return {
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "processor": processor(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": installed_versions(PACKAGES),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 

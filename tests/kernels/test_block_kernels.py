@@ -91,6 +91,19 @@ def test_a_layer_that_learns():
     agree(lambda x, w, b: joint_linear(x, [w], b), torch.nn.functional.linear, inputs)
 
 
+def test_a_layer_that_learns_under_autocast():
+    inputs = [numbers(seed, *shape).requires_grad_() for seed, shape in enumerate([(2, 3, 16), (24, 16), (24,)])]
+    gradients = []
+    for form in (lambda x, w, b: joint_linear(x, [w], b), torch.nn.functional.linear):
+        with torch.autocast(DEVICE, torch.float16):
+            y = form(*inputs)
+        assert y.dtype == torch.float16
+        gradients.append(torch.autograd.grad((y.float() * numbers(3, *y.shape)).sum(), inputs))
+    for one, other in zip(*gradients, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.allclose(one, other, rtol=0.01, atol=0.01)
+
+
 @pytest.mark.parametrize("count", [1, 6, 1030])
 def test_words_of_many_streams_are_those_of_each(count):
     streams, index = [(7, "noise"), (1 << 40, "timesteps")], [3, (1 << 35) + 5]

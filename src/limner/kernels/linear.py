@@ -50,9 +50,10 @@ class _JointLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weights: Tensor) -> Tensor:
         joint = below_one_another(weights)
         assert joint is not None  # the caller has seen to it
-        ctx.save_for_backward(x, *weights)
         ctx.sizes = [weight.shape[0] for weight in weights]
-        return functional.linear(x, joint, bias)
+        y = functional.linear(x, joint, bias)
+        ctx.save_for_backward(x.to(y.dtype), *weights)  # autocast may have computed in half of their precision
+        return y
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -61,7 +62,7 @@ class _JointLinear(torch.autograd.Function):
         assert joint is not None  # as in the forward pass
         dy = outputs[0].contiguous()
         rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-        dx = functional.linear(dy, joint.mT) if ctx.needs_input_grad[0] else None
+        dx = functional.linear(dy, joint.mT.to(dy.dtype)) if ctx.needs_input_grad[0] else None
         d_bias = column_sums(dy) if ctx.needs_input_grad[1] else None
         d_weights = (d_rows.mT @ rows).split(ctx.sizes)
         return dx, d_bias, *d_weights
