@@ -19,7 +19,7 @@ from limner.training.checkpoint import step_folders
 from limner.training.interruption import uninterrupted
 from tests.studies import write_study
 
-STEPS = 3000  # far more than are taken before a signal comes, and over within a minute should none come
+STEPS = 1000  # far more than are taken before a signal comes, and over in a minute should none come
 CHANGES = {
     "checkpoint_every_steps = 2": f"steps = {STEPS}\ncheckpoint_every_steps = 0\nprior_preservation = false",
     '[[variants]]\nmethod = "lora"\nrank = [1, 2]\nprior_preservation = true\n\n': "",
