@@ -31,8 +31,7 @@ def normalise(
     _sums[(batch, chunks, blocks)](x, shift, partial, **tile, **shifted)
     factor, addend, sums = x.new_empty(3, batch, channels, dtype=torch.float32)
     mean, inverse = x.new_empty(2, batch, groups, dtype=torch.float32)
-    group = {"C": channels, "G": groups, "P": positions, "D": channels // groups, "CHUNKS": chunks}
-    group |= {"BLOCK_D": triton.next_power_of_2(channels // groups), "BLOCK_N": triton.next_power_of_2(chunks)}
+    group = _group_sizes(channels, groups, positions, chunks)
     _coefficients[(batch, groups)](
         partial, weight, bias, shift, factor, addend, sums, mean, inverse, epsilon, **group, **shifted
     )
@@ -61,8 +60,7 @@ def normalise_backward(
     slope, offset = x.new_empty(2, batch, channels, dtype=torch.float32)
     d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
     d_shift = slope if shift is None else torch.empty_like(shift)
-    group = {"C": channels, "G": groups, "P": positions, "D": channels // groups, "CHUNKS": chunks}
-    group |= {"BLOCK_D": triton.next_power_of_2(channels // groups), "BLOCK_N": triton.next_power_of_2(chunks)}
+    group = _group_sizes(channels, groups, positions, chunks)
     _coefficients_backward[(1 if learns else batch, groups)](  # sums over all pictures are one program's
         partial, weight, shift, factor, sums, mean, inverse, slope, offset, d_weight, d_bias, d_shift, batch,
         SHIFTED=shift is not None, LEARNS=learns, **group,
@@ -79,6 +77,13 @@ def _grid(batch: int, positions: int, channels: int) -> tuple[int, int, int]:
     wanted = max(1, PROGRAMS // (batch * blocks))
     rows = triton.cdiv(triton.cdiv(positions, wanted), ROWS) * ROWS
     return rows, triton.cdiv(positions, rows), blocks
+
+
+def _group_sizes(channels: int, groups: int, positions: int, chunks: int) -> dict[str, int]:
+    """What the kernels that see a whole group are told of it."""
+    width = channels // groups
+    blocks = {"BLOCK_D": triton.next_power_of_2(width), "BLOCK_N": triton.next_power_of_2(chunks)}
+    return {"C": channels, "G": groups, "P": positions, "D": width, "CHUNKS": chunks} | blocks
 
 
 @triton.jit
