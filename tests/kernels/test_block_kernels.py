@@ -7,7 +7,9 @@ import torch
 
 from limner.diffusion.randomness import random_words
 from limner.diffusion.streams import Streams
+from limner.kernels.attention import attention, plain_attention
 from limner.kernels.available import has_triton
+from limner.kernels.convolution import convolution
 from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
 from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
@@ -110,3 +112,29 @@ def test_words_of_many_streams_are_those_of_each(count):
     found = Streams(streams, DEVICE).words(torch.tensor(index, device=DEVICE), count)
     for row, ((seed, purpose), place) in enumerate(zip(streams, index, strict=True)):
         assert torch.equal(found[row].cpu(), random_words(seed, purpose, place, count))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("batch", "tokens", "keys", "heads", "width"), [(2, 150, 77, 2, 40), (1, 77, 77, 3, 16)])
+def test_attention_to_few_keys(batch, tokens, keys, heads, width, causal):
+    if causal and tokens != keys:
+        pytest.skip("a token attends to what came before it among the same tokens")
+    query = numbers(0, batch, tokens, heads * width).requires_grad_()
+    both = numbers(1, batch, keys, 2 * heads * width).requires_grad_()
+
+    def of(form):
+        return lambda query, both: form(query, *both.chunk(2, -1), heads, causal=causal)
+
+    agree(of(attention), of(plain_attention), [query, both])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_that_learns(bias):
+    layer = torch.nn.Conv2d(6, 8, 3, stride=2, padding=1).to(DEVICE)
+    x = numbers(0, 2, 6, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
+    learnt = [x, layer.weight] + ([layer.bias] if bias else [])
+
+    def plainly(*_):
+        return torch.nn.functional.conv2d(x, layer.weight, layer.bias if bias else None, stride=2, padding=1)
+
+    agree(lambda *_: convolution(layer, x, bias=bias), plainly, learnt)

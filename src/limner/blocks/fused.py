@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limner.blocks.forms import last_norm, residual_block, transformer, transformer_block
 from limner.kernels.available import has_triton
+from limner.kernels.convolution import convolution
 from limner.kernels.linear import below_one_another
 
 
@@ -49,6 +50,8 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
             yield module, transformer
+        elif type(module) is nn.Conv2d and module.weight.requires_grad:
+            yield module, convolution
         elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and _is_norm(
             getattr(module, "conv_norm_out", None)
         ):

@@ -88,7 +88,7 @@ def triton_step(
         IEEE=ieee,
         BLOCKS=size // BLOCK,
         num_warps=warps,
-        enable_fp_fusion=False,
+        enable_fp_fusion=not ieee,
     )
 
 

@@ -1,6 +1,6 @@
 """Linear layers that learn, several of one input at once, and the sums of rows that their biases learn from.
 
-Shapes: rows (N…, C), J layers of D outputs whose weights (D, C) lie below one another in memory.
+Shapes: rows (N…, C), J layers of D outputs whose weights (D, C), or (D, C, 1, 1), lie below one another in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.kernels.aside import current_aside, learnt
 from limner.kernels.available import has_triton
 
 
@@ -50,8 +51,8 @@ class _JointLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weights: Tensor) -> Tensor:
         joint = below_one_another(weights)
         assert joint is not None  # the caller has seen to it
-        ctx.sizes = [weight.shape[0] for weight in weights]
-        y = functional.linear(x, joint, bias)
+        y = functional.linear(x, joint.flatten(1), bias)
+        ctx.aside, ctx.bias = current_aside(), bias
         ctx.save_for_backward(x.to(y.dtype), *weights)  # autocast may have computed in half of their precision
         return y
 
@@ -62,7 +63,14 @@ class _JointLinear(torch.autograd.Function):
         assert joint is not None  # as in the forward pass
         dy = outputs[0].contiguous()
         rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-        dx = functional.linear(dy, joint.mT.to(dy.dtype)) if ctx.needs_input_grad[0] else None
-        d_bias = column_sums(dy) if ctx.needs_input_grad[1] else None
-        d_weights = (d_rows.mT @ rows).split(ctx.sizes)
-        return dx, d_bias, *d_weights
+
+        def of_weights() -> list[Tensor]:
+            parts = (d_rows.mT @ rows).split([weight.shape[0] for weight in weights])
+            return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+
+        d_weights = learnt(ctx.aside, weights, of_weights, rows, d_rows)
+        d_bias: Sequence[Tensor | None] = [None]
+        if ctx.needs_input_grad[1]:
+            d_bias = learnt(ctx.aside, [ctx.bias], lambda: [column_sums(d_rows)], d_rows)
+        dx = functional.linear(dy, joint.flatten(1).mT.to(dy.dtype)) if ctx.needs_input_grad[0] else None
+        return dx, *d_bias, *d_weights

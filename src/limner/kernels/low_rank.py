@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.kernels.aside import current_aside
+
 FP32_BYTES = 4
 
 
@@ -56,6 +58,7 @@ class _LowRankLinear(torch.autograd.Function):
                 _add_product(out, each, columns.mT, scale)
         ctx.save_for_backward(x, weight, down, up, hidden)
         ctx.scale, ctx.scales, ctx.gradients, ctx.others = scale, scales, gradients, len(learning)
+        ctx.aside = current_aside()
         return y
 
     @staticmethod
@@ -71,9 +74,16 @@ class _LowRankLinear(torch.autograd.Function):
                 torch.bmm(d_out, columns, out=each)
             _as_factor(d_hidden, ctx.scales)
             near, far = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
-            _add_product(near, d_hidden.mT, rows, ctx.scale)
-            for place, d_out, each in zip(*_batches(far, d_outputs, _by_layer(hidden, layers)), strict=True):
-                _add_product(place, d_out.mT, each, ctx.scale)
+
+            def learn() -> None:
+                _add_product(near, d_hidden.mT, rows, ctx.scale)
+                for place, d_out, each in zip(*_batches(far, d_outputs, _by_layer(hidden, layers)), strict=True):
+                    _add_product(place, d_out.mT, each, ctx.scale)
+
+            if ctx.aside is None or not ctx.gradients:
+                learn()
+            else:
+                ctx.aside.run(learn, d_hidden, rows, dy, hidden)
             dx = None
             if ctx.needs_input_grad[0]:
                 dx = functional.linear(dy, weight.mT)  # (V·N…, C)

@@ -10,6 +10,7 @@ Shapes: V variants, G groups (instance, class) of B examples each, T timesteps, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from limner.diffusion.noise_schedule import add_noise, snr, target
 from limner.diffusion.objective import min_snr_weights, squared_errors, weighted_loss
+from limner.kernels.aside import Aside
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
@@ -85,6 +87,7 @@ class Step:
         variants, device = rates.shape[1], rates.device
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
         self.records = torch.zeros(RING, variants, 4, device=device)
+        self.aside = Aside(device) if device.type == "cuda" else nullcontext()
 
     def __call__(self) -> None:
         """Take the step that `number` names."""
@@ -101,7 +104,8 @@ class Step:
     def collect(self) -> Tensor:
         """The gradients of the step's micro-batches; returns their mean objective and errors (V, 3)."""
         self.clear_gradients()
-        parts = [self._accumulate(self.number * self.accumulation + part) for part in range(self.accumulation)]
+        with self.aside:
+            parts = [self._accumulate(self.number * self.accumulation + part) for part in range(self.accumulation)]
         if self.loss_scale is not None:
             self.loss_scale.divide(self.optimizer.trainable)
         self.optimizer.point_at_gradients()
