@@ -18,6 +18,7 @@ from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
 from limner.kernels.layer_norm import add_layer_norm
 from limner.kernels.linear import below_one_another, joint_linear
+from limner.kernels.residual import add_bias
 
 CACHED_BYTES = 20 << 20  # of a slice of the feed-forward layer: with its gated half well within 50 MB of cache
 
@@ -28,8 +29,14 @@ def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unuse
     hidden, bias = _convolved(block.conv1, hidden)
     shift = _shift(block, temb, bias, len(hidden))
     hidden = _normalised(block.norm2, hidden, silu=True, shift=shift)
-    hidden = block.conv2(hidden)
-    return hidden + (input_tensor if block.conv_shortcut is None else block.conv_shortcut(input_tensor))
+    hidden, bias = _convolved(block.conv2, hidden)
+    residual, own = _shortcut(block.conv_shortcut, input_tensor)
+    return add_bias(hidden, _sum(bias, own), residual)
+
+
+def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution that resamples."""
+    return add_bias(*_convolved(layer, x))
 
 
 def last_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -47,7 +54,7 @@ def transformer(
     """`Transformer2DModel` over pictures: norm, tokens, transformer blocks, and the picture added."""
     from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-    batch, _, height, width = hidden_states.shape
+    height, width = hidden_states.shape[2:]
     tokens = _tokens(_normalised(block.norm, hidden_states, silu=False))
     tokens = _pointwise(block.proj_in, tokens, height, width)
     for each in block.transformer_blocks:
@@ -56,7 +63,7 @@ def transformer(
         else:
             tokens = each(tokens, encoder_hidden_states=encoder_hidden_states)
     tokens = _pointwise(block.proj_out, tokens, height, width)
-    picture = tokens.view(batch, height, width, -1).permute(0, 3, 1, 2) + hidden_states
+    picture = _picture(tokens, height, width) + hidden_states
     return Transformer2DModelOutput(sample=picture) if return_dict else (picture,)
 
 
@@ -137,7 +144,7 @@ def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | No
 
 
 def _convolved(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A convolution's output without its bias, which the norm after it can add, and the bias."""
+    """A convolution's output without its bias, which what comes after it can add, and the bias."""
     if type(layer) is nn.Conv2d:
         return functional.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation), layer.bias
     return layer(x), None
@@ -151,18 +158,40 @@ def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> 
     return share if bias is None else share + bias
 
 
+def _shortcut(layer: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What is added to a residual block's output, but for its bias, and the bias."""
+    if layer is None:
+        return x, None
+    if type(layer) is not nn.Conv2d or layer.kernel_size != (1, 1):
+        return layer(x), None
+    return _picture(_product(layer.weight, None, _tokens(x)), *x.shape[2:]), layer.bias
+
+
+def _sum(bias: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return other if bias is None else bias if other is None else bias + other
+
+
 def _tokens(x: Tensor) -> Tensor:
     """(B, H·W, C) of a picture: no copy where it is in channels-last order."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
+def _picture(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, H, W) in channels-last order of tokens (B, H·W, C): the same numbers."""
+    return tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+
+
+def _product(weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
+    """Tokens (B, T, D) by the weight (D, C, 1, 1) of a 1x1 convolution."""
+    learns = weight.requires_grad and has_triton(tokens)
+    weight = weight.flatten(1)
+    return joint_linear(tokens, [weight], bias) if learns else functional.linear(tokens, weight, bias)
+
+
 def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Tensor:
     """A 1x1 convolution or a linear layer over tokens (B, H·W, C)."""
     if type(layer) is nn.Conv2d:
-        weight = layer.weight.flatten(1)
-        learns = layer.weight.requires_grad and has_triton(tokens)
-        return joint_linear(tokens, [weight], layer.bias) if learns else functional.linear(tokens, weight, layer.bias)
+        return _product(layer.weight, layer.bias, tokens)
     if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
         return layer(tokens)
-    picture = tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
-    return _tokens(layer(picture))
+    return _tokens(layer(_picture(tokens, height, width)))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.blocks.forms import last_norm, residual_block, transformer, transformer_block
+from limner.blocks.forms import convolution, last_norm, residual_block, transformer, transformer_block
 from limner.kernels.available import has_triton
 from limner.kernels.linear import below_one_another
 
@@ -45,6 +45,8 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
         kind = type(module).__name__
         if kind == "ResnetBlock2D" and _is_plain_residual(module):
             yield module, residual_block
+        elif kind in ("Upsample2D", "Downsample2D") and _is_plain_convolution(module.conv):
+            yield module.conv, convolution  # type: ignore[misc]
         elif kind == "BasicTransformerBlock" and _is_plain_transformer_block(module):
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
@@ -77,6 +79,10 @@ def _as_it_is(module: nn.Module, x: Tensor) -> Tensor:
 
 def _is_norm(module: Any) -> bool:
     return isinstance(module, nn.GroupNorm) and module.affine
+
+
+def _is_plain_convolution(layer: Any) -> bool:
+    return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
 
 
 def _is_plain_residual(block: Any) -> bool:
