@@ -12,6 +12,7 @@ from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
 from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
 from limner.kernels.linear import column_sums, joint_linear
+from limner.kernels.residual import add_bias, plain_add_bias
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.skipif(
@@ -51,6 +52,31 @@ def test_group_norm(batch, channels, side, groups, shifted, silu):
         return lambda x, w, b, s=None: form(x, w, b, groups, 1e-5, silu=silu, shift=s)
 
     agree(of(group_norm), of(plain_group_norm), inputs)
+
+
+def test_group_norm_of_more_positions_than_a_program_takes_at_once(monkeypatch):
+    from limner.kernels import group_norm_triton
+
+    monkeypatch.setattr(group_norm_triton, "PROGRAMS", 2)  # one program a picture: three tiles, the last one cut
+    test_group_norm(2, 64, 9, 8, shifted=True, silu=True)
+
+
+@pytest.mark.parametrize(("batch", "channels", "side"), [(2, 64, 8), (1, 72, 3), (2, 130, 9)])
+@pytest.mark.parametrize("summed", [True, False])
+def test_add_bias(batch, channels, side, summed):
+    shape = (batch, channels, side, side)
+    x, residual = (numbers(seed, *shape).contiguous(memory_format=torch.channels_last) for seed in (0, 1))
+    inputs = [x, numbers(2, channels)] + ([residual] if summed else [])
+    agree(add_bias, plain_add_bias, [each.requires_grad_() for each in inputs])
+
+
+def test_add_bias_to_a_sum_of_two_orders_and_precisions():
+    x = numbers(0, 2, 16, 4, 4).half().contiguous(memory_format=torch.channels_last)
+    bias, residual = numbers(1, 16).half(), numbers(2, 2, 16, 4, 4)
+    found = add_bias(x, bias, residual)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found, x.float() + bias.float()[:, None, None] + residual, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40), (1, 7, 2 * 1280)])
