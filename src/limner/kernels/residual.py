@@ -25,8 +25,10 @@ def add_bias(x: Tensor, bias: Tensor | None, residual: Tensor | None = None) -> 
 
 def plain_add_bias(x: Tensor, bias: Tensor, residual: Tensor | None = None) -> Tensor:
     """`add_bias` in plain torch."""
-    y = x + bias[:, None, None].to(x.dtype)
-    return y if residual is None else y + residual
+    if residual is None:
+        return x + bias[:, None, None].to(x.dtype)
+    y = x + residual
+    return y.add_(bias[:, None, None].to(y.dtype))
 
 
 class _AddBias(torch.autograd.Function):
