@@ -92,6 +92,14 @@ def test_add_layer_norm(shape):
     agree(lambda *a: add_layer_norm(*a, 1e-5), lambda *a: plain_add_layer_norm(*a, 1e-5), rows + own)
 
 
+def test_the_bias_of_a_later_layer_is_in_the_sum_alone():
+    x, residual, weight, bias, later = (numbers(seed, *shape) for seed, shape in enumerate([(5, 40)] * 2 + [(40,)] * 3))
+    total, normalised = plain_add_layer_norm(x, residual, weight, bias, 1e-5)
+    found = add_layer_norm(x, residual, weight, bias, 1e-5, later=later)
+    assert torch.allclose(found[0], total + later, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found[1], normalised, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_stays_near_full_precision(dtype):
     x = (numbers(0, 2, 64, 8, 8) * 2 + 1).to(dtype).contiguous(memory_format=torch.channels_last)

@@ -83,19 +83,31 @@ def transformer_block(
     hidden_states, tokens = _added(attended, hidden_states, block.norm2)
     context = tokens if encoder_hidden_states is None else encoder_hidden_states
     attended = _attention(block.attn2, tokens, context)
-    hidden_states, tokens = _added(attended, hidden_states, block.norm3)
-    return _feed_forward(block.ff, tokens) + hidden_states
+    if not _in_place(block.ff, tokens):
+        hidden_states, tokens = _added(attended, hidden_states, block.norm3)
+        return _feed_forward(block.ff, tokens) + hidden_states
+    hidden_states, tokens = _added(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
+    return _add_feed_forward(block.ff, tokens, hidden_states)
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
-    """The feed-forward layer, 8 times as wide inside; without gradients in slices that stay in a GPU's cache."""
-    gate, out = layer.net[0].proj, layer.net[2]
-    rows = CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]) if type(gate) is nn.Linear else 0
-    plain = type(out) is nn.Linear and tokens.is_cuda and not torch.is_grad_enabled()
-    if not (plain and 0 < rows < tokens.shape[0] * tokens.shape[1]):
-        return _linear(out, gelu_gate(_linear(gate, tokens)))
-    parts = tokens.flatten(0, 1).split(rows)
-    return torch.cat([out(gelu_gate(gate(part))) for part in parts]).view(tokens.shape)
+    """The feed-forward layer, 8 times as wide inside."""
+    return _linear(layer.net[2], gelu_gate(_linear(layer.net[0].proj, tokens)))
+
+
+def _in_place(layer: Any, tokens: Tensor) -> bool:
+    """Whether the feed-forward layer may add to a sum where it lies: gradients would need what was there."""
+    plain = type(layer.net[0].proj) is nn.Linear and type(layer.net[2]) is nn.Linear
+    return plain and has_triton(tokens) and not torch.is_grad_enabled()
+
+
+def _add_feed_forward(layer: Any, tokens: Tensor, total: Tensor) -> Tensor:
+    """The feed-forward layer but for its last bias added to the total, in slices that stay in a GPU's cache."""
+    gate, weight = layer.net[0].proj, layer.net[2].weight
+    rows = max(1, CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]))
+    for part, own in zip(tokens.flatten(0, 1).split(rows), total.flatten(0, 1).split(rows), strict=True):
+        own.addmm_(gelu_gate(gate(part)), weight.mT)
+    return total
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
@@ -135,8 +147,8 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x)
 
 
-def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps)
+def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm, **later: Tensor | None) -> tuple[Tensor, Tensor]:
+    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, **later)
 
 
 def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | None = None) -> Tensor:

@@ -16,15 +16,18 @@ PARTS = 264  # programs whose sums of the weight's gradient are added afterwards
 
 
 def add_and_normalise(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, later: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sum and normalised sum (…, C), and each row's mean and 1/deviation (N,)."""
+    """Sum and normalised sum (…, C), and each row's mean and 1/deviation (N,). `later` (C,) goes to the sum alone."""
     channels = x.shape[-1]
     rows = x.numel() // channels
     total, y = torch.empty_like(x), torch.empty_like(x)
     mean, inverse = x.new_empty(2, rows, dtype=torch.float32)
     block = triton.next_power_of_2(channels)
-    _add_and_normalise[(rows,)](x, residual, weight, bias, total, y, mean, inverse, epsilon, channels, BLOCK=block)
+    _add_and_normalise[(rows,)](
+        x, residual, weight, bias, later, total, y, mean, inverse, epsilon, channels,
+        LATER=later is not None, BLOCK=block,
+    )  # fmt: skip
     return total, y, mean, inverse
 
 
@@ -48,14 +51,21 @@ def backward(
 
 
 @triton.jit
-def _add_and_normalise(x, residual, weight, bias, total_out, y, mean_out, inverse_out, epsilon, C, BLOCK: tl.constexpr):
+def _add_and_normalise(
+    x, residual, weight, bias, later, total_out, y, mean_out, inverse_out, epsilon, C,
+    LATER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
     own = c < C
     total = tl.load(x + row * C + c, mask=own, other=0.0).to(tl.float32)
     total += tl.load(residual + row * C + c, mask=own, other=0.0).to(tl.float32)
     rounded = total.to(total_out.dtype.element_ty)
-    tl.store(total_out + row * C + c, rounded, mask=own)
+    if LATER:
+        shown = total + tl.load(later + c, mask=own, other=0.0).to(tl.float32)
+        tl.store(total_out + row * C + c, shown.to(total_out.dtype.element_ty), mask=own)
+    else:
+        tl.store(total_out + row * C + c, rounded, mask=own)
     total = rounded.to(tl.float32)  # what the backward pass will see
     mean = tl.sum(total, 0) / C
     centred = tl.where(own, total - mean, 0.0)
