@@ -40,10 +40,14 @@ def agree(fused, plain, inputs):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
 @pytest.mark.parametrize(("batch", "channels", "side", "groups"), [(2, 64, 8, 8), (1, 96, 5, 16), (3, 320, 4, 32)])
-def test_group_norm(batch, channels, side, groups, shifted, silu):
+def test_group_norm(batch, channels, side, groups, shifted, silu, whole, monkeypatch):
+    from limner.kernels import group_norm_whole_triton
+
+    monkeypatch.setattr(group_norm_whole_triton, "LARGEST", 1 << 22 if whole else 0)
     x = (numbers(0, batch, channels, side, side) * 2 + 1).contiguous(memory_format=torch.channels_last)
     inputs = [x, numbers(1, channels), numbers(2, channels)] + ([numbers(3, batch, channels)] if shifted else [])
     inputs = [each.requires_grad_() for each in inputs]
@@ -58,7 +62,7 @@ def test_group_norm_of_more_positions_than_a_program_takes_at_once(monkeypatch):
     from limner.kernels import group_norm_triton
 
     monkeypatch.setattr(group_norm_triton, "PROGRAMS", 2)  # one program a picture: three tiles, the last one cut
-    test_group_norm(2, 64, 9, 8, shifted=True, silu=True)
+    test_group_norm(2, 64, 9, 8, shifted=True, silu=True, whole=False, monkeypatch=monkeypatch)
 
 
 @pytest.mark.parametrize(("batch", "channels", "side"), [(2, 64, 8), (1, 72, 3), (2, 130, 9)])

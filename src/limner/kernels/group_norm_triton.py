@@ -180,7 +180,7 @@ def _apply(x, factor, addend, y, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.co
 
 
 @triton.jit
-def _d_activation(dy, z, SILU: tl.constexpr):
+def d_activation(dy, z, SILU: tl.constexpr):
     """dy f'(z): SiLU's derivative is σ(z) (1 + z (1 - σ(z)))."""
     if SILU:
         share = tl.sigmoid(z)
@@ -201,7 +201,7 @@ def _sums_backward(
         place, inside = _tile(start, c, own, C, P, BLOCK_P)
         value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         dz = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        dz = _d_activation(dz, value * a[None, :] + s[None, :], SILU)
+        dz = d_activation(dz, value * a[None, :] + s[None, :], SILU)
         first += dz
         second += dz * value
     _store_sums(partial, first, second, c, own, C)
@@ -257,5 +257,5 @@ def _apply_backward(
         place, inside = _tile(start, c, own, C, P, BLOCK_P)
         value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         dz = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        dz = _d_activation(dz, value * a[None, :] + s[None, :], SILU)
+        dz = d_activation(dz, value * a[None, :] + s[None, :], SILU)
         tl.store(dx + place, (a[None, :] * dz + m[None, :] * value + q[None, :]).to(dx.dtype.element_ty), mask=inside)
