@@ -96,6 +96,13 @@ def test_add_layer_norm(shape):
     agree(lambda *a: add_layer_norm(*a, 1e-5), lambda *a: plain_add_layer_norm(*a, 1e-5), rows + own)
 
 
+def test_add_layer_norm_of_more_rows_than_its_programs_take_at_once(monkeypatch):
+    from limner.kernels import layer_norm_triton
+
+    monkeypatch.setattr(layer_norm_triton, "PARTS", 2)  # of 16 rows each: ten turns, the last one cut
+    test_add_layer_norm((1, 300, 96))
+
+
 def test_the_bias_of_a_later_layer_is_in_the_sum_alone():
     x, residual, weight, bias, later = (numbers(seed, *shape) for seed, shape in enumerate([(5, 40)] * 2 + [(40,)] * 3))
     total, normalised = plain_add_layer_norm(x, residual, weight, bias, 1e-5)
