@@ -34,8 +34,8 @@ def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unuse
     return add_bias(hidden, _sum(bias, own), residual)
 
 
-def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution that resamples."""
+def convolution_layer(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution that stands alone: resampling, a network's first or last."""
     return add_bias(*_convolved(layer, x))
 
 

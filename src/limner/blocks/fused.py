@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.blocks.forms import convolution, last_norm, residual_block, transformer, transformer_block
+from limner.blocks.forms import convolution_layer, last_norm, residual_block, transformer, transformer_block
 from limner.kernels.available import has_triton
 from limner.kernels.linear import below_one_another
 
@@ -45,12 +45,12 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
         kind = type(module).__name__
         if kind == "ResnetBlock2D" and _is_plain_residual(module):
             yield module, residual_block
-        elif kind in ("Upsample2D", "Downsample2D") and _is_plain_convolution(module.conv):
-            yield module.conv, convolution  # type: ignore[misc]
         elif kind == "BasicTransformerBlock" and _is_plain_transformer_block(module):
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
             yield module, transformer
+        elif _is_plain_convolution(module):
+            yield module, convolution_layer
         elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and _is_norm(
             getattr(module, "conv_norm_out", None)
         ):
