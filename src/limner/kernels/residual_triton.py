@@ -19,7 +19,7 @@ def sum_with_bias(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
     channels = x.shape[1]
     rows = x.numel() // channels
-    _sum_with_bias[(triton.cdiv(channels, CHANNELS), triton.cdiv(rows, ROWS))](
+    _sum_with_bias[(triton.cdiv(channels, CHANNELS) * triton.cdiv(rows, ROWS),)](
         x, bias, residual, y, rows, channels, RESIDUAL=residual is not None, BLOCK_C=CHANNELS, BLOCK_R=ROWS
     )
     return y
@@ -27,8 +27,9 @@ def sum_with_bias(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
 
 @triton.jit
 def _sum_with_bias(x, bias, residual, y, R, C, RESIDUAL: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
-    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)
+    blocks = tl.cdiv(C, BLOCK_C)  # numbered in one: a grid's second number ends at 65,535, too few for large pictures
+    c = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    r = tl.program_id(0) // blocks * BLOCK_R + tl.arange(0, BLOCK_R)
     own = c < C
     inside = (r < R)[:, None] & own[None, :]
     place = r.to(tl.int64)[:, None] * C + c[None, :]
