@@ -16,7 +16,7 @@ KINDS = (
     ("matrix products", r"gemm|nvjet|cutlass|cublas|matmul|splitk|gemv|_mm"),
     ("reductions", r"reduce|^_(column_sums|sum_parts)"),
     ("random numbers", r"philox|random|distribution|^_words"),
-    ("element-wise", r"elementwise|vectorized|silu|gelu|fill|index|gather|scatter|where|triton"),
+    ("element-wise", r"elementwise|vectorized|silu|gelu|fill|index|gather|scatter|where|triton|^_sum_with_bias"),
 )
 """Each kernel belongs to the first kind whose pattern its name meets, capital letters or not.
 

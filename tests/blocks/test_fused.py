@@ -34,7 +34,8 @@ def same(found, wanted):
 
 def test_every_block_of_the_unet_is_fused(tiny_base):
     kinds = [type(module).__name__ for module in tiny_base.unet.modules()]
-    wanted = sum(kinds.count(kind) for kind in ("ResnetBlock2D", "BasicTransformerBlock", "Transformer2DModel"))
+    blocks = ("ResnetBlock2D", "BasicTransformerBlock", "Transformer2DModel", "Conv2d")
+    wanted = sum(kinds.count(kind) for kind in blocks)
     assert len(list(_forms(tiny_base.unet))) == wanted + 2
 
 
@@ -64,6 +65,21 @@ def test_low_rank_updates_act_in_fused_blocks_too(tiny_base, targets):
     wanted = outputs_and_gradients(tiny_base, watched)
     with fused(tiny_base.unet, everywhere=True):
         same(outputs_and_gradients(tiny_base, watched), wanted)
+
+
+def test_without_gradients_it_is_the_same(tiny_base, monkeypatch):
+    from limner.blocks import forms
+
+    monkeypatch.setattr(forms, "CACHED_BYTES", 20_000)  # the feed-forward layers' rows in several slices
+    monkeypatch.setattr(forms, "has_triton", lambda tensor: True)  # in plain torch, but in place
+    latents, timesteps, embeds = inputs(tiny_base)
+    kept = latents.detach().clone()
+    with torch.no_grad():
+        wanted = tiny_base.unet(latents, timesteps, embeds).sample
+        with fused(tiny_base.unet, everywhere=True):
+            found = tiny_base.unet(latents, timesteps, embeds).sample
+    assert torch.allclose(found, wanted, atol=1e-5 * float(wanted.abs().max()))
+    assert torch.equal(latents, kept)
 
 
 def test_the_vae_too(tiny_base):

@@ -14,6 +14,7 @@ from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
 from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
 from limner.kernels.linear import column_sums, joint_linear
+from limner.kernels.residual import add_bias, plain_add_bias
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.skipif(
@@ -41,10 +42,14 @@ def agree(fused, plain, inputs):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
 @pytest.mark.parametrize(("batch", "channels", "side", "groups"), [(2, 64, 8, 8), (1, 96, 5, 16), (3, 320, 4, 32)])
-def test_group_norm(batch, channels, side, groups, shifted, silu):
+def test_group_norm(batch, channels, side, groups, shifted, silu, whole, monkeypatch):
+    from limner.kernels import group_norm_whole_triton
+
+    monkeypatch.setattr(group_norm_whole_triton, "LARGEST", 1 << 22 if whole else 0)
     x = (numbers(0, batch, channels, side, side) * 2 + 1).contiguous(memory_format=torch.channels_last)
     inputs = [x, numbers(1, channels), numbers(2, channels)] + ([numbers(3, batch, channels)] if shifted else [])
     inputs = [each.requires_grad_() for each in inputs]
@@ -53,6 +58,31 @@ def test_group_norm(batch, channels, side, groups, shifted, silu):
         return lambda x, w, b, s=None: form(x, w, b, groups, 1e-5, silu=silu, shift=s)
 
     agree(of(group_norm), of(plain_group_norm), inputs)
+
+
+def test_group_norm_of_more_positions_than_a_program_takes_at_once(monkeypatch):
+    from limner.kernels import group_norm_triton
+
+    monkeypatch.setattr(group_norm_triton, "PROGRAMS", 2)  # one program a picture: three tiles, the last one cut
+    test_group_norm(2, 64, 9, 8, shifted=True, silu=True, whole=False, monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize(("batch", "channels", "side"), [(2, 64, 8), (1, 72, 3), (2, 130, 9)])
+@pytest.mark.parametrize("summed", [True, False])
+def test_add_bias(batch, channels, side, summed):
+    shape = (batch, channels, side, side)
+    x, residual = (numbers(seed, *shape).contiguous(memory_format=torch.channels_last) for seed in (0, 1))
+    inputs = [x, numbers(2, channels)] + ([residual] if summed else [])
+    agree(add_bias, plain_add_bias, [each.requires_grad_() for each in inputs])
+
+
+def test_add_bias_to_a_sum_of_two_orders_and_precisions():
+    x = numbers(0, 2, 16, 4, 4).half().contiguous(memory_format=torch.channels_last)
+    bias, residual = numbers(1, 16).half(), numbers(2, 2, 16, 4, 4)
+    found = add_bias(x, bias, residual)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found, x.float() + bias.float()[:, None, None] + residual, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40), (1, 7, 2 * 1280)])
@@ -66,6 +96,21 @@ def test_add_layer_norm(shape):
     rows = [numbers(seed, *shape).requires_grad_() for seed in (0, 1)]
     own = [numbers(seed, channels).requires_grad_() for seed in (2, 3)]
     agree(lambda *a: add_layer_norm(*a, 1e-5), lambda *a: plain_add_layer_norm(*a, 1e-5), rows + own)
+
+
+def test_add_layer_norm_of_more_rows_than_its_programs_take_at_once(monkeypatch):
+    from limner.kernels import layer_norm_triton
+
+    monkeypatch.setattr(layer_norm_triton, "PARTS", 2)  # of 16 rows each: ten turns, the last one cut
+    test_add_layer_norm((1, 300, 96))
+
+
+def test_the_bias_of_a_later_layer_is_in_the_sum_alone():
+    x, residual, weight, bias, later = (numbers(seed, *shape) for seed, shape in enumerate([(5, 40)] * 2 + [(40,)] * 3))
+    total, normalised = plain_add_layer_norm(x, residual, weight, bias, 1e-5)
+    found = add_layer_norm(x, residual, weight, bias, 1e-5, later=later)
+    assert torch.allclose(found[0], total + later, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found[1], normalised, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -128,13 +173,11 @@ def test_attention_to_few_keys(batch, tokens, keys, heads, width, causal):
     agree(of(attention), of(plain_attention), [query, both])
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_that_learns(bias):
+def test_a_convolution_that_learns():
     layer = torch.nn.Conv2d(6, 8, 3, stride=2, padding=1).to(DEVICE)
     x = numbers(0, 2, 6, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
-    learnt = [x, layer.weight] + ([layer.bias] if bias else [])
 
     def plainly(*_):
-        return torch.nn.functional.conv2d(x, layer.weight, layer.bias if bias else None, stride=2, padding=1)
+        return torch.nn.functional.conv2d(x, layer.weight, stride=2, padding=1)
 
-    agree(lambda *_: convolution(layer, x, bias=bias), plainly, learnt)
+    agree(lambda *_: convolution(layer, x), plainly, [x, layer.weight])

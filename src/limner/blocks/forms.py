@@ -20,6 +20,7 @@ from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
 from limner.kernels.layer_norm import add_layer_norm
 from limner.kernels.linear import below_one_another, joint_linear
+from limner.kernels.residual import add_bias
 
 CACHED_BYTES = 20 << 20  # of a slice of the feed-forward layer: with its gated half well within 50 MB of cache
 
@@ -30,8 +31,14 @@ def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unuse
     hidden, bias = _convolved(block.conv1, hidden)
     shift = _shift(block, temb, bias, len(hidden))
     hidden = _normalised(block.norm2, hidden, silu=True, shift=shift)
-    hidden = block.conv2(hidden)
-    return hidden + (input_tensor if block.conv_shortcut is None else block.conv_shortcut(input_tensor))
+    hidden, bias = _convolved(block.conv2, hidden)
+    residual, own = _shortcut(block.conv_shortcut, input_tensor)
+    return add_bias(hidden, _sum(bias, own), residual)
+
+
+def convolution_layer(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution that stands alone: resampling, a network's first or last."""
+    return add_bias(*_convolved(layer, x))
 
 
 def last_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -49,7 +56,7 @@ def transformer(
     """`Transformer2DModel` over pictures: norm, tokens, transformer blocks, and the picture added."""
     from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-    batch, _, height, width = hidden_states.shape
+    height, width = hidden_states.shape[2:]
     tokens = _tokens(_normalised(block.norm, hidden_states, silu=False))
     tokens = _pointwise(block.proj_in, tokens, height, width)
     for each in block.transformer_blocks:
@@ -58,7 +65,7 @@ def transformer(
         else:
             tokens = each(tokens, encoder_hidden_states=encoder_hidden_states)
     tokens = _pointwise(block.proj_out, tokens, height, width)
-    picture = tokens.view(batch, height, width, -1).permute(0, 3, 1, 2) + hidden_states
+    picture = _picture(tokens, height, width) + hidden_states
     return Transformer2DModelOutput(sample=picture) if return_dict else (picture,)
 
 
@@ -78,19 +85,31 @@ def transformer_block(
     hidden_states, tokens = _added(attended, hidden_states, block.norm2)
     context = tokens if encoder_hidden_states is None else encoder_hidden_states
     attended = _attention(block.attn2, tokens, context)
-    hidden_states, tokens = _added(attended, hidden_states, block.norm3)
-    return _feed_forward(block.ff, tokens) + hidden_states
+    if not _in_place(block.ff, tokens):
+        hidden_states, tokens = _added(attended, hidden_states, block.norm3)
+        return _feed_forward(block.ff, tokens) + hidden_states
+    hidden_states, tokens = _added(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
+    return _add_feed_forward(block.ff, tokens, hidden_states)
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
-    """The feed-forward layer, 8 times as wide inside; without gradients in slices that stay in a GPU's cache."""
-    gate, out = layer.net[0].proj, layer.net[2]
-    rows = CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]) if type(gate) is nn.Linear else 0
-    plain = type(out) is nn.Linear and tokens.is_cuda and not torch.is_grad_enabled()
-    if not (plain and 0 < rows < tokens.shape[0] * tokens.shape[1]):
-        return _linear(out, gelu_gate(_linear(gate, tokens)))
-    parts = tokens.flatten(0, 1).split(rows)
-    return torch.cat([out(gelu_gate(gate(part))) for part in parts]).view(tokens.shape)
+    """The feed-forward layer, 8 times as wide inside."""
+    return _linear(layer.net[2], gelu_gate(_linear(layer.net[0].proj, tokens)))
+
+
+def _in_place(layer: Any, tokens: Tensor) -> bool:
+    """Whether the feed-forward layer may add to a sum where it lies: gradients would need what was there."""
+    plain = type(layer.net[0].proj) is nn.Linear and type(layer.net[2]) is nn.Linear
+    return plain and has_triton(tokens) and not torch.is_grad_enabled()
+
+
+def _add_feed_forward(layer: Any, tokens: Tensor, total: Tensor) -> Tensor:
+    """The feed-forward layer but for its last bias added to the total, in slices that stay in a GPU's cache."""
+    gate, weight = layer.net[0].proj, layer.net[2].weight
+    rows = max(1, CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]))
+    for part, own in zip(tokens.flatten(0, 1).split(rows), total.flatten(0, 1).split(rows), strict=True):
+        own.addmm_(gelu_gate(gate(part)), weight.mT)
+    return total
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
@@ -124,8 +143,8 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x)
 
 
-def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps)
+def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm, **later: Tensor | None) -> tuple[Tensor, Tensor]:
+    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, **later)
 
 
 def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | None = None) -> Tensor:
@@ -133,9 +152,9 @@ def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | No
 
 
 def _convolved(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A convolution's output without its bias, which the norm after it can add, and the bias."""
+    """A convolution's output without its bias, which what comes after it can add, and the bias."""
     if type(layer) is nn.Conv2d:
-        return convolution(layer, x, bias=False), layer.bias
+        return convolution(layer, x), layer.bias
     return layer(x), None
 
 
@@ -147,19 +166,40 @@ def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> 
     return share if bias is None else share + bias
 
 
+def _shortcut(layer: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What is added to a residual block's output, but for its bias, and the bias."""
+    if layer is None:
+        return x, None
+    if type(layer) is not nn.Conv2d or layer.kernel_size != (1, 1):
+        return layer(x), None
+    return _picture(_product(layer.weight, None, _tokens(x)), *x.shape[2:]), layer.bias
+
+
+def _sum(bias: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return other if bias is None else bias if other is None else bias + other
+
+
 def _tokens(x: Tensor) -> Tensor:
     """(B, H·W, C) of a picture: no copy where it is in channels-last order."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
+def _picture(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, H, W) in channels-last order of tokens (B, H·W, C): the same numbers."""
+    return tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+
+
+def _product(weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
+    """Tokens (B, T, D) by the weight (D, C, 1, 1) of a 1x1 convolution."""
+    if weight.requires_grad and has_triton(tokens):
+        return joint_linear(tokens, [weight], bias)
+    return functional.linear(tokens, weight.flatten(1), bias)
+
+
 def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Tensor:
     """A 1x1 convolution or a linear layer over tokens (B, H·W, C)."""
     if type(layer) is nn.Conv2d:
-        weight = layer.weight
-        if weight.requires_grad and has_triton(tokens):
-            return joint_linear(tokens, [weight], layer.bias)
-        return functional.linear(tokens, weight.flatten(1), layer.bias)
+        return _product(layer.weight, layer.bias, tokens)
     if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
         return layer(tokens)
-    picture = tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
-    return _tokens(layer(picture))
+    return _tokens(layer(_picture(tokens, height, width)))

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.blocks.forms import last_norm, residual_block, transformer, transformer_block
+from limner.blocks.forms import convolution_layer, last_norm, residual_block, transformer, transformer_block
 from limner.kernels.available import has_triton
-from limner.kernels.convolution import convolution
 from limner.kernels.linear import below_one_another
 
 
@@ -50,8 +49,8 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
             yield module, transformer
-        elif type(module) is nn.Conv2d and module.weight.requires_grad:
-            yield module, convolution
+        elif _is_plain_convolution(module):
+            yield module, convolution_layer
         elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and _is_norm(
             getattr(module, "conv_norm_out", None)
         ):
@@ -80,6 +79,10 @@ def _as_it_is(module: nn.Module, x: Tensor) -> Tensor:
 
 def _is_norm(module: Any) -> bool:
     return isinstance(module, nn.GroupNorm) and module.affine
+
+
+def _is_plain_convolution(layer: Any) -> bool:
+    return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
 
 
 def _is_plain_residual(block: Any) -> bool:

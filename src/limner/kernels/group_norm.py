@@ -1,7 +1,8 @@
 """Group normalisation with what stands before and after it in Stable Diffusion's blocks: a shift and SiLU.
 
 Wu and He, "Group normalization", 2018, equation 7, over channels-last pictures: three kernels forward and three
-backward where torch takes seven and copies twice. `plain_group_norm` is the same in torch.
+backward where torch takes seven and copies twice; one each way for small pictures. `plain_group_norm` is the same in
+torch.
 
 Shapes: x (B, C, H, W), G groups of D = C/G channels; a shift (B, C) is added to x first: the time embedding's share and
 the bias of the convolution before.
@@ -40,20 +41,19 @@ def plain_group_norm(
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight, bias, shift, groups: int, epsilon: float, silu: bool) -> Tensor:
-        from limner.kernels.group_norm_triton import normalise
+        from limner.kernels import group_norm_triton, group_norm_whole_triton
 
-        y, coefficients = normalise(x, weight, bias, shift, groups, epsilon, silu)
+        ctx.kernels = group_norm_whole_triton if group_norm_whole_triton.fits(x, groups) else group_norm_triton
+        y, coefficients = ctx.kernels.normalise(x, weight, bias, shift, groups, epsilon, silu)
         ctx.save_for_backward(x, weight, shift, *coefficients)
         ctx.groups, ctx.silu = groups, silu
         return y
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        from limner.kernels.group_norm_triton import normalise_backward
-
         x, weight, shift, *coefficients = ctx.saved_tensors
         dy = outputs[0].contiguous(memory_format=torch.channels_last)
         learns = ctx.needs_input_grad[1]
-        found = normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
+        found = ctx.kernels.normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
         wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
         return *wanted, None, None, None

@@ -1,5 +1,8 @@
 """Group normalisation's kernels. Pictures are read as (B, P, C), P = H·W positions, channels side by side.
 
+Programs that read pictures are numbered (block of channels, chunk of positions, picture): those that run at the same
+time read neighbouring memory. Each adds up tiles number by number and their rows only once, at its end.
+
 Forward: sums over positions of each channel, in chunks; from them each channel's factor and addend; y = f(x a + s).
 Backward: with z = x a + s and dz = dy f'(z), sums of dz and dz·x; from them dx = a dz + p x + q, whose sum over
 positions, the shift's gradient, follows from the same sums.
@@ -16,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 CHANNELS, ROWS = 64, 32  # a tile
-PROGRAMS = 528  # about four for each multiprocessor of a large GPU
+PROGRAMS = 2048  # about sixteen for each multiprocessor of a large GPU: loads enough under way to keep its memory busy
 
 
 def normalise(
@@ -28,7 +31,7 @@ def normalise(
     partial = x.new_empty(2, batch, chunks, channels, dtype=torch.float32)
     tile = {"C": channels, "P": positions, "CHUNK": chunk_rows, "BLOCK_C": CHANNELS, "BLOCK_P": ROWS}
     shifted = {"SHIFTED": shift is not None}
-    _sums[(batch, chunks, blocks)](x, shift, partial, **tile, **shifted)
+    _sums[(blocks, chunks, batch)](x, shift, partial, **tile, **shifted)
     factor, addend, sums = x.new_empty(3, batch, channels, dtype=torch.float32)
     mean, inverse = x.new_empty(2, batch, groups, dtype=torch.float32)
     group = _group_sizes(channels, groups, positions, chunks)
@@ -36,7 +39,7 @@ def normalise(
         partial, weight, bias, shift, factor, addend, sums, mean, inverse, epsilon, **group, **shifted
     )
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    _apply[(batch, chunks, blocks)](x, factor, addend, y, SILU=silu, **tile)
+    _apply[(blocks, chunks, batch)](x, factor, addend, y, SILU=silu, **tile)
     return y, (factor, addend, sums, mean, inverse)
 
 
@@ -56,7 +59,7 @@ def normalise_backward(
     chunk_rows, chunks, blocks = _grid(batch, positions, channels)
     partial = x.new_empty(2, batch, chunks, channels, dtype=torch.float32)
     tile = {"C": channels, "P": positions, "CHUNK": chunk_rows, "BLOCK_C": CHANNELS, "BLOCK_P": ROWS, "SILU": silu}
-    _sums_backward[(batch, chunks, blocks)](dy, x, factor, addend, partial, **tile)
+    _sums_backward[(blocks, chunks, batch)](dy, x, factor, addend, partial, **tile)
     slope, offset = x.new_empty(2, batch, channels, dtype=torch.float32)
     d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
     d_shift = slope if shift is None else torch.empty_like(shift)
@@ -66,7 +69,7 @@ def normalise_backward(
         SHIFTED=shift is not None, LEARNS=learns, **group,
     )  # fmt: skip
     dx = torch.empty_like(x, memory_format=torch.channels_last)
-    _apply_backward[(batch, chunks, blocks)](dy, x, factor, addend, slope, offset, dx, **tile)
+    _apply_backward[(blocks, chunks, batch)](dy, x, factor, addend, slope, offset, dx, **tile)
     shifted = None if shift is None else d_shift
     return (dx, d_weight, d_bias, shifted) if learns else (dx, None, None, shifted)
 
@@ -87,26 +90,52 @@ def _group_sizes(channels: int, groups: int, positions: int, chunks: int) -> dic
 
 
 @triton.jit
+def _block(C, BLOCK_C: tl.constexpr):
+    """The program's channels, and which of them there are."""
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return c, c < C
+
+
+@triton.jit
+def _of_picture(values, c, own, C):
+    """Each channel's number of the program's picture, of values (B, C)."""
+    return tl.load(values + tl.program_id(2) * C + c, mask=own, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _tile(start, c, own, C, P, BLOCK_P: tl.constexpr):
+    """Where the numbers of BLOCK_P positions lie, and which of them there are."""
+    p = start + tl.arange(0, BLOCK_P)
+    place = tl.program_id(2).to(tl.int64) * P * C + p[:, None] * C + c[None, :]
+    return place, (p < P)[:, None] & own[None, :]
+
+
+@triton.jit
+def _store_sums(partial, first, second, c, own, C):
+    """Sums of a program's tiles to partial (2, B, chunks, C)."""
+    chunks = tl.num_programs(1)
+    place = (tl.program_id(2) * chunks + tl.program_id(1)) * C + c
+    tl.store(partial + place, tl.sum(first, 0), mask=own)
+    tl.store(partial + tl.num_programs(2) * chunks * C + place, tl.sum(second, 0), mask=own)
+
+
+@triton.jit
 def _sums(x, shift, partial, C, P, CHUNK, SHIFTED: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    b, chunk, chunks = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = c < C
-    first = tl.zeros([BLOCK_C], tl.float32)
-    second = tl.zeros([BLOCK_C], tl.float32)
-    base = x + b.to(tl.int64) * P * C
-    add = tl.zeros([BLOCK_C], tl.float32)
+    c, own = _block(C, BLOCK_C)
+    added = tl.zeros([BLOCK_C], tl.float32)
     if SHIFTED:
-        add = tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
-    for start in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, P), BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
-        inside = (p < P)[:, None] & own[None, :]
-        tile = tl.load(base + p[:, None] * C + c[None, :], mask=inside, other=0.0).to(tl.float32)
-        tile = tl.where(inside, tile + add[None, :], 0.0)
-        first += tl.sum(tile, 0)
-        second += tl.sum(tile * tile, 0)
-    place = (b * chunks + chunk) * C + c
-    tl.store(partial + place, first, mask=own)
-    tl.store(partial + tl.num_programs(0) * chunks * C + place, second, mask=own)
+        added = _of_picture(shift, c, own, C)
+    first = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    second = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    begin = tl.program_id(1) * CHUNK
+    for start in range(begin, min(begin + CHUNK, P), BLOCK_P):
+        place, inside = _tile(start, c, own, C, P, BLOCK_P)
+        tile = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+        if SHIFTED:
+            tile = tl.where(inside, tile + added[None, :], 0.0)
+        first += tile
+        second += tile * tile
+    _store_sums(partial, first, second, c, own, C)
 
 
 @triton.jit
@@ -139,16 +168,11 @@ def _coefficients(
 
 @triton.jit
 def _apply(x, factor, addend, y, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    b, chunk = tl.program_id(0), tl.program_id(1)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = c < C
-    a = tl.load(factor + b * C + c, mask=own, other=0.0)
-    s = tl.load(addend + b * C + c, mask=own, other=0.0)
-    offset = b.to(tl.int64) * P * C
-    for start in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, P), BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
-        inside = (p < P)[:, None] & own[None, :]
-        place = offset + p[:, None] * C + c[None, :]
+    c, own = _block(C, BLOCK_C)
+    a, s = _of_picture(factor, c, own, C), _of_picture(addend, c, own, C)
+    begin = tl.program_id(1) * CHUNK
+    for start in range(begin, min(begin + CHUNK, P), BLOCK_P):
+        place, inside = _tile(start, c, own, C, P, BLOCK_P)
         z = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) * a[None, :] + s[None, :]
         if SILU:
             z = z * tl.sigmoid(z)
@@ -156,7 +180,7 @@ def _apply(x, factor, addend, y, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.co
 
 
 @triton.jit
-def _d_activation(dy, z, SILU: tl.constexpr):
+def d_activation(dy, z, SILU: tl.constexpr):
     """dy f'(z): SiLU's derivative is σ(z) (1 + z (1 - σ(z)))."""
     if SILU:
         share = tl.sigmoid(z)
@@ -168,26 +192,19 @@ def _d_activation(dy, z, SILU: tl.constexpr):
 def _sums_backward(
     dy, x, factor, addend, partial, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr
 ):
-    b, chunk, chunks = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = c < C
-    a = tl.load(factor + b * C + c, mask=own, other=0.0)
-    s = tl.load(addend + b * C + c, mask=own, other=0.0)
-    offset = b.to(tl.int64) * P * C
-    first = tl.zeros([BLOCK_C], tl.float32)
-    second = tl.zeros([BLOCK_C], tl.float32)
-    for start in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, P), BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
-        inside = (p < P)[:, None] & own[None, :]
-        place = offset + p[:, None] * C + c[None, :]
+    c, own = _block(C, BLOCK_C)
+    a, s = _of_picture(factor, c, own, C), _of_picture(addend, c, own, C)
+    first = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    second = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    begin = tl.program_id(1) * CHUNK
+    for start in range(begin, min(begin + CHUNK, P), BLOCK_P):
+        place, inside = _tile(start, c, own, C, P, BLOCK_P)
         value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         dz = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        dz = _d_activation(dz, value * a[None, :] + s[None, :], SILU)
-        first += tl.sum(dz, 0)
-        second += tl.sum(dz * value, 0)
-    place = (b * chunks + chunk) * C + c
-    tl.store(partial + place, first, mask=own)
-    tl.store(partial + tl.num_programs(0) * chunks * C + place, second, mask=own)
+        dz = d_activation(dz, value * a[None, :] + s[None, :], SILU)
+        first += dz
+        second += dz * value
+    _store_sums(partial, first, second, c, own, C)
 
 
 @triton.jit
@@ -229,22 +246,16 @@ def _coefficients_backward(
 
 @triton.jit
 def _apply_backward(
-    dy, x, factor, addend, slope, offset_in, dx, C, P, CHUNK,
+    dy, x, factor, addend, slope, offset, dx, C, P, CHUNK,
     SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    b, chunk = tl.program_id(0), tl.program_id(1)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = c < C
-    a = tl.load(factor + b * C + c, mask=own, other=0.0)
-    s = tl.load(addend + b * C + c, mask=own, other=0.0)
-    m = tl.load(slope + b * C + c, mask=own, other=0.0)
-    q = tl.load(offset_in + b * C + c, mask=own, other=0.0)
-    offset = b.to(tl.int64) * P * C
-    for start in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, P), BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
-        inside = (p < P)[:, None] & own[None, :]
-        place = offset + p[:, None] * C + c[None, :]
+    c, own = _block(C, BLOCK_C)
+    a, s = _of_picture(factor, c, own, C), _of_picture(addend, c, own, C)
+    m, q = _of_picture(slope, c, own, C), _of_picture(offset, c, own, C)
+    begin = tl.program_id(1) * CHUNK
+    for start in range(begin, min(begin + CHUNK, P), BLOCK_P):
+        place, inside = _tile(start, c, own, C, P, BLOCK_P)
         value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         dz = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        dz = _d_activation(dz, value * a[None, :] + s[None, :], SILU)
+        dz = d_activation(dz, value * a[None, :] + s[None, :], SILU)
         tl.store(dx + place, (a[None, :] * dz + m[None, :] * value + q[None, :]).to(dx.dtype.element_ty), mask=inside)

@@ -14,8 +14,16 @@ from torch.nn import functional
 from limner.kernels.available import has_triton
 
 
-def add_layer_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """x + residual (…, C), and that normalised, both in x's precision."""
+def add_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, *, later: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x + residual (…, C), and that normalised, both in x's precision.
+
+    `later` (C,) is the bias of a layer whose output will be added to the sum: the sum that is returned has it, what is
+    normalised has not. It is for use without gradients.
+    """
+    if later is not None:
+        return _with_bias_of_later(x, residual, weight, bias, epsilon, later)
     if has_triton(x):
         return _AddLayerNorm.apply(x, residual, weight, bias, epsilon)  # type: ignore[return-value]
     return plain_add_layer_norm(x, residual, weight, bias, epsilon)
@@ -27,6 +35,17 @@ def plain_add_layer_norm(
     """`add_layer_norm` in plain torch."""
     total = x + residual
     return total, functional.layer_norm(total, total.shape[-1:], weight, bias, epsilon)
+
+
+def _with_bias_of_later(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, later: Tensor
+) -> tuple[Tensor, Tensor]:
+    if has_triton(x):
+        from limner.kernels.layer_norm_triton import add_and_normalise
+
+        return add_and_normalise(x.contiguous(), residual.contiguous(), weight, bias, epsilon, later)[:2]
+    total, normalised = plain_add_layer_norm(x, residual, weight, bias, epsilon)
+    return total + later, normalised
 
 
 class _AddLayerNorm(torch.autograd.Function):

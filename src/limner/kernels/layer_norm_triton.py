@@ -1,4 +1,4 @@
-"""Layer normalisation's kernels: a program holds a row at a time; weight and bias learn from sums of two stages."""
+"""Layer normalisation's kernels: a program holds a few rows at a time; what learns has its sums in two stages."""
 
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
@@ -12,19 +12,23 @@ from torch import Tensor
 
 from limner.kernels.linear_triton import sums_of_parts
 
+TILE = 2048  # numbers that a program holds at a time: short rows are taken several at once
 PARTS = 264  # programs whose sums of the weight's gradient are added afterwards
 
 
 def add_and_normalise(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, later: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sum and normalised sum (…, C), and each row's mean and 1/deviation (N,)."""
+    """Sum and normalised sum (…, C), and each row's mean and 1/deviation (N,). `later` (C,) goes to the sum alone."""
     channels = x.shape[-1]
     rows = x.numel() // channels
     total, y = torch.empty_like(x), torch.empty_like(x)
     mean, inverse = x.new_empty(2, rows, dtype=torch.float32)
-    block = triton.next_power_of_2(channels)
-    _add_and_normalise[(rows,)](x, residual, weight, bias, total, y, mean, inverse, epsilon, channels, BLOCK=block)
+    tile = _tile_of(channels)
+    _add_and_normalise[(triton.cdiv(rows, tile["ROWS"]),)](
+        x, residual, weight, bias, later, total, y, mean, inverse, epsilon, rows, channels,
+        LATER=later is not None, **tile,
+    )  # fmt: skip
     return total, y, mean, inverse
 
 
@@ -34,64 +38,86 @@ def backward(
     """The gradient of both summands, and those of weight and bias where they learn."""
     channels = total.shape[-1]
     rows = total.numel() // channels
-    programs = min(rows, PARTS) if learns else rows
+    tile = _tile_of(channels)
+    programs = triton.cdiv(rows, tile["ROWS"])
+    programs = min(programs, PARTS) if learns else programs
     dx = torch.empty_like(total)
     sums = total.new_empty(2, programs if learns else 1, channels, dtype=torch.float32)
-    block = triton.next_power_of_2(channels)
-    _backward[(programs,)](
-        d_total, dy, total, weight, mean, inverse, dx, sums, rows, channels, LEARNS=learns, BLOCK=block
-    )
+    _backward[(programs,)](d_total, dy, total, weight, mean, inverse, dx, sums, rows, channels, LEARNS=learns, **tile)
     if not learns:
         return dx, None, None
     d_weight, d_bias = sums_of_parts(sums, weight.dtype)
     return dx, d_weight, d_bias
 
 
+def _tile_of(channels: int) -> dict[str, int]:
+    block = triton.next_power_of_2(channels)
+    return {"ROWS": max(1, TILE // block), "BLOCK": block}
+
+
 @triton.jit
-def _add_and_normalise(x, residual, weight, bias, total_out, y, mean_out, inverse_out, epsilon, C, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _rows(first, N, C, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Numbers of the rows from `first`, which of them there are, where they lie, and which of their places count."""
+    row, c = first + tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    return row, row < N, row.to(tl.int64)[:, None] * C + c[None, :], (row < N)[:, None] & (c < C)[None, :]
+
+
+@triton.jit
+def _of_channels(values, C, BLOCK: tl.constexpr):
     c = tl.arange(0, BLOCK)
-    own = c < C
-    total = tl.load(x + row * C + c, mask=own, other=0.0).to(tl.float32)
-    total += tl.load(residual + row * C + c, mask=own, other=0.0).to(tl.float32)
+    return tl.load(values + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def _add_and_normalise(
+    x, residual, weight, bias, later, total_out, y, mean_out, inverse_out, epsilon, N, C,
+    LATER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row, there, place, inside = _rows(tl.program_id(0) * ROWS, N, C, ROWS, BLOCK)
+    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
     rounded = total.to(total_out.dtype.element_ty)
-    tl.store(total_out + row * C + c, rounded, mask=own)
+    if LATER:
+        shown = (total + _of_channels(later, C, BLOCK)).to(total_out.dtype.element_ty)
+        tl.store(total_out + place, shown, mask=inside)
+    else:
+        tl.store(total_out + place, rounded, mask=inside)
     total = rounded.to(tl.float32)  # what the backward pass will see
-    mean = tl.sum(total, 0) / C
-    centred = tl.where(own, total - mean, 0.0)
-    inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / C + epsilon)
-    w = tl.load(weight + c, mask=own, other=0.0).to(tl.float32)
-    b = tl.load(bias + c, mask=own, other=0.0).to(tl.float32)
-    tl.store(y + row * C + c, (centred * inverse * w + b).to(y.dtype.element_ty), mask=own)
-    tl.store(mean_out + row, mean)
-    tl.store(inverse_out + row, inverse)
+    mean = tl.sum(total, 1) / C
+    centred = tl.where(inside, total - mean[:, None], 0.0)
+    inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / C + epsilon)
+    found = centred * inverse[:, None] * _of_channels(weight, C, BLOCK) + _of_channels(bias, C, BLOCK)
+    tl.store(y + place, found.to(y.dtype.element_ty), mask=inside)
+    tl.store(mean_out + row, mean, mask=there)
+    tl.store(inverse_out + row, inverse, mask=there)
 
 
 @triton.jit
 def _backward(
-    d_total, dy, total, weight, mean_in, inverse_in, dx, sums, N, C, LEARNS: tl.constexpr, BLOCK: tl.constexpr
-):
+    d_total, dy, total, weight, mean_in, inverse_in, dx, sums, N, C,
+    LEARNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     program, programs = tl.program_id(0), tl.num_programs(0)
     c = tl.arange(0, BLOCK)
-    own = c < C
-    w = tl.load(weight + c, mask=own, other=0.0).to(tl.float32)
-    d_weight = tl.zeros([BLOCK], tl.float32)
-    d_bias = tl.zeros([BLOCK], tl.float32)
-    for number in range(program, N, programs):
-        row = tl.cast(number, tl.int64)
-        mean, inverse = tl.load(mean_in + row), tl.load(inverse_in + row)
-        normalised = tl.load(total + row * C + c, mask=own, other=0.0).to(tl.float32)
-        normalised = tl.where(own, (normalised - mean) * inverse, 0.0)
-        d = tl.load(dy + row * C + c, mask=own, other=0.0).to(tl.float32)
+    w = _of_channels(weight, C, BLOCK)
+    d_weight = tl.zeros([ROWS, BLOCK], tl.float32)
+    d_bias = tl.zeros([ROWS, BLOCK], tl.float32)
+    for first in range(program * ROWS, N, programs * ROWS):
+        row, there, place, inside = _rows(first, N, C, ROWS, BLOCK)
+        mean = tl.load(mean_in + row, mask=there, other=0.0)[:, None]
+        inverse = tl.load(inverse_in + row, mask=there, other=0.0)[:, None]
+        normalised = tl.load(total + place, mask=inside, other=0.0).to(tl.float32)
+        normalised = tl.where(inside, (normalised - mean) * inverse, 0.0)
+        d = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
         d_normalised = d * w
-        first = tl.sum(d_normalised, 0) / C
-        second = tl.sum(d_normalised * normalised, 0) / C
-        found = inverse * (d_normalised - first - normalised * second)
-        found += tl.load(d_total + row * C + c, mask=own, other=0.0).to(tl.float32)
-        tl.store(dx + row * C + c, found.to(dx.dtype.element_ty), mask=own)
+        along = (tl.sum(d_normalised, 1) / C)[:, None]
+        across = (tl.sum(d_normalised * normalised, 1) / C)[:, None]
+        found = inverse * (d_normalised - along - normalised * across)
+        found += tl.load(d_total + place, mask=inside, other=0.0).to(tl.float32)
+        tl.store(dx + place, found.to(dx.dtype.element_ty), mask=inside)
         if LEARNS:
             d_weight += d * normalised
             d_bias += d
     if LEARNS:
-        tl.store(sums + program * C + c, d_weight, mask=own)
-        tl.store(sums + (programs + program) * C + c, d_bias, mask=own)
+        tl.store(sums + program * C + c, tl.sum(d_weight, 0), mask=c < C)
+        tl.store(sums + (programs + program) * C + c, tl.sum(d_bias, 0), mask=c < C)
