@@ -1,4 +1,4 @@
-"""The faster forms. Each takes a diffusers block's place as its `forward`, with its own layers.
+"""The faster forms of diffusers' blocks. Each takes a block's place as its `forward`, with its own layers.
 
 Shapes: pictures (B, C, H, W) in channels-last order, whose tokens (B, H·W, C) are the same numbers in the same order.
 A layer may be one with low-rank updates beside it: then it is called as it is.
@@ -6,20 +6,19 @@ A layer may be one with low-rank updates beside it: then it is called as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from limner.blocks.layers import added, linear, normalised, together
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
-from limner.kernels.layer_norm import add_layer_norm
-from limner.kernels.linear import below_one_another, joint_linear
+from limner.kernels.linear import joint_linear
 
 CACHED_BYTES = 20 << 20  # of a slice of the feed-forward layer: with its gated half well within 50 MB of cache
 
@@ -72,13 +71,12 @@ def transformer_block(
     **none: Any,
 ) -> Tensor:
     """`BasicTransformerBlock`: attention to itself, to the prompt, and the feed-forward layer, each added."""
-    norm = block.norm1
-    tokens = functional.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    tokens = normalised(hidden_states, block.norm1)
     attended = _attention(block.attn1, tokens, tokens)
-    hidden_states, tokens = _added(attended, hidden_states, block.norm2)
+    hidden_states, tokens = added(attended, hidden_states, block.norm2)
     context = tokens if encoder_hidden_states is None else encoder_hidden_states
     attended = _attention(block.attn2, tokens, context)
-    hidden_states, tokens = _added(attended, hidden_states, block.norm3)
+    hidden_states, tokens = added(attended, hidden_states, block.norm3)
     return _feed_forward(block.ff, tokens) + hidden_states
 
 
@@ -88,44 +86,18 @@ def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
     rows = CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]) if type(gate) is nn.Linear else 0
     plain = type(out) is nn.Linear and tokens.is_cuda and not torch.is_grad_enabled()
     if not (plain and 0 < rows < tokens.shape[0] * tokens.shape[1]):
-        return _linear(out, gelu_gate(_linear(gate, tokens)))
+        return linear(out, gelu_gate(linear(gate, tokens)))
     parts = tokens.flatten(0, 1).split(rows)
     return torch.cat([out(gelu_gate(gate(part))) for part in parts]).view(tokens.shape)
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of tokens (B, T, C) to a context (B, S, C')."""
+    """Attention of tokens (B, T, C) to a context (B, S, C')."""
     if context is tokens:
-        query, key, value = _together([attention.to_q, attention.to_k, attention.to_v], tokens)
+        query, key, value = together([attention.to_q, attention.to_k, attention.to_v], tokens)
     else:
-        query, (key, value) = _linear(attention.to_q, tokens), _together([attention.to_k, attention.to_v], context)
-    attended = scaled_dot_product_attention(query, key, value, attention.heads)
-    return _linear(attention.to_out[0], attended)
-
-
-def _together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
-    """Outputs (…, D) of layers that read the same input: from one product where their weights lie together."""
-    joint = None
-    if all(type(layer) is nn.Linear and layer.bias is None for layer in layers):
-        weights = [layer.weight for layer in layers]
-        weight = below_one_another(weights)  # type: ignore[arg-type]
-        if weight is not None:
-            learns = any(each.requires_grad for each in weights)
-            joint = joint_linear(x, weights) if learns else functional.linear(x, weight)  # type: ignore[arg-type]
-    elif all(hasattr(layer, "jointly") for layer in layers):
-        joint = layers[0].jointly(layers, x)  # type: ignore[operator]
-    return [layer(x) for layer in layers] if joint is None else joint.chunk(len(layers), -1)
-
-
-def _linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own."""
-    if type(layer) is nn.Linear and layer.weight.requires_grad and has_triton(x):
-        return joint_linear(x, [layer.weight], layer.bias)
-    return layer(x)
-
-
-def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps)
+        query, (key, value) = linear(attention.to_q, tokens), together([attention.to_k, attention.to_v], context)
+    return linear(attention.to_out[0], scaled_dot_product_attention(query, key, value, attention.heads))
 
 
 def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | None = None) -> Tensor:
@@ -157,7 +129,7 @@ def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Ten
     if type(layer) is nn.Conv2d:
         weight = layer.weight
         if weight.requires_grad and has_triton(tokens):
-            return joint_linear(tokens, [weight], layer.bias)
+            return joint_linear(tokens, [weight], [] if layer.bias is None else [layer.bias])
         return functional.linear(tokens, weight.flatten(1), layer.bias)
     if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
         return layer(tokens)
