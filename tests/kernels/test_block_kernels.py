@@ -88,11 +88,15 @@ def test_low_precision_stays_near_full_precision(dtype):
         assert torch.allclose(found.float(), plain_unit(x.flatten(1).float()), rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("shape", [(2, 300, 40), (5, 64), (3, 700, 130)])
+@pytest.mark.parametrize("shape", [(2, 300, 40), (5, 64), (2, 77, 130), (3, 700, 130)])
 def test_sums_of_columns(shape):
     rows = numbers(0, *shape)
     assert torch.allclose(column_sums(rows), rows.reshape(-1, shape[-1]).sum(0), rtol=1e-5, atol=1e-4)
     assert torch.equal(column_sums(rows), column_sums(rows))
+    half = rows.bfloat16()
+    assert column_sums(half).dtype == torch.bfloat16
+    wanted = half.float().reshape(-1, shape[-1]).sum(0)
+    assert torch.allclose(column_sums(half).float(), wanted, rtol=2**-7, atol=1e-4)  # the interpreter cuts bits off
 
 
 def test_a_layer_that_learns():
