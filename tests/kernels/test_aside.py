@@ -24,7 +24,7 @@ def gradients(beside, passes: int) -> list[torch.Tensor]:
         for _ in range(passes):
             rows = convolution(layers[-1], x).permute(0, 2, 3, 1).flatten(1, 2)
             for layer in layers[:-1]:
-                rows = joint_linear(rows, [layer.weight], layer.bias).tanh()
+                rows = joint_linear(rows, [layer.weight], [layer.bias]).tanh()
             rows.square().sum().backward()
     return [parameter.grad for parameter in (*layers.parameters(), x)]
 

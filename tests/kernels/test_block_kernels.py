@@ -14,6 +14,7 @@ from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
 from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
 from limner.kernels.linear import column_sums, joint_linear
+from limner.kernels.quick_gelu import plain_quick_gelu, quick_gelu
 from limner.kernels.residual import add_bias, plain_add_bias
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -90,6 +91,11 @@ def test_gelu_gate(shape):
     agree(gelu_gate, plain_gelu_gate, [numbers(0, *shape).mul(2).requires_grad_()])
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 40), (1, 7, 3072)])
+def test_quick_gelu(shape):
+    agree(quick_gelu, plain_quick_gelu, [numbers(0, *shape).mul(4).requires_grad_()])
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 40), (1, 300, 96)])
 def test_add_layer_norm(shape):
     channels = shape[-1]
@@ -121,27 +127,47 @@ def test_low_precision_stays_near_full_precision(dtype):
     wanted = plain_group_norm(x.float(), weight.float(), bias.float(), 8, 1e-5, silu=True)
     assert found.dtype == dtype
     assert torch.allclose(found.float(), wanted, rtol=0.02, atol=0.02)
-    gated = gelu_gate(x.flatten(1))
-    assert torch.allclose(gated.float(), plain_gelu_gate(x.flatten(1).float()), rtol=0.02, atol=0.02)
+    for unit, plain_unit in ((gelu_gate, plain_gelu_gate), (quick_gelu, plain_quick_gelu)):
+        found = unit(x.flatten(1))
+        assert found.dtype == dtype
+        assert torch.allclose(found.float(), plain_unit(x.flatten(1).float()), rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("shape", [(2, 300, 40), (5, 64), (3, 700, 130)])
+@pytest.mark.parametrize("shape", [(2, 300, 40), (5, 64), (2, 77, 130), (3, 700, 130)])
 def test_sums_of_columns(shape):
     rows = numbers(0, *shape)
     assert torch.allclose(column_sums(rows), rows.reshape(-1, shape[-1]).sum(0), rtol=1e-5, atol=1e-4)
     assert torch.equal(column_sums(rows), column_sums(rows))
+    half = rows.bfloat16()
+    assert column_sums(half).dtype == torch.bfloat16
+    wanted = half.float().reshape(-1, shape[-1]).sum(0)
+    assert torch.allclose(column_sums(half).float(), wanted, rtol=2**-7, atol=1e-4)  # the interpreter cuts bits off
 
 
 def test_a_layer_that_learns():
     x, weight, bias = (numbers(seed, *shape) for seed, shape in enumerate([(2, 3, 16), (24, 16), (24,)]))
     inputs = [each.requires_grad_() for each in (x, weight, bias)]
-    agree(lambda x, w, b: joint_linear(x, [w], b), torch.nn.functional.linear, inputs)
+    agree(lambda x, w, b: joint_linear(x, [w], [b]), torch.nn.functional.linear, inputs)
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_layers_that_learn_jointly(side_by_side):
+    """Their biases may lie apart, and each weight and bias has its own gradient."""
+    x, joint, biases = numbers(0, 2, 3, 16), numbers(1, 3 * 24, 16), numbers(2, 3 * 24)
+    apart = [each.clone() for each in biases.chunk(3)]
+    parts = [*joint.chunk(3), *(biases.chunk(3) if side_by_side else apart)]
+    inputs = [x.requires_grad_(), *(part.detach().requires_grad_() for part in parts)]
+
+    def one_by_one(x, *own):
+        return torch.cat([torch.nn.functional.linear(x, w, b) for w, b in zip(own[:3], own[3:], strict=True)], -1)
+
+    agree(lambda x, *own: joint_linear(x, own[:3], own[3:]), one_by_one, inputs)
 
 
 def test_a_layer_that_learns_under_autocast():
     inputs = [numbers(seed, *shape).requires_grad_() for seed, shape in enumerate([(2, 3, 16), (24, 16), (24,)])]
     gradients = []
-    for form in (lambda x, w, b: joint_linear(x, [w], b), torch.nn.functional.linear):
+    for form in (lambda x, w, b: joint_linear(x, [w], [b]), torch.nn.functional.linear):
         with torch.autocast(DEVICE, torch.float16):
             y = form(*inputs)
         assert y.dtype == torch.float16

@@ -1,14 +1,13 @@
-"""Training through fused blocks and joint layers takes the steps of diffusers' own blocks."""
+"""Training through fused blocks and joint layers takes the steps of diffusers' and transformers' own blocks."""
 
 from __future__ import annotations
 
-from functools import partial
+import contextlib
 
 import pytest
 import torch
 
 from limner.adapters import LowRankLayer
-from limner.blocks import fused
 from limner.config import LoraVariant, expand_variants
 from limner.training import set_up
 from tests.stages.test_train_together import SETTINGS
@@ -29,15 +28,16 @@ def ranks(*ranks):
     return expand_variants([LoraVariant(**shared, rank=list(ranks))])
 
 
-@pytest.mark.parametrize("runs", [ranks(32), ranks(32, 8), [full_run()]], ids=["one", "two", "full"])
+@pytest.mark.parametrize("runs", [ranks(32), ranks(32, 8), [full_run(text_encoder=True)]], ids=["one", "two", "full"])
 def test_three_steps_are_the_same(tiny_base, monkeypatch, runs):
     from limner.training import setup
 
     monkeypatch.setattr(setup, "training_dtype", lambda precision, device: torch.float64)
     for module in tiny_base.modules().values():
         module.double()
-    plain = states(tiny_base, runs)
-    monkeypatch.setattr(setup, "fused", partial(fused, everywhere=True))
+    with monkeypatch.context() as unfused:
+        unfused.setattr(setup, "fused", lambda *_, **__: contextlib.nullcontext())
+        plain = states(tiny_base, runs)
     joint, jointly = [], LowRankLayer.jointly
 
     def watched(layers, x):

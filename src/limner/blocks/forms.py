@@ -1,4 +1,4 @@
-"""The faster forms. Each takes a diffusers block's place as its `forward`, with its own layers.
+"""The faster forms of diffusers' blocks. Each takes a block's place as its `forward`, with its own layers.
 
 Shapes: pictures (B, C, H, W) in channels-last order, whose tokens (B, H·W, C) are the same numbers in the same order.
 A layer may be one with low-rank updates beside it: then it is called as it is.
@@ -6,20 +6,19 @@ A layer may be one with low-rank updates beside it: then it is called as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from limner.blocks.layers import added, linear, normalised, together
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
-from limner.kernels.layer_norm import add_layer_norm
-from limner.kernels.linear import below_one_another, joint_linear
+from limner.kernels.linear import joint_linear
 from limner.kernels.residual import add_bias
 
 CACHED_BYTES = 20 << 20  # of a slice of the feed-forward layer: with its gated half well within 50 MB of cache
@@ -79,22 +78,21 @@ def transformer_block(
     **none: Any,
 ) -> Tensor:
     """`BasicTransformerBlock`: attention to itself, to the prompt, and the feed-forward layer, each added."""
-    norm = block.norm1
-    tokens = functional.layer_norm(hidden_states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    tokens = normalised(hidden_states, block.norm1)
     attended = _attention(block.attn1, tokens, tokens)
-    hidden_states, tokens = _added(attended, hidden_states, block.norm2)
+    hidden_states, tokens = added(attended, hidden_states, block.norm2)
     context = tokens if encoder_hidden_states is None else encoder_hidden_states
     attended = _attention(block.attn2, tokens, context)
     if not _in_place(block.ff, tokens):
-        hidden_states, tokens = _added(attended, hidden_states, block.norm3)
+        hidden_states, tokens = added(attended, hidden_states, block.norm3)
         return _feed_forward(block.ff, tokens) + hidden_states
-    hidden_states, tokens = _added(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
+    hidden_states, tokens = added(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
     return _add_feed_forward(block.ff, tokens, hidden_states)
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
     """The feed-forward layer, 8 times as wide inside."""
-    return _linear(layer.net[2], gelu_gate(_linear(layer.net[0].proj, tokens)))
+    return linear(layer.net[2], gelu_gate(linear(layer.net[0].proj, tokens)))
 
 
 def _in_place(layer: Any, tokens: Tensor) -> bool:
@@ -113,38 +111,12 @@ def _add_feed_forward(layer: Any, tokens: Tensor, total: Tensor) -> Tensor:
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of tokens (B, T, C) to a context (B, S, C')."""
+    """Attention of tokens (B, T, C) to a context (B, S, C')."""
     if context is tokens:
-        query, key, value = _together([attention.to_q, attention.to_k, attention.to_v], tokens)
+        query, key, value = together([attention.to_q, attention.to_k, attention.to_v], tokens)
     else:
-        query, (key, value) = _linear(attention.to_q, tokens), _together([attention.to_k, attention.to_v], context)
-    attended = scaled_dot_product_attention(query, key, value, attention.heads)
-    return _linear(attention.to_out[0], attended)
-
-
-def _together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
-    """Outputs (…, D) of layers that read the same input: from one product where their weights lie together."""
-    joint = None
-    if all(type(layer) is nn.Linear and layer.bias is None for layer in layers):
-        weights = [layer.weight for layer in layers]
-        weight = below_one_another(weights)  # type: ignore[arg-type]
-        if weight is not None:
-            learns = any(each.requires_grad for each in weights)
-            joint = joint_linear(x, weights) if learns else functional.linear(x, weight)  # type: ignore[arg-type]
-    elif all(hasattr(layer, "jointly") for layer in layers):
-        joint = layers[0].jointly(layers, x)  # type: ignore[operator]
-    return [layer(x) for layer in layers] if joint is None else joint.chunk(len(layers), -1)
-
-
-def _linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own."""
-    if type(layer) is nn.Linear and layer.weight.requires_grad and has_triton(x):
-        return joint_linear(x, [layer.weight], layer.bias)
-    return layer(x)
-
-
-def _added(x: Tensor, residual: Tensor, norm: nn.LayerNorm, **later: Tensor | None) -> tuple[Tensor, Tensor]:
-    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, **later)
+        query, (key, value) = linear(attention.to_q, tokens), together([attention.to_k, attention.to_v], context)
+    return linear(attention.to_out[0], scaled_dot_product_attention(query, key, value, attention.heads))
 
 
 def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | None = None) -> Tensor:
@@ -162,7 +134,7 @@ def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> 
     """What is added to every position of a channel (B, C): the time embedding's share and the convolution's bias."""
     if temb is None or block.time_emb_proj is None:
         return None if bias is None else bias.expand(batch, -1).contiguous()
-    share = block.time_emb_proj(block.nonlinearity(temb))
+    share = linear(block.time_emb_proj, block.nonlinearity(temb))
     return share if bias is None else share + bias
 
 
@@ -192,7 +164,7 @@ def _picture(tokens: Tensor, height: int, width: int) -> Tensor:
 def _product(weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
     """Tokens (B, T, D) by the weight (D, C, 1, 1) of a 1x1 convolution."""
     if weight.requires_grad and has_triton(tokens):
-        return joint_linear(tokens, [weight], bias)
+        return joint_linear(tokens, [weight], [] if bias is None else [bias])
     return functional.linear(tokens, weight.flatten(1), bias)
 
 

@@ -1,14 +1,14 @@
-"""Puts the faster forms of blocks in the place of diffusers' own, for the time of a block of code.
+"""Puts the faster forms of blocks in the place of diffusers' and transformers' own, for the time of a block of code.
 
 diffusers' networks keep their outer way; where a GPU runs Triton, their residual, transformer and last blocks compute
-the same with kernels that fuse what stands together, without leaving channels-last order. A block of another kind, or
-with a setting that Stable Diffusion 1.5 does not have, is left as it is.
+the same with kernels that fuse what stands together, without leaving channels-last order; so do the text encoder and
+its layers. A block of another kind, or with a setting that Stable Diffusion 1.5 does not have, is left as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import MethodType
 from typing import Any
 
@@ -16,13 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from limner.blocks.forms import convolution_layer, last_norm, residual_block, transformer, transformer_block
+from limner.blocks.text_forms import PROJECTIONS, is_plain_text_encoder, is_plain_text_layer, text_encoder, text_layer
 from limner.kernels.available import has_triton
 from limner.kernels.linear import below_one_another
+
+SAME_INPUT = {"Attention": ("to_q", "to_k", "to_v"), "CLIPAttention": PROJECTIONS}  # layers of an attention
 
 
 @contextlib.contextmanager
 def fused(*networks: nn.Module, everywhere: bool = False) -> Iterator[None]:
-    """A block in which the networks (UNet, ControlNet, VAE) compute with fused blocks where their device gains by it.
+    """A block in which the networks compute with fused blocks where their device gains by it.
+
+    Networks are a UNet, a ControlNet, a VAE, a text encoder (which then gives no pooled output).
 
     `everywhere` takes the forms on any device: in plain torch, where there is no Triton.
     """
@@ -51,6 +56,10 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
             yield module, transformer
         elif _is_plain_convolution(module):
             yield module, convolution_layer
+        elif kind == "CLIPEncoderLayer" and is_plain_text_layer(module):
+            yield module, text_layer
+        elif kind == "CLIPTextModel" and module is network and is_plain_text_encoder(module):
+            yield module, text_encoder
         elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and _is_norm(
             getattr(module, "conv_norm_out", None)
         ):
@@ -59,18 +68,23 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
 
 
 def _lay_together(network: nn.Module) -> None:
-    """Move the weights of an attention's queries, keys and values below one another, where they read the same input."""
-    for attention in (module for module in network.modules() if type(module).__name__ == "Attention"):
-        layers = [
-            getattr(getattr(attention, name), "original", getattr(attention, name)) for name in ("to_q", "to_k", "to_v")
-        ]
-        weights = [layer.weight for layer in layers if type(layer) is nn.Linear]
-        same_input = [weight for weight in weights if weight.shape == weights[-1].shape]
-        frozen = not any(weight.requires_grad for weight in same_input)
-        if len(same_input) > 1 and frozen and below_one_another(same_input) is None:
-            joint = torch.cat([weight.data for weight in same_input])
-            for weight, part in zip(same_input, joint.split([len(weight) for weight in same_input]), strict=True):
-                weight.data = part
+    """Move what an attention's queries, keys and values compute with below one another, where they read one input."""
+    for attention in network.modules():
+        names = SAME_INPUT.get(type(attention).__name__, ())
+        layers = [getattr(getattr(attention, name), "original", getattr(attention, name)) for name in names]
+        plain = [layer for layer in layers if type(layer) is nn.Linear]
+        alike = [layer for layer in plain if layer.weight.shape == plain[-1].weight.shape]
+        _move_below([layer.weight for layer in alike])
+        _move_below([layer.bias for layer in alike if layer.bias is not None])
+
+
+def _move_below(parameters: Sequence[Tensor]) -> None:
+    """Into one storage, in their order; those that learn lie where the engine has put them."""
+    learning = any(parameter.requires_grad for parameter in parameters)
+    if len(parameters) > 1 and not learning and below_one_another(parameters) is None:
+        joint = torch.cat([parameter.detach() for parameter in parameters])
+        for parameter, part in zip(parameters, joint.split([len(each) for each in parameters]), strict=True):
+            parameter.data = part
 
 
 def _as_it_is(module: nn.Module, x: Tensor) -> Tensor:

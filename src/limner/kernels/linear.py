@@ -16,12 +16,13 @@ from limner.kernels.aside import current_aside, learnt
 from limner.kernels.available import has_triton
 
 
-def joint_linear(x: Tensor, weights: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+def joint_linear(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = ()) -> Tensor:
     """Outputs (N…, J·D) of layers side by side; their weights must lie below one another (`below_one_another`).
 
-    One product forward and two backward for all of them. Gradients flow to x, every weight and the bias.
+    `biases` are one for each weight, or none. One product forward and two backward for all of them. Gradients flow to
+    x, every weight and every bias.
     """
-    return _JointLinear.apply(x, bias, *weights)  # type: ignore[return-value]
+    return _JointLinear.apply(x, len(weights), *weights, *biases)  # type: ignore[return-value]
 
 
 def below_one_another(weights: Sequence[Tensor]) -> Tensor | None:
@@ -37,6 +38,14 @@ def below_one_another(weights: Sequence[Tensor]) -> Tensor | None:
     return first.detach().as_strided((rows, *first.shape[1:]), first.stride())
 
 
+def as_one(biases: Sequence[Tensor]) -> Tensor | None:
+    """The biases as one vector (J·D,), None for none; copied where they do not lie below one another."""
+    if not biases:
+        return None
+    joint = below_one_another(biases)
+    return torch.cat(list(biases)) if joint is None else joint
+
+
 def column_sums(rows: Tensor) -> Tensor:
     """Sums (C,) of rows (N…, C) in their precision; with Triton summed in fp32, in a fixed order."""
     if has_triton(rows):
@@ -48,11 +57,12 @@ def column_sums(rows: Tensor) -> Tensor:
 
 class _JointLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, count: int, *weights_and_biases: Tensor) -> Tensor:
+        weights, biases = weights_and_biases[:count], weights_and_biases[count:]
         joint = below_one_another(weights)
         assert joint is not None  # the caller has seen to it
-        y = functional.linear(x, joint.flatten(1), bias)
-        ctx.aside, ctx.bias = current_aside(), bias
+        y = functional.linear(x, joint.flatten(1), as_one(biases))
+        ctx.aside, ctx.biases = current_aside(), biases
         ctx.save_for_backward(x.to(y.dtype), *weights)  # autocast may have computed in half of their precision
         return y
 
@@ -63,14 +73,15 @@ class _JointLinear(torch.autograd.Function):
         assert joint is not None  # as in the forward pass
         dy = outputs[0].contiguous()
         rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        sizes = [weight.shape[0] for weight in weights]
 
         def of_weights() -> list[Tensor]:
-            parts = (d_rows.mT @ rows).split([weight.shape[0] for weight in weights])
+            parts = (d_rows.mT @ rows).split(sizes)
             return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
 
         d_weights = learnt(ctx.aside, weights, of_weights, rows, d_rows)
-        d_bias: Sequence[Tensor | None] = [None]
-        if ctx.needs_input_grad[1]:
-            d_bias = learnt(ctx.aside, [ctx.bias], lambda: [column_sums(d_rows)], d_rows)
+        d_biases: Sequence[Tensor | None] = [None] * len(ctx.biases)
+        if any(ctx.needs_input_grad[2 + len(weights) :]):
+            d_biases = learnt(ctx.aside, ctx.biases, lambda: column_sums(d_rows).split(sizes), d_rows)
         dx = functional.linear(dy, joint.flatten(1).mT.to(dy.dtype)) if ctx.needs_input_grad[0] else None
-        return dx, *d_bias, *d_weights
+        return dx, None, *d_weights, *d_biases

@@ -1,4 +1,4 @@
-"""Sums of columns in two stages: torch's own reduction over rows leaves most of a GPU idle."""
+"""Sums of columns in two stages, of few rows in one: torch's own reduction over rows leaves most of a GPU idle."""
 
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
@@ -12,6 +12,7 @@ from torch import Tensor
 
 COLUMNS, ROWS = 64, 32  # a tile
 PROGRAMS = 528  # about four for each multiprocessor of a large GPU
+FEW_ROWS = 256  # a second launch would take longer than a program's loop over them
 
 
 def sums_of_columns(x: Tensor) -> Tensor:
@@ -19,11 +20,12 @@ def sums_of_columns(x: Tensor) -> Tensor:
     x = x.contiguous()
     rows, columns = x.shape
     blocks = triton.cdiv(columns, COLUMNS)
-    chunk = triton.cdiv(triton.cdiv(rows, max(1, PROGRAMS // blocks)), ROWS) * ROWS
+    wanted_parts = 1 if rows <= FEW_ROWS else max(1, PROGRAMS // blocks)
+    chunk = triton.cdiv(triton.cdiv(rows, wanted_parts), ROWS) * ROWS
     parts = triton.cdiv(rows, chunk)
-    partial = x.new_empty(parts, columns, dtype=torch.float32)
-    _column_sums[(parts, blocks)](x, partial, rows, columns, chunk, BLOCK_C=COLUMNS, BLOCK_R=ROWS)
-    return sums_of_parts(partial[None], x.dtype)[0]
+    sums = x.new_empty(parts, columns, dtype=x.dtype if parts == 1 else torch.float32)
+    _column_sums[(parts, blocks)](x, sums, rows, columns, chunk, BLOCK_C=COLUMNS, BLOCK_R=ROWS)
+    return sums[0] if parts == 1 else sums_of_parts(sums[None], x.dtype)[0]
 
 
 def sums_of_parts(partial: Tensor, dtype: torch.dtype) -> Tensor:
@@ -36,7 +38,7 @@ def sums_of_parts(partial: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @triton.jit
-def _column_sums(x, partial, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
+def _column_sums(x, sums, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
     part = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     own = c < C
@@ -46,7 +48,7 @@ def _column_sums(x, partial, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.con
         inside = (r < R)[:, None] & own[None, :]
         place = r.to(tl.int64)[:, None] * C + c[None, :]
         total += tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(partial + part * C + c, tl.sum(total, 0), mask=own)
+    tl.store(sums + part * C + c, tl.sum(total, 0).to(sums.dtype.element_ty), mask=own)
 
 
 @triton.jit

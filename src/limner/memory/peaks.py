@@ -71,7 +71,7 @@ def training_peak(shapes: Shapes, step: TrainingStep) -> int:
             prediction = parts["unet"](latents, timesteps, embeds, return_dict=False)[0]
             torch.autograd.backward((prediction.float() - latents.float()).square().mean())
 
-    with fused(parts["unet"], everywhere=True):  # as on a GPU
+    with fused(*parts.values(), everywhere=True):  # as on a GPU
         return peak_bytes(taken)
 
 

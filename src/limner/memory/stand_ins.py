@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limner.blocks import forms
+from limner.blocks import forms, layers, text_forms
 
 
 @contextlib.contextmanager
@@ -22,8 +22,9 @@ def kernels_stood_in_for() -> Iterator[None]:
     places = {
         (functional, "scaled_dot_product_attention"): lambda q, k, v, *_, **__: _Attention.apply(q, k, v),
         (forms, "group_norm"): lambda x, weight, bias, *_, shift=None, **__: _Norm.apply(x, weight, bias, shift),
-        (forms, "add_layer_norm"): lambda x, residual, weight, bias, *_: _AddNorm.apply(x, residual, weight, bias),
-        (forms, "gelu_gate"): _Gate.apply,
+        (layers, "add_layer_norm"): lambda x, residual, weight, bias, *_: _AddNorm.apply(x, residual, weight, bias),
+        (forms, "gelu_gate"): lambda x: _Unit.apply(x, x.shape[-1] // 2),
+        (text_forms, "quick_gelu"): lambda x: _Unit.apply(x, x.shape[-1]),
         (torch, "autocast"): lambda *_, **__: contextlib.nullcontext(),  # "meta" knows none, and one precision is used
     }
     own = {place: getattr(*place) for place in places}
@@ -66,17 +67,17 @@ class _AddNorm(torch.autograd.Function):
         return gradient, gradient, *((torch.empty_like(weight), torch.empty_like(bias)) if learns else (None, None))
 
 
-class _Gate(torch.autograd.Function):
-    """`kernels.gelu_gate`: keeps its input alone."""
+class _Unit(torch.autograd.Function):
+    """`kernels.gelu_gate` and `kernels.quick_gelu`: they keep their input alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, width: int) -> Tensor:
         ctx.save_for_backward(x)
-        return x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        return x.new_empty(*x.shape[:-1], width)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return _like(ctx)
+        return torch.empty_like(ctx.saved_tensors[0]), None
 
 
 def _like(ctx: Any) -> tuple[Tensor | None, ...]:

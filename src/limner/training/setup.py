@@ -67,7 +67,7 @@ def set_up(
             exact_masters=variant.master_weights == "exact",
             gradient_checkpointing=variant.gradient_checkpointing,
         ) as ready,
-        fused(base.unet, everywhere=True),
+        fused(*(base.modules()[name] for name in dict.fromkeys(("unet", *names))), everywhere=True),
     ):
         half = dtype == torch.float16
         with placed(base, "text_encoder"), torch.autocast(base.device.type, torch.float16, enabled=half):

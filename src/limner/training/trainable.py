@@ -196,7 +196,7 @@ def _thaw(
     exact: bool,
     device: torch.device,
 ) -> Trainable:
-    parameters = {f"{name}.{key}": parameter for name in names for key, parameter in modules[name].named_parameters()}
+    parameters = {f"{name}.{key}": each for name in names for key, each in _matrices_first(modules[name])}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and device.type == "cuda"}
     weights = FlatWeights(shapes, 1, dtype, device, exact=exact, orders=orders)
@@ -206,6 +206,11 @@ def _thaw(
         parameter.requires_grad_(True)
     whole = tuple(name for name in modules if name in names or name in start.full)
     return Trainable(weights, parameters, modules, whole, start=start)
+
+
+def _matrices_first(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """A module's parameters, vectors last: so layers of one input have their weights together, and their biases."""
+    return sorted(module.named_parameters(), key=lambda named: named[1].ndim == 1)
 
 
 def _give_updates(

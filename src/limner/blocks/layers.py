@@ -1,0 +1,52 @@
+"""What the faster forms share: layers one by one and jointly, norms alone and with the sum before them.
+
+A layer may be one with low-rank updates beside it: then it is called as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limner.kernels.available import has_triton
+from limner.kernels.layer_norm import add_layer_norm
+from limner.kernels.linear import as_one, below_one_another, joint_linear
+
+
+def together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """Outputs (…, D) of layers that read the same input: from one product where their weights lie together."""
+    joint = None
+    if all(type(layer) is nn.Linear for layer in layers):
+        joint = _from_one_product(layers, x)  # type: ignore[arg-type]
+    elif all(hasattr(layer, "jointly") for layer in layers):
+        joint = layers[0].jointly(layers, x)  # type: ignore[operator]
+    return [linear(layer, x) for layer in layers] if joint is None else joint.chunk(len(layers), -1)
+
+
+def _from_one_product(layers: Sequence[nn.Linear], x: Tensor) -> Tensor | None:
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers if layer.bias is not None]
+    weight = below_one_another(weights)
+    if weight is None or len(biases) not in (0, len(layers)):
+        return None
+    if any(each.requires_grad for each in weights):
+        return joint_linear(x, weights, biases)
+    return functional.linear(x, weight, as_one(biases))
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own."""
+    if type(layer) is nn.Linear and layer.weight.requires_grad and has_triton(x):
+        return joint_linear(x, [layer.weight], [] if layer.bias is None else [layer.bias])
+    return layer(x)
+
+
+def added(x: Tensor, residual: Tensor, norm: nn.LayerNorm, **later: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sum of both (…, C), in x's precision, and that normalised; `later` as in `add_layer_norm`."""
+    return add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, **later)
+
+
+def normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """A layer norm of its own."""
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
