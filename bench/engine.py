@@ -31,6 +31,7 @@ from limner.base import Base
 from limner.base.devices import choose_device
 from limner.config import FullVariant, LoraVariant, Memory, expand_variants
 from limner.rendering import PromptEmbeddings, Recipe, begin_batch, fast_denoiser, render_latents
+from limner.rendering.fast import fast
 
 NATIVE_PX = 512
 GUIDANCE_SCALE = 7.0
@@ -95,7 +96,7 @@ def render_rows(bench: Bench, base: Base, lengths: Lengths) -> list[Row]:
     recipe = Recipe("ddim", lengths.denoising_steps, GUIDANCE_SCALE)
     size_px = bench.ground.size_px
     forget_peak(base.device)
-    with fast_denoiser(base, None, notices.notice) as denoiser:
+    with fast_denoiser(base, None, notices.notice) as denoiser, fast(base.device, base.vae):
 
         def take(recipe: Recipe, batch: int) -> None:
             begin_batch(base, recipe, requests(batch, size_px), embeddings, denoiser=denoiser).images()

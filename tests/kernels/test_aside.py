@@ -11,6 +11,7 @@ from torch import nn
 from limner.kernels.aside import Aside
 from limner.kernels.convolution import convolution
 from limner.kernels.linear import joint_linear
+from limner.kernels.residual import add_bias
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with streams of its own")
 
@@ -22,7 +23,8 @@ def gradients(beside, passes: int) -> list[torch.Tensor]:
     x = torch.randn(2, 64, 8, 8, device="cuda").contiguous(memory_format=torch.channels_last).requires_grad_()
     with beside:
         for _ in range(passes):
-            rows = convolution(layers[-1], x).permute(0, 2, 3, 1).flatten(1, 2)
+            pictures = add_bias(convolution(layers[-1], x), layers[-1].bias)
+            rows = pictures.permute(0, 2, 3, 1).flatten(1, 2)
             for layer in layers[:-1]:
                 rows = joint_linear(rows, [layer.weight], [layer.bias]).tanh()
             rows.square().sum().backward()

@@ -19,7 +19,8 @@ from limner.kernels.eight_bit import BLOCK, FIRST_LEVELS, SECOND_LEVELS, SMALLES
 from limner.kernels.rows import CHUNK, ScatteredGradients
 
 PLAIN, EXACT, STOCHASTIC = 0, 1, 2  # fp32 weights; bf16 with remainders; bf16 rounded stochastically
-STEP_WARPS, NORM_WARPS = 8, 8
+STEP_WARPS, NORM_WARPS = 4, 4
+NORM_CHUNKS = 4  # that a program adds up: their loads do not wait for one another
 LANES = tl.constexpr(BLOCK)
 SIGNED = tl.constexpr(FIRST_LEVELS)
 UNSIGNED = tl.constexpr(SECOND_LEVELS)
@@ -95,22 +96,25 @@ def triton_step(
 def triton_squared_norms(
     gradients: Gradients, *, alive: Tensor | None = None, chunk: int = CHUNK, warps: int = NORM_WARPS
 ) -> Tensor:
-    """`adamw.squared_norms`: one sum of each chunk, then their sum in fp64, neither with atomics."""
+    """`adamw.squared_norms`: sums of a few chunks each, then their sum in fp64, neither with atomics."""
     scattered = isinstance(gradients, ScatteredGradients)
     rows, length = (1, gradients.layout.length) if scattered else gradients.shape
     source, addresses, chunks, count, size = _source(gradients, length, chunk)
-    sums = torch.empty(rows, count, dtype=torch.float32, device=addresses.device if scattered else source.device)
-    _sums_of_squares[(count, rows)](
+    parts = triton.cdiv(count, NORM_CHUNKS)
+    sums = torch.empty(rows, parts, dtype=torch.float32, device=addresses.device if scattered else source.device)
+    _sums_of_squares[(parts, rows)](
         source,
         addresses,
         chunks,
         sums,
         chunks if alive is None else alive,
         length,
+        count,
         SCATTERED=scattered,
         HALF_GRADIENT=_is_half(gradients),
         SPARSE=alive is not None,
         BLOCKS=size // BLOCK,
+        CHUNKS=NORM_CHUNKS,
         num_warps=warps,
     )
     return sums.sum(1, dtype=torch.float64).to(torch.float32)
@@ -131,26 +135,38 @@ def _is_half(gradients: Gradients) -> bool:
 
 @triton.jit
 def _load_gradient(
-    source, addresses, chunks, chunk, row, length, SCATTERED: tl.constexpr, HALF: tl.constexpr, BLOCKS: tl.constexpr
+    source,
+    addresses,
+    chunks,
+    chunk,
+    row,
+    length,
+    wanted,
+    SCATTERED: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCKS: tl.constexpr,
 ):
-    """fp32 gradients (BLOCKS, 256) of a chunk, where its stretch begins in the rows, and which blocks it has."""
+    """fp32 gradients (BLOCKS, 256) of a chunk, where its stretch begins in the rows, and which blocks it has.
+
+    Zeros and no blocks where it is not `wanted`.
+    """
     block = tl.arange(0, BLOCKS)[:, None]
     inside = block * LANES + tl.arange(0, LANES)[None, :]
     if SCATTERED:
         entry = chunks + chunk.to(tl.int64) * 4
         begin = tl.multiple_of(tl.load(entry + 2), LANES)
         count = tl.load(entry + 3).to(tl.int32)
-        held = block < (count + LANES - 1) // LANES
+        held = (block < (count + LANES - 1) // LANES) & wanted
         address = tl.load(addresses + tl.load(entry))
         pointer = address.to(tl.pointer_type(tl.int16)) if HALF else address.to(tl.pointer_type(tl.float32))
         pointer = tl.multiple_of(pointer, 16) + tl.multiple_of(tl.load(entry + 1), LANES)
         if count % LANES == 0:  # the mask is one of whole blocks, and loads take 16 bytes
             found = tl.load(pointer + inside, mask=held, other=0)
         else:
-            found = tl.load(pointer + inside, mask=inside < count, other=0)
+            found = tl.load(pointer + inside, mask=(inside < count) & wanted, other=0)
     else:
         start = chunk.to(tl.int64) * (BLOCKS * LANES)
-        held = block < (length - start) // LANES
+        held = (block < (length - start) // LANES) & wanted
         begin = row.to(tl.int64) * length + start
         found = tl.load(source + begin + inside, mask=held, other=0)
     gradient = (found.to(tl.int32) << 16).to(tl.float32, bitcast=True) if HALF else found
@@ -165,19 +181,26 @@ def _sums_of_squares(
     sums,
     alive,
     length,
+    count,
     SCATTERED: tl.constexpr,
     HALF_GRADIENT: tl.constexpr,
     SPARSE: tl.constexpr,
     BLOCKS: tl.constexpr,
+    CHUNKS: tl.constexpr,
 ):
-    chunk, row = tl.program_id(0), tl.program_id(1)
-    if SPARSE:
-        if tl.load(alive + row.to(tl.int64) * tl.num_programs(0) + chunk) == 0:
-            tl.store(sums + row.to(tl.int64) * tl.num_programs(0) + chunk, 0.0)
-            return
-    gradient, _, _ = _load_gradient(source, addresses, chunks, chunk, row, length, SCATTERED, HALF_GRADIENT, BLOCKS)
-    total = tl.sum(tl.sum(gradient * gradient, axis=1), axis=0)
-    tl.store(sums + row.to(tl.int64) * tl.num_programs(0) + chunk, total)
+    part, row = tl.program_id(0), tl.program_id(1)
+    squares = tl.zeros((BLOCKS, LANES), tl.float32)
+    for index in tl.static_range(CHUNKS):
+        chunk = tl.minimum(part * CHUNKS + index, count - 1)
+        wanted = part * CHUNKS + index < count
+        if SPARSE:
+            wanted = wanted & (tl.load(alive + row.to(tl.int64) * count + chunk) != 0)
+        gradient, _, _ = _load_gradient(
+            source, addresses, chunks, chunk, row, length, wanted, SCATTERED, HALF_GRADIENT, BLOCKS
+        )
+        squares += gradient * gradient
+    total = tl.sum(tl.sum(squares, axis=1), axis=0)
+    tl.store(sums + row.to(tl.int64) * tl.num_programs(0) + part, total)
 
 
 @triton.jit
@@ -311,7 +334,7 @@ def _step(
         if tl.load(alive + row.to(tl.int64) * tl.num_programs(0) + chunk) == 0:
             return
     gradient, begin, held = _load_gradient(
-        source, addresses, chunks, chunk, row, length, SCATTERED, HALF_GRADIENT, BLOCKS
+        source, addresses, chunks, chunk, row, length, True, SCATTERED, HALF_GRADIENT, BLOCKS
     )
     places = begin + tl.arange(0, BLOCKS)[:, None] * LANES + tl.arange(0, LANES)[None, :]
     blocks = begin // LANES + tl.arange(0, BLOCKS)[:, None]

@@ -10,15 +10,16 @@ close together; L (B·h, T) the logarithms of the softmax's sums.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-QUERIES = 64  # of a stretch
-PROGRAMS = 264  # two for each of a large GPU's 132 processors
+PROGRAMS = 264  # two for each of a large GPU's 132 multiprocessors
 SMALLEST = 16  # side of a matrix product
-WARPS = 8
+NARROW = 64  # heads up to this width leave room for longer stretches of queries
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> tuple[Tensor, Tensor]:
@@ -27,9 +28,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) 
     batch, tokens, width = query.shape
     attended = query.new_empty(batch, tokens, width)
     sums = torch.empty(batch * heads, tokens, dtype=torch.float32, device=query.device)
-    _attend[(triton.cdiv(tokens, QUERIES), batch * heads)](
+    sizes = _sizes(key, width // heads)
+    _attend[(triton.cdiv(tokens, sizes["QUERIES"]), batch * heads)](
         query, key, value, attended, sums, *_strides(query, key, value), tokens, key.shape[1], heads,
-        CAUSAL=causal, **_sizes(key, width // heads), num_warps=WARPS,
+        CAUSAL=causal, **sizes,
     )  # fmt: skip
     return attended, sums
 
@@ -47,14 +49,14 @@ def attend_backward(
     """Gradients of queries, keys and values; those of keys are sums of stretches, added in a fixed order."""
     query, key, value = (_with_close_rows(each) for each in (query, key, value))
     batch, tokens, width = query.shape
-    stretches = triton.cdiv(tokens, QUERIES)
-    splits = min(stretches, triton.cdiv(PROGRAMS, batch * heads))
+    sizes = _sizes(key, width // heads)
+    stretches = triton.cdiv(tokens, sizes["QUERIES"])
+    splits = min(stretches, max(1, PROGRAMS // (batch * heads)))
     d_query = torch.empty_like(attended)
     parts = torch.empty(2, splits, batch, key.shape[1], width, dtype=torch.float32, device=query.device)
     _attend_backward[(splits, batch * heads)](
         d_attended, query, key, value, attended, sums, d_query, parts, *_strides(query, key, value),
-        tokens, key.shape[1], heads, triton.cdiv(stretches, splits),
-        CAUSAL=causal, **_sizes(key, width // heads), num_warps=WARPS,
+        tokens, key.shape[1], heads, triton.cdiv(stretches, splits), CAUSAL=causal, **sizes,
     )  # fmt: skip
     d_key, d_value = parts.sum(1).to(key.dtype).unbind(0)
     return d_query, d_key, d_value
@@ -68,10 +70,14 @@ def _strides(*tensors: Tensor) -> list[int]:
     return [stride for tensor in tensors for stride in tensor.stride()[:2]]
 
 
-def _sizes(key: Tensor, width: int) -> dict[str, int | str]:
+def _sizes(key: Tensor, width: int) -> dict[str, Any]:
+    """A program's tiles. Longer stretches of wide heads would not fit its memory; fp32 takes twice as much of it."""
     keys, lanes = (max(SMALLEST, triton.next_power_of_2(size)) for size in (key.shape[1], width))
-    precision = "ieee" if key.dtype == torch.float32 else "tf32"
-    return {"D": width, "KEYS": keys, "LANES": lanes, "QUERIES": QUERIES, "PRECISION": precision}
+    whole = key.dtype == torch.float32
+    queries, warps = (128, 8) if lanes <= NARROW and not whole else (32 if whole else 64, 4)
+    precision = "ieee" if whole else "tf32"
+    tiles = {"D": width, "KEYS": keys, "LANES": lanes, "QUERIES": queries, "PRECISION": precision}
+    return {**tiles, "num_warps": warps}
 
 
 @triton.jit

@@ -16,7 +16,7 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.kernels.eight_bit import BLOCK
 
-CHUNK = 2048  # numbers that one program of a GPU takes; a multiple of BLOCK
+CHUNK = 1024  # numbers that one program of a GPU takes; a multiple of BLOCK
 ALIGNMENT_BYTES = 16
 
 

@@ -35,16 +35,5 @@ def fast(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
     there: list[Any] = [network for network in networks if network is not None]
     for network in there:
         network.to(memory_format=torch.channels_last)
-    with fused(*there), _benchmarked_convolutions():
+    with fused(*there):
         yield
-
-
-@contextlib.contextmanager
-def _benchmarked_convolutions() -> Iterator[None]:
-    """Let cuDNN choose its convolutions by trying them, unless equal bits are asked for."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
