@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import engine, peaks, processor, tables, whole
+from bench import engine, peaks, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -37,7 +37,7 @@ ON_A_PROCESSOR = {
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "coursework", *ON_A_PROCESSOR])
+    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "coursework", "quality", *ON_A_PROCESSOR])
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -45,6 +45,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, help="a diffusers folder instead of random weights in SD 1.5's shapes")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for bases, pictures and runs")
     parser.add_argument("--out", type=Path, help="file that results are appended to; WORK/results.jsonl if left out")
+    parser.add_argument("--brief", action="store_true", help="fewer rows and shorter windows, where time is dear")
+    parser.add_argument("--subjects", type=Path, help="`quality`: a folder of square crops for each subject")
+    parser.add_argument("--processes", type=int, default=2, help="`quality`: subjects at once")
+    parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
     parser.add_argument("--split", action="store_true", help="profile some early steps of ours: GPU time by kernels")
     return parser
 
@@ -62,21 +66,36 @@ def ground_of(options: argparse.Namespace) -> Ground:
 def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
-    results = options.out or options.work / "results.jsonl"
     began = time.time()
+    print(told_quality(options) if options.table == "quality" else told_speed(options))
+    print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
+
+
+def told_quality(options: argparse.Namespace) -> str:
+    """The comparison of paths, on the embedded miniature unless another base is given."""
+    if options.subjects is None:
+        raise SystemExit("quality needs --subjects FOLDER, with a folder of square crops for each subject")
+    base = str(options.base.resolve()) if options.base else "miniature"
+    subjects, processes = options.subjects, options.processes
+    return quality.quality(options.work, subjects, base, options.device, processes, options.training_steps)
+
+
+def told_speed(options: argparse.Namespace) -> str:
+    """Measure one table's rows, keep them, and write them as Markdown."""
+    results = options.out or options.work / "results.jsonl"
     if options.table in ON_A_PROCESSOR:
         title, measure = ON_A_PROCESSOR[options.table]
         rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
     else:
-        bench = tables.Bench(ground_of(options), options.peers, split=options.split)
+        lengths = tables.BRIEF if options.brief else tables.Lengths()
+        bench = tables.Bench(ground_of(options), options.peers, lengths, options.split)
         if options.table == "coursework":
             title, rows = "A whole coursework", whole.coursework(bench, results)
         else:
             title, measure = (ON_A_GPU | OURS_ALONE)[options.table]
             rows = measure(bench)
     append_json(results, options.table, rows)
-    print(markdown(title, rows))
-    print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
+    return markdown(title, rows)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,33 @@ import runpy
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 STARTED = time.time()
 
 
 def main(arguments: list[str]) -> None:
     """Run the script under a global hook that torch calls after every optimizer step."""
+    import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     from bench.records import Record, memory_used
 
     record_path, script, *rest = arguments
     marks: list[tuple[int, float]] = []
-    register_optimizer_step_post_hook(lambda *_: marks.append((len(marks) + 1, time.time())))
+    memory: dict[str, Any] = {}
+
+    def after_step(*_: Any) -> None:
+        marks.append((len(marks) + 1, time.time()))
+        if torch.cuda.is_initialized():  # a peak of the training, not of what the script does with its result
+            memory["reserved_bytes"] = torch.cuda.max_memory_reserved()
+
+    register_optimizer_step_post_hook(after_step)
     sys.argv = [script, *rest]
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
-        Record(STARTED, time.time(), marks, **memory_used()).write(Path(record_path))
+        Record(STARTED, time.time(), marks, **memory_used() | memory).write(Path(record_path))
 
 
 if __name__ == "__main__":

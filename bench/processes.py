@@ -42,7 +42,13 @@ def start_module(
 
 
 def finish(process: subprocess.Popen[bytes], record: Path) -> Record:
-    """Wait for a started process and read its record."""
+    """Wait for a started process and read its record. Raises ProcessFailedError."""
+    wait_for(process, record)
+    return read_record(record)
+
+
+def wait_for(process: subprocess.Popen[bytes], record: Path) -> None:
+    """Wait until a started process has ended and written its record. Raises ProcessFailedError."""
     began = time.time()
     code = process.wait()
     log = record.with_suffix(".log")
@@ -50,4 +56,3 @@ def finish(process: subprocess.Popen[bytes], record: Path) -> Record:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
         raise ProcessFailedError(f"{log} ended with {code}:\n" + "\n".join(lines))
     print(f"  {time.time() - began:.0f} s", file=sys.stderr, flush=True)
-    return read_record(record)

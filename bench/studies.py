@@ -108,13 +108,17 @@ def peer_has_eight_bit() -> bool:
 
 def write_study(folder: Path, ground: Ground, tables: dict[str, Any]) -> Path:
     """A study file in `folder` from tables; photos and base are the ground's."""
-    folder.mkdir(parents=True, exist_ok=True)
     subject = {"photos": str(ground.photos.resolve()), "identifier": "sks", "class_noun": CLASS_NOUN}
     base = {"model": str(ground.base.resolve())}
     prepare = {"size_px": ground.size_px, "focus": "center", "zoom": "picture"}
-    whole = {"subject": subject, "base": base, "prepare": prepare} | tables
+    return write_toml(folder, {"subject": subject, "base": base, "prepare": prepare} | tables)
+
+
+def write_toml(folder: Path, tables: dict[str, Any]) -> Path:
+    """The study file of these tables in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "study.toml"
-    path.write_text("\n".join(_toml(whole)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(_toml(tables)) + "\n", encoding="utf-8")
     return path
 
 

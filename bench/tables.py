@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,19 @@ from bench.studies import Ground, Training
 from bench.table import Figure, Row, figure
 
 SWEEP_RANKS = (2, 4, 8, 16, 64, 128, 256)
-CLASS_STEPS = RENDER_STEPS = 35
-BATCHES = (1, 4, 8, 16)
+RENDER_STEPS = 35
+CLASS_BATCH = 16
+LEAST_MEMORY = {"offload": True, "vae_batch_size": 1}
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long everything runs; units of warm-up are left out of the rates and told beside them."""
+    """How much is measured and how long; units of warm-up are left out of the rates and told beside them."""
 
+    training_batches: tuple[int, ...] = (1, 4)
+    render_batches: tuple[int, ...] = (1, 4, 8, 16)
+    class_batches: tuple[int, ...] = (4, 8, 16)  # of the peer, whose best counts
+    peer_ranks: tuple[int, ...] = SWEEP_RANKS  # where some are left out, each counts as the fastest of these
     our_steps: int = 160
     our_warm_up: int = 40
     our_every: int = 10
@@ -33,6 +38,13 @@ class Lengths:
     batches: int = 4  # batches rendered by ours, the first as warm-up
     class_images: int = 160
     denoising_steps: int = RENDER_STEPS
+
+
+BRIEF = Lengths(
+    training_batches=(1,), render_batches=(1, 4, 16), class_batches=(16,), peer_ranks=(2, 256),
+    our_steps=100, peer_steps=24, class_images=64,
+)  # fmt: skip
+"""Fewer rows and shorter windows, three each as ever: all tables in about ten minutes of one GPU."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +94,14 @@ def attempt(measure: Callable[[], Figure]) -> Figure | None:
         return None
 
 
-def our_training(bench: Bench, name: str, trainings: list[Training]) -> tuple[Figure | None, dict[str, float] | None]:
-    """Seconds of a step of all variants together, and the kernel-time split."""
+def our_training(
+    bench: Bench, name: str, training: Training, memory: dict[str, Any] | None = None
+) -> tuple[Figure | None, dict[str, float] | None]:
+    """Seconds of a step of all ranks together, and the kernel-time split. `memory` is a study's [memory]."""
     lengths, split = bench.lengths, {}
 
     def measure() -> Figure:
-        tables = studies.training_tables(bench.ground, trainings)
+        tables = studies.training_tables(bench.ground, [training]) | ({"memory": memory} if memory else {})
         record = bench.run_ours(name, tables, what="train", task="train", every=lengths.our_every)
         split.update(record.split or {})
         rate = steady_rate(record, lengths.our_warm_up)
@@ -113,14 +127,19 @@ def peer_training(bench: Bench, name: str, training: Training, arithmetic: str, 
 
 
 def training_rows(
-    bench: Bench, work: str, training: Training, arithmetics: Sequence[str], batch_sizes: Sequence[int]
+    bench: Bench,
+    work: str,
+    training: Training,
+    arithmetics: Sequence[str],
+    batch_sizes: Sequence[int],
+    memory: dict[str, Any] | None = None,
 ) -> list[Row]:
     """A row for each batch size and each arithmetic of the peer's."""
     rows = []
     for size in batch_sizes:
         ours_does = replace(training, batch_size=size, steps=bench.lengths.our_steps)
-        name = f"{training.method}-{size}"
-        ours, split = our_training(bench, name, [ours_does])
+        name = f"{training.method}-{size}" + ("-least" if memory else "")
+        ours, split = our_training(bench, name, ours_does, memory)
         for arithmetic in arithmetics:
             peer_does = replace(training, batch_size=size, steps=bench.lengths.peer_steps)
             rank = training.ranks[0] if training.ranks else 0
@@ -139,48 +158,64 @@ def arithmetics_of(bench: Bench) -> tuple[str, ...]:
 def dreambooth_step(bench: Bench) -> list[Row]:
     """UNet and text encoder, instance and class images, 8-bit moments."""
     training = Training("full", 0, prior=True, text_encoder=True, eight_bit=True)
-    return training_rows(bench, "DreamBooth step", training, arithmetics_of(bench), (1, 4))
+    return training_rows(bench, "DreamBooth step", training, arithmetics_of(bench), bench.lengths.training_batches)
 
 
 def lora_step(bench: Bench) -> list[Row]:
     """Rank 16 on the UNet's attention, frozen text encoder."""
     training = Training("lora", 0, ranks=(16,), learning_rate=1e-4)
-    return training_rows(bench, "LoRA step, rank 16", training, arithmetics_of(bench), (1, 4))
+    return training_rows(bench, "LoRA step, rank 16", training, arithmetics_of(bench), bench.lengths.training_batches)
 
 
 def rank_sweep(bench: Bench) -> list[Row]:
     """Seven ranks trained together; the peer trains them one after another, so its steps add up."""
     training = Training("lora", bench.lengths.our_steps, ranks=SWEEP_RANKS, learning_rate=1e-4)
-    ours, split = our_training(bench, "sweep", [training])
-    arithmetic = arithmetics_of(bench)[-1]
+    ours, split = our_training(bench, "sweep", training)
     peer_does = replace(training, steps=bench.lengths.peer_steps)
-    peers = [peer_training(bench, f"sweep-{rank}", peer_does, arithmetic, rank) for rank in SWEEP_RANKS]
-    whole = [peer for peer in peers if peer is not None]
-    peer = None
-    if len(whole) == len(SWEEP_RANKS):
-        seconds = tuple(sum(each) for each in zip(*(peer.seconds for peer in whole), strict=True))
-        warm_up = sum(peer.warm_up_seconds or 0.0 for peer in whole)
-        reserved = max((peer.reserved_bytes or 0 for peer in whole), default=0) or None
-        note = f"the sum of {len(whole)} runs in {arithmetic}; memory of the largest"
-        peer = Figure(seconds, warm_up, sum(peer.command_seconds or 0.0 for peer in whole), reserved, note=note)
-    ranks = ", ".join(map(str, SWEEP_RANKS))
-    return [Row("a step of seven ranks", ours, peer, note=f"ranks {ranks}, batch 1 each", split=split)]
+    arithmetic = arithmetics_of(bench)[0]
+    ranks = bench.lengths.peer_ranks
+    peers = {rank: peer_training(bench, f"sweep-{rank}", peer_does, arithmetic, rank) for rank in ranks}
+    measured = {rank: peer for rank, peer in peers.items() if peer is not None}
+    peer = summed(measured, arithmetic) if len(measured) == len(peers) else None
+    told = ", ".join(map(str, SWEEP_RANKS))
+    return [Row("a step of seven ranks", ours, peer, note=f"ranks {told}, batch 1 each", split=split)]
+
+
+def summed(peers: Mapping[int, Figure], arithmetic: str) -> Figure:
+    """Runs of seven ranks one after another; one that was not measured counts as the fastest that was."""
+    fastest = min(peers.values(), key=lambda side: side.median)
+    runs = [peers.get(rank, fastest) for rank in SWEEP_RANKS]
+    seconds = tuple(sum(each) for each in zip(*(run.seconds for run in runs), strict=True))
+    note = f"the sum of {len(runs)} runs in {arithmetic}; memory of the largest"
+    if left_out := [str(rank) for rank in SWEEP_RANKS if rank not in peers]:
+        note += f"; ranks {', '.join(left_out)} were not measured and count as the fastest of {list(peers)}"
+    return Figure(
+        seconds,
+        sum(run.warm_up_seconds or 0.0 for run in runs),
+        sum(run.command_seconds or 0.0 for run in runs),
+        max(run.reserved_bytes or 0 for run in runs) or None,
+        note=note,
+    )
 
 
 def memory(bench: Bench) -> list[Row]:
-    """Peak memory at the settings that need least, batch 1; the times are what that costs."""
-    full = Training("full", 0, prior=True, text_encoder=True, eight_bit=True, checkpointing=True)
+    """Peak memory at the settings that need least, batch 1, no class images; the times are what that costs."""
+    full = Training("full", 0, text_encoder=True, eight_bit=True, checkpointing=True, more={"master_weights": "none"})
     lora = Training("lora", 0, ranks=(16,), checkpointing=True, learning_rate=1e-4)
     arithmetic = arithmetics_of(bench)[-1:]
-    rows = training_rows(bench, "DreamBooth step, least memory", full, arithmetic, (1,))
-    return rows + training_rows(bench, "LoRA step, rank 16, least memory", lora, arithmetic, (1,))
+    works = {"DreamBooth step, least memory": full, "LoRA step, rank 16, least memory": lora}
+    return [
+        row
+        for work, training in works.items()
+        for row in training_rows(bench, work, training, arithmetic, (1,), LEAST_MEMORY)
+    ]
 
 
 def render(bench: Bench) -> list[Row]:
     """Seconds a picture at several batch sizes and at both sides' best."""
-    size_px = bench.ground.size_px
+    size_px, of_square = bench.ground.size_px, bench.lengths.render_batches
     rows = []
-    for size, batches in (((size_px, size_px), BATCHES), ((size_px * 3 // 2, size_px), BATCHES[-1:])):
+    for size, batches in (((size_px, size_px), of_square), ((size_px * 3 // 2, size_px), of_square[-1:])):
         of_size = [_render_row(bench, size, batch) for batch in batches]
         rows += of_size
         if len(of_size) > 1:
@@ -240,17 +275,17 @@ def class_images(bench: Bench) -> list[Row]:
     lengths, size = bench.lengths, (bench.ground.size_px, bench.ground.size_px)
 
     def ours() -> Figure:
-        tables = studies.class_tables(lengths.class_images, lengths.denoising_steps, {"batch_size": BATCHES[-1]})
-        record = bench.run_ours("class", tables, what="class-images", task="class images", every=BATCHES[-1])
-        rate = steady_rate(record, BATCHES[-1])
+        tables = studies.class_tables(lengths.class_images, lengths.denoising_steps, {"batch_size": CLASS_BATCH})
+        record = bench.run_ours("class", tables, what="class-images", task="class images", every=CLASS_BATCH)
+        rate = steady_rate(record, CLASS_BATCH)
         return _of_500(figure(record, rate.seconds, rate.warm_up_seconds))
 
-    peers = [peer_rendering(bench, size, batch, lengths.calls) for batch in BATCHES[1:]]
+    peers = [peer_rendering(bench, size, batch, lengths.calls) for batch in lengths.class_batches]
     best = min((peer for peer in peers if peer), key=lambda side: side.median, default=None)
     note = (
         f"DDIM {lengths.denoising_steps} steps, guidance 7; 500 times the steady seconds a picture, measured on "
         f"{lengths.class_images} pictures, and the warm-up once; the peer at the best of batches "
-        f"{', '.join(map(str, BATCHES[1:]))}"
+        f"{', '.join(map(str, lengths.class_batches))}"
     )
     return [Row("500 class images", attempt(ours), best and _of_500(best), "s", note)]
 

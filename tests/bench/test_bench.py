@@ -12,6 +12,7 @@ from bench.processes import ProcessFailedError, run_module
 from bench.records import Record, steady_rate
 from bench.studies import Ground, Training
 from bench.table import Figure, Row, markdown
+from bench.tables import SWEEP_RANKS, Bench, memory, summed
 from bench.whole import composed_peer
 from limner.opening import open_study
 
@@ -92,6 +93,36 @@ def test_a_script_is_observed_unchanged(tmp_path):
     script.write_text("raise SystemExit('no class images')")
     with pytest.raises(ProcessFailedError, match="no class images"):
         run_module("bench.observed", tmp_path / "record.json", [script])
+
+
+def test_ranks_of_the_peer_that_were_not_measured_count_as_the_fastest_and_are_told():
+    sides = {2: Figure((0.14, 0.15, 0.16), 9.0, 20.0, 2**30), 256: Figure((0.2, 0.2, 0.2), 9.0, 20.0, 2**31)}
+    whole = summed(sides, "tf32")
+    assert whole.median == pytest.approx(6 * 0.15 + 0.2)
+    assert whole.reserved_bytes == 2**31
+    assert "ranks 4, 8, 16, 64, 128 were not measured and count as the fastest of [2, 256]" in whole.note
+    of_all = summed({rank: Figure((0.1,)) for rank in SWEEP_RANKS}, "tf32")
+    assert of_all.median == pytest.approx(0.7)
+    assert "not measured" not in of_all.note
+
+
+def test_least_memory_gives_up_what_costs_memory(ground, monkeypatch):
+    asked = {}
+
+    def run_ours(bench, name, tables, **more):
+        asked[name] = tables
+        raise ProcessFailedError("enough")
+
+    monkeypatch.setattr(Bench, "run_ours", run_ours)
+    rows = memory(Bench(ground, None))
+    assert [row.ours for row in rows] == [None, None]
+    full, lora = (asked[f"{method}-1-least"] for method in ("full", "lora"))
+    assert full["variants"][0]["master_weights"] == "none"
+    assert full["variants"][0]["optimizer"] == "adamw8bit"
+    for tables in (full, lora):
+        assert tables["memory"] == {"offload": True, "vae_batch_size": 1}
+        assert tables["variants"][0]["gradient_checkpointing"]
+        assert not tables["variants"][0]["prior_preservation"]
 
 
 def test_the_peers_coursework_is_composed_only_from_this_gpus_figures(tmp_path):
