@@ -9,56 +9,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from limner.embeddings import Crop
+from limner.embeddings import Box
 from miniature.perception import Perception
 from miniature.randomness import numpy_generator
 from miniature.views import to_pixel_values
 
 EMBED_PX = 224
 EMBED_BATCH = 64
-VIEW_SHARE = 0.85
-"""Side of the crops that are seen through, as a share of the picture's."""
 SUBSETS = 100
-Box = tuple[int, int, int]
-"""Left, top and side of a square, in pixels."""
-
-
-def view_boxes(side_px: int) -> list[Box]:
-    """Squares in which a picture is looked for: all of it, its middle, its four corners."""
-    side = round(VIEW_SHARE * side_px)
-    far, middle = side_px - side, (side_px - side) // 2
-    corners = [(left, top, side) for left in (0, far) for top in (0, far)]
-    return [(0, 0, side_px), (middle, middle, side), *corners]
-
-
-def view_crops() -> list[Crop]:
-    """The same squares, plain and mirrored, as crops of square pictures for limner's embedders."""
-
-    def cut(image: np.ndarray, index: int, mirrored: bool) -> tuple[np.ndarray, bool]:
-        left, top, side = view_boxes(image.shape[0])[index]
-        part = image[top : top + side, left : left + side]
-        return np.ascontiguousarray(part[:, ::-1] if mirrored else part), True
-
-    return [
-        Crop(f"view-{index}{'-mirrored' * mirrored}", lambda image, px, i=index, m=mirrored: cut(image, i, m))
-        for index in range(len(view_boxes(EMBED_PX)))
-        for mirrored in (False, True)
-    ]
-
-
-def nearest_similarity(pictures: Tensor, references: Tensor, own: Tensor | None = None) -> Tensor:
-    """Cosine of each picture (N, D) to the nearest view of any reference (M, V, D); all of unit norm: (N,).
-
-    `own` (N,) names the reference that a picture is itself, which does not count (-1 for none).
-    """
-    similarity = torch.einsum("nd,mvd->nmv", pictures, references).amax(2)  # (N, M)
-    if own is not None:
-        known = own >= 0
-        similarity[known.nonzero()[:, 0], own[known]] = -torch.inf
-    return similarity.amax(1)
 
 
 def polynomial_mmd(first: np.ndarray, second: np.ndarray) -> float:

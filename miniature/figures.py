@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from limner.measuring.edges import canny_edges, edge_agreement
+from limner.embeddings import view_boxes
+from limner.measuring import canny_edges, edge_agreement, nearest_photo
 from miniature.captions import compose
 from miniature.family import Family, to_uint8
 from miniature.fidelity import (
     kernel_distance,
-    nearest_similarity,
     pooled_features,
     split_kernel_distance,
-    view_boxes,
     view_features,
 )
 from miniature.files import save_array
@@ -187,7 +186,7 @@ def copy_rows(
     """
     references = F.normalize(torch.from_numpy(views), dim=-1)
     of_renders, of_real, of_rebuilt = (
-        1 - nearest_similarity(F.normalize(torch.from_numpy(found), dim=-1), references)
+        1 - nearest_photo(F.normalize(torch.from_numpy(found), dim=-1), references)
         for found in (renders, real, rebuilt)
     )
     low = float(of_real.quantile(0.05))

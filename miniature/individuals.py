@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from limner.artifacts import PhotoSet, file_hashes, hash_bytes, whole_folder, write_manifest
 from limner.config import Prepare
-from limner.embeddings import EfficientNetLite0, EmbeddingCache, around_head
+from limner.embeddings import EfficientNetLite0, EmbeddingCache, around_head, view_crops
 from limner.embeddings.efficientnet import EFFICIENTNET
+from limner.measuring import nearest_photo
 from limner.stages.prepare import prepare
-from miniature.fidelity import nearest_similarity, view_crops
 
 NAMES = ("appy", "birba", "bortolo", "crystalino", "elvis", "koshka", "mina", "roxy")
 CLASS_NOUN = "cat face"
@@ -43,7 +43,7 @@ class Individual:
     @property
     def copy_limit(self) -> float:
         """The 90th percentile of its real photos' similarity to their nearest other photo."""
-        nearest = nearest_similarity(self.views[:, 0], self.views, torch.arange(len(self.views)))
+        nearest = nearest_photo(self.views[:, 0], self.views, torch.arange(len(self.views)))
         return float(nearest.quantile(COPY_QUANTILE))
 
 

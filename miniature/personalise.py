@@ -27,9 +27,9 @@ from limner.base.devices import device_memory_gib, pictures_at_once
 from limner.config import Render, Subject, VariantRun
 from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
 from limner.errors import LimnerError
+from limner.measuring import nearest_photo
 from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
 from limner.stages.train import Order, train
-from miniature.fidelity import nearest_similarity
 from miniature.individuals import CLASS_NOUN, Individual, load_embedder
 from miniature.recognition import StyleNamer, style_prompts
 from miniature.styles import STYLE_NAMES
@@ -157,7 +157,7 @@ class Worker:
         others = similarity.clone()
         others[:, own] = -torch.inf
         cat = self.bench.individuals[own]
-        nearest = nearest_similarity(self.embedder.embed(in_photos), cat.views[:photos])
+        nearest = nearest_photo(self.embedder.embed(in_photos), cat.views[:photos])
         named_styles = self.namer.name(self.pair.embed(styled))
         return Judgement(
             named=[names[index] for index in similarity.argmax(1).tolist()],

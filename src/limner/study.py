@@ -243,15 +243,19 @@ class Run:
     @cached_property
     def scores(self) -> ScoreTable:
         """Likeness and prompt fidelity of every picture."""
+        settings = self.study.measure
+        if settings.others:
+            settings = settings.model_copy(update={"others": self.opened.folder / settings.others})
         return measure(
             self.out / "scores.json",
             self.photos,
             self.renders,
             self.controls,
             self.study.subject,
-            self.study.measure,
+            settings,
             self.opened.base,
             self.device,
+            class_set=self.class_set,
             progress=self.progress,
         )
 

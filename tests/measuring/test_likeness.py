@@ -35,7 +35,7 @@ def test_the_ceiling_leaves_each_photo_out():
 def test_fewer_than_four_photos_have_neither_ceiling_nor_spread(count):
     photos = torch.nn.functional.normalize(torch.ones(count, 5), dim=1)
     assert ceiling(photos) is None
-    assert photo_spread(photos, photos) is None
+    assert photo_spread(photos[:, None]) is None
 
 
 def test_the_span_runs_from_the_base_to_real_photos():
@@ -52,17 +52,28 @@ def test_the_span_is_linear_between_its_ends(share, floor, width):
     assert span_fraction(floor + share * width, floor, top) == pytest.approx(share, abs=1e-9)
 
 
-def test_a_mirrored_photo_is_a_copy_too():
-    photos, mirrored = unit(0, 40), unit(180, 140)
-    values = nearest_photo(unit(0, 140, 90), photos, mirrored)
+def views(*photos: tuple[float, ...]) -> torch.Tensor:
+    """For each photo its views at these angles: (M, V, 2)."""
+    return torch.stack([unit(*degrees) for degrees in photos])
+
+
+def test_a_copy_is_found_in_any_view_of_a_photo():
+    values = nearest_photo(unit(0, 140, 90), views((0, 180), (40, 140)))
     assert values.tolist() == pytest.approx([1, 1, cos(50)], abs=1e-6)
 
 
+def test_the_photo_that_a_picture_is_itself_does_not_count():
+    references = torch.nn.functional.normalize(torch.randn(5, 3, 16, generator=torch.manual_seed(0)), dim=-1)
+    assert nearest_photo(references[1:2, 2], references).item() == pytest.approx(1, abs=1e-5)
+    elsewhere = nearest_photo(references[1:2, 2], references, torch.tensor([1])).item()
+    others = references[torch.arange(5) != 1]
+    assert elsewhere == pytest.approx(float((others @ references[1, 2]).max()), abs=1e-5)
+
+
 def test_photos_spread_is_the_nearest_other_of_each_and_never_itself():
-    photos, mirrored = unit(0, 10, 30, 90), unit(180, 170, 150, 100)
-    spread = photo_spread(photos, mirrored)
+    spread = photo_spread(views((0, 180), (10, 170), (30, 150), (90, 100)))
     assert spread is not None
-    # 0 and 10 are nearest to each other; 30 to 10; 90 to 30 (its own mirror image at 100 does not count)
+    # 0 and 10 are nearest to each other; 30 to 10; 90 to 30 (its own view at 100 does not count)
     assert spread.nearest == pytest.approx([cos(60), cos(20), cos(10), cos(10)], abs=1e-6)
     assert spread.limit == pytest.approx(cos(10), abs=1e-6)
     assert spread.rank(cos(15)) == 0.5
@@ -73,9 +84,9 @@ def test_photos_spread_is_the_nearest_other_of_each_and_never_itself():
 @given(st.lists(st.floats(0, 359), min_size=4, max_size=9), st.floats(0, 359))
 def test_bounds_hold_for_any_photos(angles, angle):
     photos, render = unit(*angles), unit(angle)
-    value, near = float(likeness(render, photos)), float(nearest_photo(render, photos, -photos))
+    value, near = float(likeness(render, photos)), float(nearest_photo(render, torch.stack([photos, -photos], 1)))
     assert -1 - 1e-5 <= value <= near + 1e-5 <= 1 + 2e-5
-    spread = photo_spread(photos, photos)
+    spread = photo_spread(photos[:, None])
     assert spread is not None
     assert len(spread.nearest) == len(angles)
     assert float(ceiling(photos) or 0) <= spread.limit + 1e-5

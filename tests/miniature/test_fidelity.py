@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("cv2")
 
-from torch.nn import functional as F  # noqa: E402
-
-from miniature.fidelity import (  # noqa: E402
+from miniature.fidelity import (
     kernel_distance,
-    nearest_similarity,
     polynomial_mmd,
     split_kernel_distance,
-    view_boxes,
-    view_crops,
 )
 
 
@@ -54,23 +49,3 @@ def test_versions_of_the_same_pictures_are_never_compared_with_themselves() -> N
     mean, spread = split_kernel_distance(pictures, pictures, subsets=50)
     assert abs(mean) < spread
     assert split_kernel_distance(pictures + 1, pictures, subsets=50)[0] > 3 * spread
-
-
-def test_the_nearest_reference_is_found_in_any_of_its_views_and_never_in_itself() -> None:
-    references = F.normalize(torch.randn(5, 3, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
-    assert nearest_similarity(references[1:2, 2], references).item() == pytest.approx(1, abs=1e-5)
-    elsewhere = nearest_similarity(references[1:2, 2], references, torch.tensor([1])).item()
-    others = references[torch.arange(5) != 1]
-    assert elsewhere == pytest.approx(float((others @ references[1, 2]).max()), abs=1e-5)
-
-
-def test_views_are_the_squares_and_their_mirror_images() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    cuts = [crop.cut(picture, 224)[0] for crop in view_crops()]
-    boxes = view_boxes(40)
-    assert len(cuts) == 2 * len(boxes)
-    for (left, top, side), plain, mirrored in zip(boxes, cuts[::2], cuts[1::2], strict=True):
-        assert np.array_equal(plain, picture[top : top + side, left : left + side])
-        assert np.array_equal(mirrored, plain[:, ::-1])
-    assert np.array_equal(cuts[0], picture)
-    assert len({crop.name for crop in view_crops()}) == len(cuts)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts.disk import MANIFEST, Manifest, read_manifest
+from limner.artifacts.disk import MANIFEST, Manifest, canonical_json, hash_bytes, read_manifest
 from limner.errors import LimnerError
 
 
@@ -42,8 +42,24 @@ class PhotoSet(Artifact):
         return [self.folder / photo["file"] for photo in self.photos]
 
     @property
+    def training_files(self) -> list[Path]:
+        """Those that are trained on."""
+        return [self.folder / photo["file"] for photo in self.photos if not photo.get("held_out")]
+
+    @property
+    def training_hash(self) -> str:
+        """What a training names as its input: which photos are held out matters too."""
+        names = [file.name for file in self.held_out_files]
+        return hash_bytes(canonical_json([self.content_hash, names])) if names else self.content_hash
+
+    @property
+    def held_out_files(self) -> list[Path]:
+        """Those that no training sees."""
+        return [self.folder / photo["file"] for photo in self.photos if photo.get("held_out")]
+
+    @property
     def photos(self) -> list[dict[str, Any]]:
-        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes."""
+        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes, held_out."""
         return self.manifest.content["photos"]
 
     @property

@@ -107,6 +107,9 @@ class Prepare(Section):
     """Where to crop: around the subject as found in the picture, or the centre."""
     zoom: Literal["picture", "head"] = "picture"
     """"picture" keeps the largest square; "head" crops closer, so that a found head fills about 60% of the side."""
+    held_out: Literal["auto"] | NotNegative = "auto"
+    """How many photos no training sees, so that likeness is measured against them (four or more are needed for that).
+    "auto" is one in five from 20 photos on, and none of fewer. Which ones follows from their content."""
 
 
 class ClassImages(Section):
@@ -360,5 +363,12 @@ class Measure(Section):
 
     likeness: list[str] = ["facebook/dino-vits16"]
     """Image embeddings that compare renders with the photos: hub ids, folders, or "efficientnet-lite0"."""
+    crop: Literal["head", "whole"] = "head"
+    """What likeness compares: squares around heads, or whole pictures (for things without a head, and as DreamBench
+    does it)."""
+    others: Path | None = None
+    """Folder of seven or more real pictures of others of the class, relative to the study file: among them it is
+    measured whether an embedding knows the subject under a prompt's style. Left out: class images, or the base's
+    renders."""
     prompt_fidelity: str = "openai/clip-vit-base-patch32"
     """CLIP pair that compares renders with their prompts: hub id, folder, or "base" for the base's own."""

@@ -172,6 +172,8 @@ def file_faults(study: Study, folder: Path) -> list[str]:
     named = [("subject.photos", study.subject.photos, True)]
     if study.class_images.folder:
         named.append(("class_images.folder", study.class_images.folder, True))
+    if study.measure.others:
+        named.append(("measure.others", study.measure.others, True))
     if study.control:
         named += [(f"control.references.{r.name}.image", r.image, False) for r in study.control.references]
     faults = []

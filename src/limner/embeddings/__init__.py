@@ -2,15 +2,15 @@
 
 from limner.embeddings.cache import Embedded, EmbeddingCache
 from limner.embeddings.clip import ClipPair
-from limner.embeddings.crops import MIRRORED, WHOLE, Crop, around_head, read_image
+from limner.embeddings.crops import WHOLE, Box, Crop, around_head, read_image, view_boxes, view_crops
 from limner.embeddings.efficientnet import EfficientNetLite0
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
 from limner.embeddings.find import EmbedderLocation, find_embedder
 from limner.embeddings.vision import VisionTransformer
 
 __all__ = [
-    "MIRRORED",
     "WHOLE",
+    "Box",
     "ClipPair",
     "Crop",
     "EfficientNetLite0",
@@ -24,4 +24,6 @@ __all__ = [
     "around_head",
     "find_embedder",
     "read_image",
+    "view_boxes",
+    "view_crops",
 ]

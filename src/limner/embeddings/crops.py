@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from limner.artifacts import hash_bytes
 from limner.embeddings.embedder import Pixels
@@ -30,7 +31,33 @@ class Crop:
 
 
 WHOLE = Crop("whole", lambda image, side_px: (image, True))
-MIRRORED = Crop("mirrored", lambda image, side_px: (np.ascontiguousarray(image[:, ::-1]), True))
+VIEW_SHARE = 0.85
+"""Side of the parts in which a copy is looked for, as a share of the picture's."""
+Box = tuple[int, int, int]
+"""Left, top and side of a square, in pixels."""
+
+
+def view_boxes(side_px: int) -> list[Box]:
+    """Squares in which a picture is looked for: all of it, its middle, its four corners."""
+    side = round(VIEW_SHARE * side_px)
+    far, middle = side_px - side, (side_px - side) // 2
+    corners = [(left, top, side) for left in (0, far) for top in (0, far)]
+    return [(0, 0, side_px), (middle, middle, side), *corners]
+
+
+def view_crops() -> list[Crop]:
+    """The same squares, plain and mirrored, of square pictures: what a copy may have become; the first is the whole."""
+
+    def cut(image: Pixels, index: int, mirrored: bool) -> tuple[Pixels, bool]:
+        left, top, side = view_boxes(image.shape[0])[index]
+        part = image[top : top + side, left : left + side]
+        return np.ascontiguousarray(part[:, ::-1] if mirrored else part), True
+
+    return [
+        Crop(f"view-{index}{'-mirrored' * mirrored}", lambda image, px, i=index, m=mirrored: cut(image, i, m))
+        for index in range(len(view_boxes(0)))
+        for mirrored in (False, True)
+    ]
 
 
 def around_head(class_noun: str) -> Crop:
@@ -57,10 +84,10 @@ def _kinds_of(class_noun: str) -> list[str] | None:
 
 
 def read_image(file: Path) -> Pixels:
-    """A picture file as uint8 (H, W, 3). Raises LimnerError when it cannot be read."""
+    """A picture file, upright, as uint8 (H, W, 3). Raises LimnerError when it cannot be read."""
     try:
         with Pillow.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     except (OSError, SyntaxError) as error:
         raise LimnerError(
             f"{file} cannot be read as a picture ({error}); remove it and run the same command again"

@@ -1,5 +1,6 @@
-"""What is measured, as pure functions of embeddings and edge maps."""
+"""What is measured, as pure functions of embeddings, edge maps and pictures."""
 
+from limner.measuring.drift import PromptKinds, diversities, diversity, drift, prompt_kinds
 from limner.measuring.edges import TOLERANCE_PX, canny_edges, edge_agreement
 from limner.measuring.likeness import (
     FEWEST_PHOTOS,
@@ -10,26 +11,54 @@ from limner.measuring.likeness import (
     photo_spread,
     span_fraction,
 )
+from limner.measuring.power import ENOUGH_POWER, FEWEST_OTHERS, LINE_UP, power
 from limner.measuring.prompt_fidelity import class_text, prompt_fidelity
-from limner.measuring.scores import BASE_VARIANT, DECIMALS, Picture, Scores, base_mean, gains
+from limner.measuring.scores import (
+    BASE_VARIANT,
+    DECIMALS,
+    Picture,
+    Scores,
+    base_mean,
+    beside_base,
+    control_summary,
+    gains,
+    share_above,
+)
+from limner.measuring.styles import SIDE_PX, STYLES_VERSION, put_through, styles_named
 
 __all__ = [
     "BASE_VARIANT",
     "DECIMALS",
+    "ENOUGH_POWER",
+    "FEWEST_OTHERS",
     "FEWEST_PHOTOS",
+    "LINE_UP",
+    "SIDE_PX",
+    "STYLES_VERSION",
     "TOLERANCE_PX",
     "PhotoSpread",
     "Picture",
+    "PromptKinds",
     "Scores",
     "base_mean",
+    "beside_base",
     "canny_edges",
     "ceiling",
     "class_text",
+    "control_summary",
+    "diversities",
+    "diversity",
+    "drift",
     "edge_agreement",
     "gains",
     "likeness",
     "nearest_photo",
     "photo_spread",
+    "power",
     "prompt_fidelity",
+    "prompt_kinds",
+    "put_through",
+    "share_above",
     "span_fraction",
+    "styles_named",
 ]

@@ -1,6 +1,6 @@
 """Subject fidelity and copying, as plain functions of embeddings.
 
-Legend: N renders, M photos, D features; every embedding has unit norm, so that a product is a cosine.
+Legend: N renders, M photos, V views of a photo, D features; embeddings have unit norm, so that a product is a cosine.
 Likeness follows DreamBench (Ruiz et al. 2023, section 4.2): the mean cosine of a render to all photos.
 """
 
@@ -23,7 +23,7 @@ def ceiling(photos: Tensor) -> float | None:
     """What a real photo of the subject scores: each against the others, then the mean; None under four photos."""
     if len(photos) < FEWEST_PHOTOS:
         return None
-    return float(_to_others(photos, photos).nanmean())
+    return float((photos @ photos.T).fill_diagonal_(torch.nan).nanmean())
 
 
 def span_fraction(value: float, floor: float | None, top: float | None) -> float | None:
@@ -33,9 +33,16 @@ def span_fraction(value: float, floor: float | None, top: float | None) -> float
     return (value - floor) / (top - floor)
 
 
-def nearest_photo(renders: Tensor, photos: Tensor, mirrored_photos: Tensor) -> Tensor:
-    """Cosine of each render (N, D) to the training photo nearest to it, mirrored ones included: (N,)."""
-    return torch.maximum(renders @ photos.T, renders @ mirrored_photos.T).amax(1)
+def nearest_photo(renders: Tensor, views: Tensor, own: Tensor | None = None) -> Tensor:
+    """Cosine of each render (N, D) to the nearest view of any photo (M, V, D): (N,).
+
+    `own` (N,) names the photo that a picture is itself, which does not count (-1 for none).
+    """
+    similarity = torch.einsum("nd,mvd->nmv", renders, views).amax(2)  # (N, M)
+    if own is not None:
+        known = own >= 0
+        similarity[known.nonzero()[:, 0], own[known]] = -torch.inf
+    return similarity.amax(1)
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,8 @@ class PhotoSpread:
         return sum(value < similarity for value in self.nearest) / len(self.nearest)
 
 
-def photo_spread(photos: Tensor, mirrored_photos: Tensor) -> PhotoSpread | None:
-    """The spread of M photos (M, D) and their mirror images (M, D); None under four photos."""
-    if len(photos) < FEWEST_PHOTOS:
+def photo_spread(views: Tensor) -> PhotoSpread | None:
+    """The spread of M photos, each against the views of the others (M, V, D), view 0 the photo; None under four."""
+    if len(views) < FEWEST_PHOTOS:
         return None
-    others = torch.maximum(_to_others(photos, photos), _to_others(photos, mirrored_photos))
-    nearest = others.nan_to_num(nan=-torch.inf).amax(1)
-    return PhotoSpread(sorted(nearest.tolist()))
-
-
-def _to_others(photos: Tensor, same_photos: Tensor) -> Tensor:
-    """Cosines (M, M) between photos, NaN where a photo meets itself."""
-    return (photos @ same_photos.T).fill_diagonal_(torch.nan)
+    return PhotoSpread(sorted(nearest_photo(views[:, 0], views, torch.arange(len(views))).tolist()))

@@ -17,6 +17,11 @@ def class_text(text: str, identifier: str, class_noun: str) -> str:
     return re.sub(rf"{word}(?:{noun})?", lambda _: class_noun, text)
 
 
+def names_word(text: str, words: str) -> bool:
+    """Whether `words` occur in `text` as they are, not as parts of others; upper and lower case are one."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
+
+
 def prompt_fidelity(pictures: Tensor, texts: Tensor) -> Tensor:
     """Cosine of each picture (N, D) to its own text (N, D), both of unit norm: (N,) (CLIP-T of DreamBench)."""
     return (pictures * texts).sum(1)

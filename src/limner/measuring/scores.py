@@ -36,10 +36,12 @@ class Scores:
     anchors: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    control: list[dict[str, Any]] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """The scores as they lie on disk."""
-        return {"rows": self.rows, "anchors": self.anchors, "models": self.models, "notes": self.notes}
+        parts = {"rows": self.rows, "anchors": self.anchors, "models": self.models, "notes": self.notes}
+        return {**parts, "control": self.control}
 
     def add(self, metric: str, pictures: Sequence[Picture], values: Sequence[float]) -> None:
         """One row for each picture."""
@@ -61,11 +63,52 @@ class Scores:
         self.notes.append(f"{metric} is left out: {reason}")
 
 
+def control_summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Conditioned pictures by variant and conditioning scale: how many, and the mean of each metric."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["reference"] is not None:
+            groups.setdefault((row["variant"], row["conditioning_scale"]), []).append(row)
+    return [
+        {
+            "variant": variant,
+            "conditioning_scale": scale,
+            "pictures": len({(row["reference"], row["seed"], row["image_index"]) for row in group}),
+            "means": {metric: _mean([row["value"] for row in group if row["metric"] == metric]) for metric in metrics},
+        }
+        for (variant, scale), group in groups.items()
+        for metrics in [dict.fromkeys(row["metric"] for row in group)]
+    ]
+
+
+def share_above(pictures: Sequence[Picture], values: Sequence[float], limit: float) -> dict[str, float]:
+    """By variant, the share of its pictures whose value is above `limit`."""
+    by_variant: dict[str, list[float]] = {}
+    for picture, value in zip(pictures, values, strict=True):
+        by_variant.setdefault(picture.cell.variant, []).append(float(value > limit))
+    return {variant: _mean(above) for variant, above in by_variant.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), DECIMALS)
+
+
 def base_mean(pictures: Sequence[Picture], values: Sequence[float]) -> float | None:
     """Mean over the untouched base's renders; over its conditioned ones where there are no others."""
     of_base = [(p, v) for p, v in zip(pictures, values, strict=True) if p.cell.variant == BASE_VARIANT]
     chosen = [value for picture, value in of_base if picture.cell.reference is None] or [v for _, v in of_base]
-    return round(sum(chosen) / len(chosen), DECIMALS) if chosen else None
+    return _mean(chosen) if chosen else None
+
+
+def beside_base(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
+    """For each picture that has one, its place in `pictures` and that of the base's of the same prompt (or reference
+    and scale), seed and image."""
+    of_base = {p.place: place for place, p in enumerate(pictures) if p.cell.variant == BASE_VARIANT}
+    return [
+        (place, of_base[p.place])
+        for place, p in enumerate(pictures)
+        if p.cell.variant != BASE_VARIANT and p.place in of_base
+    ]
 
 
 def gains(pictures: Sequence[Picture], values: Sequence[float]) -> list[tuple[Picture, float]]:
@@ -73,10 +116,4 @@ def gains(pictures: Sequence[Picture], values: Sequence[float]) -> list[tuple[Pi
 
     The base itself, and pictures whose counterpart is not there, have none.
     """
-    pairs = list(zip(pictures, values, strict=True))
-    of_base = {picture.place: value for picture, value in pairs if picture.cell.variant == BASE_VARIANT}
-    return [
-        (picture, value - of_base[picture.place])
-        for picture, value in pairs
-        if picture.cell.variant != BASE_VARIANT and picture.place in of_base
-    ]
+    return [(pictures[own], values[own] - values[of_base]) for own, of_base in beside_base(pictures)]

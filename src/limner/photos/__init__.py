@@ -3,6 +3,7 @@
 from limner.photos.contact_sheet import SheetEntry, contact_sheet, used_entry
 from limner.photos.cropping import CropPlan, cut, plan_crop
 from limner.photos.focus import Focus, find_focus
+from limner.photos.held_out import choose_held_out
 from limner.photos.listing import Listing, Refusal, list_photos
 from limner.photos.reading import MOST_BYTES, Photo, RefusedPhotoError, read_photo
 from limner.photos.twins import Twins
@@ -17,6 +18,7 @@ __all__ = [
     "RefusedPhotoError",
     "SheetEntry",
     "Twins",
+    "choose_held_out",
     "contact_sheet",
     "cut",
     "find_focus",

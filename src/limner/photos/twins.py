@@ -14,6 +14,7 @@ class Twins:
 
     def __init__(self) -> None:
         self._seen: list[tuple[str, np.ndarray]] = []
+        self.names: set[str] = set()  # of photos that nearly repeat another, and of those
 
     def notes(self, name: str, crop: np.ndarray) -> list[str]:
         """A note that names the earlier photo that `crop` (S, S, 3) nearly repeats, if any; remembers `crop`."""
@@ -24,4 +25,5 @@ class Twins:
         unit = values / norm if norm > 0 else values
         found = [other for other, seen in self._seen if float(unit @ seen) > NEARLY_THE_SAME]
         self._seen.append((name, unit))
+        self.names.update([name, *found] if found else [])
         return [f"nearly the same as {found[0]}"] if found else []

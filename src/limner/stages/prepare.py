@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from limner.photos import (
     RefusedPhotoError,
     SheetEntry,
     Twins,
+    choose_held_out,
     contact_sheet,
     cut,
     find_focus,
@@ -49,6 +50,7 @@ from limner.progress import SILENT, Progress
 
 STAGE, VERSION = "prepare", 1
 CONTACT_SHEET = "contact.jpg"
+HELD_OUT = "held out of training"
 
 
 def prepare(
@@ -132,10 +134,23 @@ def _make_crops(
                 records.append(record)
                 entries.append(entry)
             advance(1)
+    _hold_out(folder, records, entries, twins, settings)
     refused.sort(key=lambda refusal: refusal.source)
     for refusal in refused:
         progress.notice(f"left out {refusal.source}: {refusal.reason}")
     return records, refused, entries
+
+
+def _hold_out(
+    folder: Path, records: list[dict[str, Any]], entries: list[SheetEntry], twins: Twins, settings: Prepare
+) -> None:
+    """Mark in records and entries which photos no training sees."""
+    hashes = [hash_file(folder / record["file"]) for record in records]
+    repeated = [record["source"] in twins.names for record in records]
+    for place in choose_held_out(hashes, repeated, settings.held_out):
+        records[place]["held_out"] = True
+        records[place]["notes"] += [HELD_OUT]
+        entries[place] = replace(entries[place], caption=f"{entries[place].caption}; {HELD_OUT}")
 
 
 def _crop_of(path: Path, settings: Prepare, twins: Twins) -> tuple[dict[str, Any], np.ndarray, SheetEntry]:

@@ -261,7 +261,7 @@ def _inputs(
 ) -> dict[str, Any]:
     return {
         "base": base_hash,
-        "photos": photo_set.content_hash,
+        "photos": photo_set.training_hash,
         "class_images": of_class.content_hash if of_class else None,
         "start": start.content_hash if start else None,
     }
@@ -276,7 +276,7 @@ def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPict
             cache=order.work.parent / CACHE, at_once=materials.vae_batch_size, progress=materials.progress,
         )  # fmt: skip
 
-    photos = encoded(materials.photo_set.files, order.run.variant.flip)
+    photos = encoded(materials.photo_set.training_files, order.run.variant.flip)
     return photos, encoded(materials.of_class.files, False) if materials.of_class else None
 
 

@@ -1,0 +1,149 @@
+"""What goes in, whether the scores are current, and the order in which they are made."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.artifacts import (
+    ClassSet,
+    PhotoSet,
+    RenderSet,
+    ScoreTable,
+    canonical_json,
+    hash_bytes,
+    machine_record,
+    stage_key,
+    write_json,
+)
+from limner.base import BaseLocation
+from limner.config import Measure, Subject
+from limner.embeddings import WHOLE, EmbedderLocation, EmbeddingCache, around_head, find_embedder
+from limner.errors import InputError
+from limner.measuring import Picture, Scores, control_summary, prompt_kinds
+from limner.progress import SILENT, Progress
+from limner.stages.measure.control import score_edges
+from limner.stages.measure.drift import note_prompts_without_subject
+from limner.stages.measure.likeness import score_likeness
+from limner.stages.measure.others import find_others
+from limner.stages.measure.prompt_fidelity import score_prompt_fidelity
+from limner.stages.measure.work import Work
+
+STAGE, VERSION = "measure", 2
+CACHE = Path("work") / ".embeddings"  # no variant's name starts with a dot
+
+
+@dataclass(frozen=True)
+class Found:
+    """The models the study asks for; a string is the reason why one is not there."""
+
+    likeness: dict[str, EmbedderLocation | str]
+    pair: EmbedderLocation | str
+
+    @property
+    def identities(self) -> dict[str, Any]:
+        """What goes into the key: an absent model counts, so that scores are made again once it is there."""
+        return {
+            "likeness": {name: _identity(place) for name, place in self.likeness.items()},
+            "prompt_fidelity": _identity(self.pair),
+        }
+
+
+def measure(
+    out: Path,
+    photo_set: PhotoSet,
+    renders: RenderSet,
+    controls: RenderSet | None,
+    subject: Subject,
+    settings: Measure,
+    base_location: BaseLocation,
+    device: torch.device | str,
+    *,
+    class_set: ClassSet | None = None,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+) -> ScoreTable:
+    """Score every picture of `renders` and `controls` into the file `out` (scores.json).
+
+    Embeddings are kept in `cache` (`work/.embeddings` beside `out` unless given). Raises LimnerError for a picture
+    that cannot be read; a model that is absent or unfit is left out and named under "models".
+    """
+    likeness = {name: _find(name, base_location) for name in settings.likeness}
+    found = Found(likeness, _find(settings.prompt_fidelity, base_location))
+    crop = around_head(subject.class_noun) if settings.crop == "head" else WHOLE
+    scores = Scores()
+    pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
+    others = find_others(settings.others, class_set, pictures)
+    read = {
+        "measure": settings.model_dump(mode="json", exclude={"others"}),
+        "subject": [subject.identifier, subject.class_noun],
+    }
+    inputs = {
+        "photos": [photo_set.content_hash, [file.name for file in photo_set.held_out_files]],
+        "renders": _grid_hash(renders),
+        "controls": controls and _grid_hash(controls),
+        "models": found.identities,
+        "crop": crop.name,
+        "others": [others.origin, others.content_hash],
+    }
+    key = stage_key(STAGE, VERSION, read, inputs)
+    if _is_current(out, key):
+        return ScoreTable(out)
+    started = time.monotonic()
+    kinds = prompt_kinds(pictures, subject.identifier, subject.class_noun)
+    embeddings = EmbeddingCache(cache or out.parent / CACHE)
+    work = Work(scores, photo_set, pictures, kinds, crop, embeddings, device, progress)
+    score_likeness(work, found.likeness, others)
+    note_prompts_without_subject(work)
+    score_prompt_fidelity(work, settings.prompt_fidelity, found.pair, subject)
+    if controls:
+        score_edges(work, controls)
+        scores.control = control_summary(scores.rows)
+    made = {**machine_record(), "seconds": round(time.monotonic() - started, 2)}
+    manifest = {"stage": STAGE, "version": VERSION, "key": key, "settings": read, "inputs": inputs, "made": made}
+    _write(out, scores, manifest)
+    return ScoreTable(out)
+
+
+def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
+    try:
+        return find_embedder(name, base)
+    except InputError as error:
+        return str(error)
+
+
+def _identity(place: EmbedderLocation | str) -> str | None:
+    return None if isinstance(place, str) else place.identity
+
+
+def _pictures(grid: RenderSet, scores: Scores) -> list[Picture]:
+    """A grid's cells, but for those that the safety checker blanked."""
+    blanked = [cell for cell in grid.cells if cell.flagged]
+    if blanked:
+        scores.notes.append(f"{len(blanked)} pictures blanked by the safety checker are not scored")
+    return [Picture(cell, grid.path(cell)) for cell in grid.cells if not cell.flagged]
+
+
+def _grid_hash(grid: RenderSet) -> str:
+    """Hash of a grid's files and of what its cells say (their prompts' texts are read here)."""
+    return hash_bytes(canonical_json([grid.content_hash, grid.manifest.content["cells"]]))
+
+
+def _is_current(out: Path, key: str) -> bool:
+    try:
+        record = json.loads(out.read_text(encoding="utf-8"))
+        manifest = record.pop("manifest")
+        return manifest["key"] == key and manifest["content_hash"] == hash_bytes(canonical_json(record))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _write(out: Path, scores: Scores, manifest: dict[str, Any]) -> None:
+    record = scores.record()
+    digest = hash_bytes(canonical_json(json.loads(json.dumps(record))))
+    write_json(out, {**record, "manifest": {**manifest, "content_hash": digest}})
