@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,97 +12,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limner.artifacts import Cell, Manifest, PhotoSet, RenderSet, file_hashes, write_manifest
+from limner.artifacts import PhotoSet, RenderSet, file_hashes, write_manifest
 from limner.base import BaseLocation, find_base
-from limner.config import Measure, Subject
+from limner.config import Measure
 from limner.embeddings import EfficientNetLite0, around_head, read_image
 from limner.errors import LimnerError
-from limner.measuring import canny_edges
 from limner.stages.measure import measure
 from tests.drawn import draw_subject
-
-SUBJECT = Subject(photos=Path("photos"), class_noun="cat")
-SETTINGS = Measure(likeness=["efficientnet-lite0"], prompt_fidelity="base")
-LIKENESS, GAIN, COPYING = (f"{role}/efficientnet-lite0" for role in ("likeness", "likeness_gain", "copying"))
-FIDELITY = "prompt_fidelity/base"
-PROMPTS = {"plain": "a photo of {subject}", "night": "{subject} at night"}
-
-
-class Notices:
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self.done: dict[str, tuple[int, int]] = {}
-
-    def task(self, title: str, total: int):
-        import contextlib
-
-        @contextlib.contextmanager
-        def counting():
-            count = [0]
-            yield lambda units: count.__setitem__(0, count[0] + units)
-            self.done[title] = (count[0], total)
-
-        return counting()
-
-    def notice(self, message: str) -> None:
-        self.heard.append(message)
-
-
-def write_photos(folder: Path, count: int) -> PhotoSet:
-    folder.mkdir(parents=True)
-    photos = [{"source": f"{i}.jpg", "file": f"{i:04}.png"} for i in range(count)]
-    for index, photo in enumerate(photos):
-        draw_subject((64, 64), index).save(folder / photo["file"])
-    content = {"photos": photos, "refused": []}
-    write_manifest(folder, Manifest("prepare", 1, "p", {"size_px": 64}, {}, file_hashes(folder), {}, content))
-    return PhotoSet(folder)
-
-
-def write_grid(folder: Path, cells: list[Cell], settings: dict[str, Any], **content: Any) -> RenderSet:
-    for index, cell in enumerate(cells):
-        (folder / cell.file).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / cell.file).exists():
-            draw_subject((64, 64), 20 + index).save(folder / cell.file)
-    record = {"cells": [asdict(cell) for cell in cells], **content}
-    write_manifest(folder, Manifest("render", 1, "r", settings, {}, file_hashes(folder), {}, record))
-    return RenderSet(folder)
-
-
-def render_cells() -> list[Cell]:
-    """Two prompts and two seeds of the base and of one variant."""
-    return [
-        Cell(
-            variant, name, seed, 0, f"{variant}/{name}/{seed}.png",
-            text=SUBJECT.fill(prompt, as_class=variant == "base"),
-            training_seed=None if variant == "base" else 0, size=(64, 64),
-        )
-        for variant in ("base", "lora-2") for name, prompt in PROMPTS.items() for seed in (1, 2)
-    ]  # fmt: skip
-
-
-def control_cells() -> list[Cell]:
-    return [
-        Cell(
-            variant, text, 1, 0, f"{variant}/painting/1.png", text=text,
-            reference="painting", conditioning_scale=1.0, size=(64, 64),
-        )
-        for variant, text in (("base", "portrait of cat"), ("lora-2", "portrait of sks cat"))
-    ]  # fmt: skip
-
-
-def write_controls(folder: Path) -> RenderSet:
-    """Conditioned cells: the base's has the very edges it was given, the variant's others."""
-    picture = np.asarray(draw_subject((64, 64), 40))
-    (folder / "conditioning").mkdir(parents=True)
-    (folder / "base" / "painting").mkdir(parents=True)
-    Image.fromarray(picture).save(folder / "base" / "painting" / "1.png")
-    edges = np.repeat(canny_edges(picture, 100, 200)[..., None] * np.uint8(255), 3, 2)
-    Image.fromarray(edges).save(folder / "conditioning" / "painting-canny.png")
-    reference = {"name": "painting", "image": "conditioning/painting.png", "canny": "conditioning/painting-canny.png"}
-    thresholds = {"canny_low": 100, "canny_high": 200}
-    return write_grid(folder, control_cells(), thresholds, references=[{**reference, "size": [64, 64]}])
+from tests.stages.measured import (
+    COPYING,
+    FIDELITY,
+    GAIN,
+    LIKENESS,
+    PROMPTS,
+    SETTINGS,
+    SUBJECT,
+    Notices,
+    again,
+    render_cells,
+    values,
+    write_controls,
+    write_grid,
+    write_photos,
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,20 +62,6 @@ def record(run) -> dict[str, Any]:
 def copy(run, tmp_path) -> Path:
     """The run, free to be changed."""
     return shutil.copytree(run, tmp_path / "run")
-
-
-def again(folder: Path, base: BaseLocation, settings: Measure = SETTINGS, **options: Any) -> dict[str, Any]:
-    controls = RenderSet(folder / "control")
-    table = measure(
-        folder / "scores.json", PhotoSet(folder / "photos"), RenderSet(folder / "renders"), controls,
-        SUBJECT, settings, base, "cpu", **options,
-    )  # fmt: skip
-    return table.record
-
-
-def values(record: dict[str, Any], metric: str, **where: Any) -> list[float]:
-    rows = [row for row in record["rows"] if row["metric"] == metric]
-    return [row["value"] for row in rows if all(row[name] == value for name, value in where.items())]
 
 
 def test_every_cell_has_every_row_that_is_its_due(record):
