@@ -179,3 +179,26 @@ def test_the_key_tells_the_settings_and_the_photos(photo_folder, tmp_path):
     manifests = [read_manifest(tmp_path / name) for name in "ab"]
     assert manifests[0].key != manifests[1].key
     assert manifests[0].inputs == manifests[1].inputs
+
+
+def test_held_out_photos_are_marked_whatever_they_are_called(photo_folder, tmp_path):
+    settings = SETTINGS.model_copy(update={"held_out": 2})
+    first = prepare(photo_folder, tmp_path / "first", settings)
+    held_out = [photo for photo in first.photos if photo.get("held_out")]
+    assert len(held_out) == len(first.held_out_files) == 2
+    assert all("held out of training" in photo["notes"] for photo in held_out)
+    assert sorted(first.held_out_files + first.training_files) == first.files
+    for index, source in enumerate(photo["source"] for photo in first.photos):
+        (photo_folder / source).rename(photo_folder / f"z{9 - index}.png")
+    second = prepare(photo_folder, tmp_path / "second", settings)
+    assert {path.read_bytes() for path in first.held_out_files} == {path.read_bytes() for path in second.held_out_files}
+    assert first.training_hash != prepare(photo_folder, tmp_path / "third", SETTINGS).training_hash
+
+
+def test_few_photos_are_all_trained_on_and_all_held_out_is_refused(photo_folder, tmp_path):
+    photo_set = prepare(photo_folder, tmp_path / "out", SETTINGS)
+    assert photo_set.training_files == photo_set.files
+    assert photo_set.training_hash == photo_set.content_hash
+    with pytest.raises(PhotoError, match="none would be left to train on"):
+        prepare(photo_folder, tmp_path / "none", SETTINGS.model_copy(update={"held_out": 5}))
+    assert not (tmp_path / "none").exists()

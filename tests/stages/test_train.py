@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 
 from limner.adapters import attached, load_adapter, load_trained
 from limner.adapters.formats import LORA_FILE
-from limner.artifacts import AdapterFolder
+from limner.artifacts import AdapterFolder, PhotoSet, write_manifest
 from limner.errors import AdapterError, InputError, LimnerError
 from limner.stages.train import Order, train
 from limner.training.checkpoint import step_folders
@@ -423,3 +424,19 @@ def test_the_record_says_what_was_trained(room):
     assert record["seconds"] > 0
     lines = (room.folder / "run" / "work" / "lora-2" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == record["log"]
+
+
+def test_held_out_photos_are_not_trained_on(room, tmp_path):
+    """A set of three with one held out gives the weights of the other two alone, and is another training than all."""
+    run = lora_run(rank=1)
+    whole = room.train(run, name="whole")
+    rows = [{**photo, "held_out": index == 2} for index, photo in enumerate(room.photo_set.photos)]
+    manifest = room.photo_set.manifest
+    write_manifest(room.photo_set.folder, replace(manifest, content={**manifest.content, "photos": rows}))
+    room.photo_set = PhotoSet(room.photo_set.folder)
+    without = room.train(run, name="without")
+    room.photo_set = write_photo_set(tmp_path / "two", 2)
+    two = room.train(run, name="two")
+    assert same_adapter(without, two)
+    assert not same_adapter(without, whole)
+    assert without.manifest.key != whole.manifest.key

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,10 @@ from torch import Tensor
 
 from limner.artifacts import hash_bytes, hash_file, write_whole
 from limner.embeddings.crops import WHOLE, Crop, read_image
-from limner.embeddings.embedder import ImageEmbedder
+from limner.embeddings.embedder import ImageEmbedder, Pixels
 
-CHUNK = 32  # pictures held in memory at once
+CHUNK = 64  # pictures embedded at once; as many more wait in memory
+MOST_READERS = 16
 KEYS, VECTORS, FOUND = "keys", "vectors", "found"
 
 
@@ -45,19 +49,40 @@ class EmbeddingCache:
         keys = [hash_file(file) for file in files]
         absent = {key: file for key, file in zip(keys, files, strict=True) if key not in known}
         advance(len(files) - len(absent))
-        pending = list(absent.items())
-        for start in range(0, len(pending), CHUNK):
-            chunk = pending[start : start + CHUNK]
-            crops = [crop.cut(read_image(file), embedder.size_px) for _, file in chunk]
+        for chunk, crops in self._cut(list(absent), [*absent.values()], crop, embedder.size_px):
             vectors = embedder.embed([image for image, _ in crops])
-            for (key, _), vector, (_, found) in zip(chunk, vectors, crops, strict=True):
+            for key, vector, (_, found) in zip(chunk, vectors, crops, strict=True):
                 known[key] = (vector, found)
             advance(len(chunk))
-        if pending:
+        if absent:
             _write(store, known)
         if not keys:
             return Embedded(embedder.embed([]), torch.empty(0, dtype=torch.bool))
         return Embedded(torch.stack([known[key][0] for key in keys]), torch.tensor([known[key][1] for key in keys]))
+
+    def _cut(
+        self, keys: list[str], files: list[Path], crop: Crop, side_px: int
+    ) -> Iterator[tuple[list[str], list[tuple[Pixels, bool]]]]:
+        """Chunk by chunk the keys and crops; the next chunk is read and cut while the caller embeds this one."""
+
+        def begin(start: int) -> list[Future[tuple[Pixels, bool]]]:
+            chunk = files[start : start + CHUNK]
+            return [self._readers.submit(lambda file=file: crop.cut(read_image(file), side_px)) for file in chunk]
+
+        ahead = begin(0)
+        for start in range(0, len(files), CHUNK):
+            current, ahead = ahead, begin(start + CHUNK)
+            try:
+                yield keys[start : start + CHUNK], [future.result() for future in current]
+            except BaseException:
+                for future in (*current, *ahead):
+                    future.cancel()
+                raise
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        """Looking for heads takes most of the time, on one processor each, and lets go of the interpreter."""
+        return ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), "limner-reader")
 
 
 def _plain(name: str) -> str:
