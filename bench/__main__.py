@@ -6,11 +6,12 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import engine, peaks, processor, quality, tables, whole
+from bench import engine, measuring, peaks, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
 from limner.base import find_base
+from limner.embeddings.efficientnet import EFFICIENTNET
 from limner.memory import read_shapes
 
 ON_A_GPU = {
@@ -37,7 +38,7 @@ ON_A_PROCESSOR = {
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "coursework", "quality", *ON_A_PROCESSOR])
+    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", *ON_A_PROCESSOR])
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -49,6 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--subjects", type=Path, help="`quality`: a folder of square crops for each subject")
     parser.add_argument("--processes", type=int, default=2, help="`quality`: subjects at once")
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
+    parser.add_argument(
+        "--models", nargs="+", default=[EFFICIENTNET, "base"], help="for `measure`: hub ids, folders, or what ships"
+    )
     parser.add_argument("--split", action="store_true", help="profile some early steps of ours: GPU time by kernels")
     return parser
 
@@ -86,6 +90,8 @@ def told_speed(options: argparse.Namespace) -> str:
     if options.table in ON_A_PROCESSOR:
         title, measure = ON_A_PROCESSOR[options.table]
         rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
+    elif options.table == "measure":
+        title, rows = "Scoring", measuring.measuring(options.work / "measure", options.device, options.models)
     else:
         lengths = tables.BRIEF if options.brief else tables.Lengths()
         bench = tables.Bench(ground_of(options), options.peers, lengths, options.split)

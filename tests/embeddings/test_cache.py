@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.embeddings import MIRRORED, WHOLE, EfficientNetLite0, EmbeddingCache, around_head, read_image
+from limner.embeddings import WHOLE, EfficientNetLite0, EmbeddingCache, around_head, read_image, view_crops
+from limner.embeddings.cache import CHUNK
 from limner.errors import LimnerError
 from tests.drawn import draw_subject
+
+MIRRORED = view_crops()[1]
 
 
 class Counting:
@@ -107,13 +110,26 @@ def test_heads_are_looked_for_once_and_of_the_kind_that_is_asked_for(monkeypatch
     from limner.embeddings import crops
 
     asked: list[list[str] | None] = []
-    head_crop = crops.head_crop
-    monkeypatch.setattr(
-        crops, "head_crop", lambda image, side_px, kinds: asked.append(kinds) or head_crop(image, side_px, kinds)
-    )
+    find_heads = crops.find_heads
+    monkeypatch.setattr(crops, "find_heads", lambda image, kinds: asked.append(kinds) or find_heads(image, kinds))
     image = np.asarray(draw_subject((64, 64), 0))
     for noun in ("grey cat", "woman face", "dog face"):
         cut = around_head(noun).cut
         assert cut(image, 32)[0].shape == (32, 32, 3)
-        assert cut(image.copy(), 32)[1] == cut(image, 32)[1]
+        assert cut(image.copy(), 48)[0].shape == (48, 48, 3)
     assert asked == [["cat"], ["person"], None]
+
+
+def test_many_pictures_keep_their_order_and_one_that_cannot_be_read_ends_it(embedder, tmp_path):
+    files = [tmp_path / f"{index:03}.png" for index in range(2 * CHUNK + 3)]
+    for index, path in enumerate(files):
+        Image.new("RGB", (8, 8), (index, 255 - index, (7 * index) % 256)).save(path)
+    heard: list[int] = []
+    embedded = EmbeddingCache(tmp_path / "cache").embed(embedder, files, advance=heard.append)
+    assert sum(heard) == len(files)
+    for index in (0, CHUNK - 1, CHUNK, len(files) - 1):
+        alone = EmbeddingCache(tmp_path / f"alone-{index}").embed(embedder, [files[index]]).vectors[0]
+        assert torch.allclose(embedded.vectors[index], alone, atol=1e-5)
+    files[CHUNK + 1].write_bytes(b"no picture")
+    with pytest.raises(LimnerError, match=files[CHUNK + 1].name):
+        EmbeddingCache(tmp_path / "other").embed(embedder, files)

@@ -154,13 +154,14 @@ def test_power_is_given_for_every_prompt_for_the_subject(record):
     assert 0 <= anchor["power"]["sketch"] <= 1
     assert anchor["power"]["lego"] is None  # no filter stands in for it
     assert anchor["power_styles"] == {"plain": [], "sketch": ["pencil sketch"], "lego": None}
-    assert anchor["power_others"] == {"from": "class images", "pictures": 9}
+    assert anchor["power_others"] == {"from": "class images", "pictures": 9, "real": False}
+    assert "at most" in anchor["power_note"]
 
 
 def test_without_enough_others_power_is_not_measurable(grids, base, tmp_path):
     fresh = score(grids, base, tmp_path / "scores.json")
     anchor = fresh["anchors"][LIKENESS]
-    assert anchor["power_others"] == {"from": "the base's renders", "pictures": 6}
+    assert anchor["power_others"] == {"from": "the base's renders", "pictures": 6, "real": False}
     assert set(anchor["power"].values()) == {None}
     assert "not measurable with 6 pictures" in anchor["power_note"]
 
@@ -179,7 +180,8 @@ def test_the_users_own_others_come_before_class_images(grids, base, tmp_path):
     found = {
         name: score(grids, base, tmp_path / f"{name}.json", own)["anchors"][LIKENESS] for name, own in settings.items()
     }
-    assert found["plain"]["power_others"] == {"from": "measure.others", "pictures": 8}
+    assert found["plain"]["power_others"] == {"from": "measure.others", "pictures": 8, "real": True}
+    assert "at most" not in found["plain"]["power_note"]
     assert found["plain"]["power"]["plain"] == 1
     assert found["same"]["power"]["plain"] < 0.5
 

@@ -361,8 +361,9 @@ class Memory(Section):
 class Measure(Section):
     """Which models score the renders."""
 
-    likeness: list[str] = ["facebook/dino-vits16"]
-    """Image embeddings that compare renders with the photos: hub ids, folders, or "efficientnet-lite0"."""
+    likeness: list[str] = ["facebook/dino-vits16", "facebook/dinov2-small", "openai/clip-vit-base-patch32"]
+    """Image embeddings that compare renders with the photos: hub ids, folders, "efficientnet-lite0", or "base" for the
+    base's own CLIP. Those that are not there are named and left out."""
     crop: Literal["head", "whole"] = "head"
     """What likeness compares: squares around heads, or whole pictures (for things without a head, and as DreamBench
     does it)."""

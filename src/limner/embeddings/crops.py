@@ -12,7 +12,7 @@ from PIL import ImageOps
 
 from limner.artifacts import hash_bytes
 from limner.embeddings.embedder import Pixels
-from limner.embeddings.heads import HEAD_FINDER_VERSION, head_crop
+from limner.embeddings.heads import HEAD_FINDER_VERSION, Head, cut_head, find_heads
 from limner.errors import LimnerError
 
 NOUNS = {
@@ -63,17 +63,17 @@ def view_crops() -> list[Crop]:
 def around_head(class_noun: str) -> Crop:
     """Cut squares around heads of the kind that `class_noun` names, of any kind where it names none.
 
-    The crops it has cut are remembered, so that a second embedder of the same size need not look for heads again.
+    Where heads are is remembered, so that a second embedder need not look for them again.
     """
     kinds = _kinds_of(class_noun)
-    known: dict[tuple[str, int], tuple[Pixels, bool]] = {}
+    known: dict[str, Head | None] = {}
 
     def cut(image: Pixels, side_px: int) -> tuple[Pixels, bool]:
-        key = (hash_bytes(repr(image.shape).encode() + image.tobytes()), side_px)
+        key = hash_bytes(repr(image.shape).encode() + image.tobytes())
         if key not in known:
-            crop = head_crop(image, side_px, kinds)
-            known[key] = (crop.image, crop.found)
-        return known[key]
+            known[key] = next(iter(find_heads(image, kinds)), None)
+        crop = cut_head(image, side_px, known[key])
+        return crop.image, crop.found
 
     return Crop("-".join(["head", str(HEAD_FINDER_VERSION), *(kinds or [])]), cut)
 

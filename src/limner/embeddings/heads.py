@@ -118,19 +118,24 @@ def head_crop(image: np.ndarray, side_px: int, kinds: Sequence[str] | None = Non
     The head fills two thirds of the side. Where none is found it is the square that a portrait has it in: two thirds
     of the short side, in the middle; `found` then is false.
     """
+    return cut_head(image, side_px, next(iter(find_heads(image, kinds)), None))
+
+
+def cut_head(image: np.ndarray, side_px: int, head: Head | None) -> HeadCrop:
+    """The same around a head that was found before, or None."""
     height, width = image.shape[:2]
-    heads = find_heads(image, kinds)
-    if heads:
-        x0, y0, x1, y1 = heads[0].box
+    if head is not None:
+        x0, y0, x1, y1 = head.box
         side = min(max(x1 - x0, y1 - y0) / HEAD_SHARE, width, height)
-        (x, y), found = heads[0].centre, True
+        x, y = head.centre
     else:
-        (x, y), side, found = (width / 2, height / 2), HEAD_SHARE * min(width, height), False
+        (x, y), side = (width / 2, height / 2), HEAD_SHARE * min(width, height)
     left = min(max(x - side / 2, 0.0), width - side)
     top = min(max(y - side / 2, 0.0), height - side)
     picture = Image.fromarray(image)
     box = (left, top, left + side, top + side)
-    return HeadCrop(np.asarray(picture.resize((side_px, side_px), Image.Resampling.LANCZOS, box=box)), found)
+    crop = np.asarray(picture.resize((side_px, side_px), Image.Resampling.LANCZOS, box=box))
+    return HeadCrop(crop, head is not None)
 
 
 def _working_copy(image: np.ndarray) -> tuple[np.ndarray, float]:

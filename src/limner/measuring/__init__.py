@@ -11,7 +11,7 @@ from limner.measuring.likeness import (
     photo_spread,
     span_fraction,
 )
-from limner.measuring.power import ENOUGH_POWER, FEWEST_OTHERS, LINE_UP, power
+from limner.measuring.power import FEWEST_OTHERS, LINE_UP, power
 from limner.measuring.prompt_fidelity import class_text, prompt_fidelity
 from limner.measuring.scores import (
     BASE_VARIANT,
@@ -29,7 +29,6 @@ from limner.measuring.styles import SIDE_PX, STYLES_VERSION, put_through, styles
 __all__ = [
     "BASE_VARIANT",
     "DECIMALS",
-    "ENOUGH_POWER",
     "FEWEST_OTHERS",
     "FEWEST_PHOTOS",
     "LINE_UP",

@@ -10,8 +10,6 @@ from limner.measuring.likeness import FEWEST_PHOTOS
 FEWEST_OTHERS = 7
 LINE_UP = 1 + FEWEST_OTHERS
 """Pictures among which the subject is to be found, itself counted."""
-ENOUGH_POWER = 0.6
-"""Below this share of right answers likeness says nothing about a style."""
 
 
 def power(styled: Tensor, styled_others: Tensor, photos: Tensor) -> float | None:

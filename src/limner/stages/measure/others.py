@@ -21,6 +21,8 @@ class Others:
 
     origin: str
     files: list[Path]
+    real: bool = False
+    """Photos, not renders: renders of others are easier to tell from photos of the subject than photos of others."""
 
     @property
     def content_hash(self) -> str:
@@ -34,7 +36,7 @@ def find_others(folder: Path | None, class_set: ClassSet | None, pictures: Seque
     Raises InputError when `folder` is not there or holds fewer than seven pictures.
     """
     if folder is not None:
-        return Others("measure.others", _pictures_in(folder)[:MOST_OTHERS])
+        return Others("measure.others", _pictures_in(folder)[:MOST_OTHERS], real=True)
     if class_set is not None and len(class_set.files) >= FEWEST_OTHERS:
         return Others("class images", class_set.files[:MOST_OTHERS])
     of_base = [p for p in pictures if p.cell.variant == BASE_VARIANT and p.cell.reference is None]

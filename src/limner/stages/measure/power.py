@@ -10,6 +10,7 @@ from limner.stages.measure.others import Others
 from limner.stages.measure.work import Work, too_few
 
 Styles = tuple[str, ...]
+MEANING = "how often a photo of the subject, put through the prompt's style, is found among eight"
 
 
 def measure_power(work: Work, embedder: ImageEmbedder, others: Others) -> dict[str, Any]:
@@ -36,8 +37,8 @@ def measure_power(work: Work, embedder: ImageEmbedder, others: Others) -> dict[s
     return {
         "power": {name: share if share is None else round(share, DECIMALS) for name, share in by_prompt.items()},
         "power_styles": {name: style if style is None else list(style) for name, style in styles.items()},
-        "power_others": {"from": others.origin, "pictures": len(others.files)},
-        "power_note": note or "how often a photo of the subject, put through the prompt's style, is found among eight",
+        "power_others": {"from": others.origin, "pictures": len(others.files), "real": others.real},
+        "power_note": note or (MEANING if others.real else f"{MEANING}; at most, since the others are renders"),
     }
 
 

@@ -1,0 +1,60 @@
+"""On real photos: how often EfficientNet-Lite0 finds the right cat of eight under each style.
+
+LIMNER_CHECK_DATA says where the photos are; with -s the table is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limner.base import find_base, load_base
+from limner.config import ClassImages, Prepare, Subject
+from limner.embeddings import Crop, EfficientNetLite0, EmbeddingCache, around_head
+from limner.measuring import power, put_through
+from limner.measuring.styles import STYLES
+from limner.stages.class_images import make_class_images
+from limner.stages.prepare import prepare
+from tests.embeddings.test_which_cat import CATS
+
+ENOUGH_POWER = 0.6  # below, nothing is concluded from likeness
+DATA = os.environ.get("LIMNER_CHECK_DATA", "")
+
+
+def write_class_images(folder: Path) -> list[Path]:
+    base = find_base("miniature")
+    settings = ClassImages(**base.defaults["class_images"])
+    subject = Subject(photos=folder, class_noun="cat face")
+    return make_class_images(lambda: load_base(base), base.content_hash, subject, settings, 256, folder).files
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not DATA, reason="LIMNER_CHECK_DATA names no folder with subjects/ of real cats")
+def test_photos_and_light_leave_an_embedding_its_power_and_paintings_do_not(tmp_path):
+    settings = Prepare(size_px=256, zoom="head")
+    photos = [prepare(Path(DATA, "subjects", cat), tmp_path / cat, settings).files for cat in CATS]
+    renders = write_class_images(tmp_path / "class")
+    model, cache, heads = EfficientNetLite0(), EmbeddingCache(tmp_path / "cache"), around_head("cat")
+    plain = [cache.embed(model, files, heads).vectors for files in photos]
+    shares: dict[str, float] = {}
+    for style in ("", *STYLES):
+        names = [style] if style else []
+        cut = (lambda image, px, names=names: heads.cut(put_through(image, names), px)) if names else heads.cut
+        crop = Crop(f"{style}-{heads.name}", cut)
+        own = [cache.embed(model, files, crop).vectors for files in photos]
+        others = [torch.cat(own[:cat] + own[cat + 1 :]) for cat in range(len(CATS))]
+        of_renders = cache.embed(model, renders, crop).vectors
+        real, rendered = (
+            np.mean([power(*given) for given in zip(own, set_of_others, plain, strict=True)])
+            for set_of_others in (others, [of_renders] * len(CATS))
+        )
+        shares[style] = float(real)
+        print(f"{style or 'none'}: real others {real:.2f}, class images {rendered:.2f}")
+        assert rendered > real  # renders are easier to tell from photos than others' photos are
+    assert shares[""] > 0.9
+    assert min(shares[name] for name in ("black and white", "sepia", "night", "sunset")) > ENOUGH_POWER
+    assert max(shares[name] for name in ("pixel art", "pencil sketch", "anime", "neon")) < ENOUGH_POWER
