@@ -33,6 +33,7 @@ def write_class_images(folder: Path) -> list[Path]:
 
 
 @pytest.mark.shared
+@pytest.mark.timeout(900)  # head finding in some 1,700 pictures
 @pytest.mark.skipif(not DATA, reason="LIMNER_CHECK_DATA names no folder with subjects/ of real cats")
 def test_photos_and_light_leave_an_embedding_its_power_and_paintings_do_not(tmp_path):
     settings = Prepare(size_px=256, zoom="head")
