@@ -47,7 +47,7 @@ class Described(Difference):
 
 
 @dataclass(frozen=True)
-class Tested(Difference):
+class Estimated(Difference):
     """A difference with its interval, and its p among those of its family."""
 
     standard_error: float
@@ -138,7 +138,7 @@ def _tested(
     if error <= SMALLEST_SPREAD:  # the training seeds are copies of each other, not independent values
         return Described(difference, span, seeds, pictures, "no spread")
     p = two_sided_p(difference / error, freedom)
-    return Tested(difference, span, seeds, pictures, error, freedom, design, p, p)
+    return Estimated(difference, span, seeds, pictures, error, freedom, design, p, p)
 
 
 def _differences(ours: Values, theirs: Values) -> list[float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from limner.statistics.comparison import Difference, Tested
+from limner.statistics.comparison import Difference, Estimated
 from limner.statistics.student import LEVEL
 
 
@@ -37,10 +37,10 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[Decision]:
 
 def correct(family: Sequence[Difference | None]) -> list[Difference | None]:
     """The family with its tests corrected for each other; what was only described is not part of it."""
-    tests = [each for each in family if isinstance(each, Tested)]
+    tests = [each for each in family if isinstance(each, Estimated)]
     decisions = iter(holm([test.p for test in tests]))
-    return [_decided(each, next(decisions), len(tests)) if isinstance(each, Tested) else each for each in family]
+    return [_decided(each, next(decisions), len(tests)) if isinstance(each, Estimated) else each for each in family]
 
 
-def _decided(test: Tested, decision: Decision, family: int) -> Tested:
+def _decided(test: Estimated, decision: Decision, family: int) -> Estimated:
     return replace(test, adjusted_p=decision.adjusted_p, level=decision.level, family=family)

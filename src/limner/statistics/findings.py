@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Described, Difference, Tested
+from limner.statistics.comparison import Described, Difference, Estimated
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -129,7 +129,7 @@ class Conclusions:
     @property
     def is_descriptive(self) -> bool:
         """Whether nothing could be tested."""
-        return not any(isinstance(difference_of(each), Tested) for each in self.findings)
+        return not any(isinstance(difference_of(each), Estimated) for each in self.findings)
 
 
 def difference_of(finding: Finding) -> Difference | None:
