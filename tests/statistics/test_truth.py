@@ -1,4 +1,4 @@
-"""Synthetic truth: studies whose answer is known, in few repetitions; `python -m tests.statistics.twins` makes 4,000."""
+"""Synthetic truth: studies whose answer is known. `python -m tests.statistics.twins` makes many more of them."""
 
 from __future__ import annotations
 
