@@ -102,7 +102,7 @@ def test_effects_are_in_units_of_the_span_and_families_are_corrected_together(va
 def test_few_training_seeds_are_only_described(seeds):
     few = [BASE, *(variant(name, seeds) for name in ("good", "twin"))]
     findings = conclude(record_of(few, LEVELS), few)
-    assert FewSeeds(seeds) in findings.findings
+    assert FewSeeds(seeds, ("good", "twin"), of_all=True) in findings.findings
     assert findings.is_descriptive
     assert all(isinstance(f.difference, Described) for f in findings if isinstance(f, Pair | AgainstBase))
 
@@ -110,6 +110,7 @@ def test_few_training_seeds_are_only_described(seeds):
 def test_a_variant_of_one_seed_is_described_beside_others_that_are_tested():
     mixed = [BASE, variant("good", 3), variant("twin", 3), variant("blind", 1)]
     record = record_of(mixed, LEVELS)
+    assert named(record, mixed, FewSeeds) == [FewSeeds(1, ("blind",), of_all=False)]
     kinds = {(p.first, p.second): type(p.difference) for p in named(record, mixed, Pair) if p.metric == LIKENESS}
     assert kinds == {("good", "twin"): Estimated, ("good", "blind"): Described, ("twin", "blind"): Described}
     assert {p.difference.family for p in named(record, mixed, Pair) if isinstance(p.difference, Estimated)} == {1}

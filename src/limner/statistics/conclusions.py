@@ -53,8 +53,7 @@ def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusi
     each corrected by Holm's method.
     """
     trained = [variant for variant in variants if not _is_base(variant)]
-    fewest = min((len(set(variant.labels.values())) for variant in trained), default=0)
-    findings: list[Finding] = [FewSeeds(fewest)] if trained and fewest < FEWEST_SEEDS else []
+    findings: list[Finding] = list(_few_seeds(trained))
     tables: dict[str, list[Table]] = {}
     for metric in _metrics(record):
         notes, table = _read(record, metric, variants)
@@ -66,6 +65,13 @@ def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusi
     if likeness := tables.get(LIKENESS):
         findings += _front(likeness[0], next(iter(tables.get(PROMPT_FIDELITY, [])), None))
     return Conclusions(tuple(findings))
+
+
+def _few_seeds(trained: Sequence[Variant]) -> Iterator[Finding]:
+    seeds = {variant.name: len(set(variant.labels.values())) for variant in trained}
+    few = tuple(name for name, count in seeds.items() if count < FEWEST_SEEDS)
+    if few:
+        yield FewSeeds(min(seeds.values()), few, of_all=len(few) == len(seeds))
 
 
 def _metrics(record: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Described, Difference, Estimated
+from limner.statistics.comparison import Difference, Estimated
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -58,9 +58,11 @@ class PowerUnknown:
 
 @dataclass(frozen=True)
 class FewSeeds:
-    """Some variant has too few training seeds: of it everything is descriptive."""
+    """Variants with too few training seeds: of them everything is descriptive."""
 
-    training_seeds: int
+    training_seeds: int  # the fewest
+    variants: tuple[str, ...]
+    of_all: bool
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,3 @@ def difference_of(finding: Finding) -> Difference | None:
     if isinstance(finding, AgainstBase | Pair):
         return finding.difference
     return finding.slope if isinstance(finding, RankTrend) else None
-
-
-def is_described(finding: Finding) -> bool:
-    """Whether a finding is about a difference that was seen and not tested."""
-    return isinstance(difference_of(finding), Described)
