@@ -8,6 +8,7 @@ from typing import Literal
 
 Code = Literal["en", "ru"]
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+DECIMALS = 3
 NARROW = "\u00a0"  # Russian sets a space before the percent sign, which must not break
 
 # one, few (2 to 4) and many; English has no few
@@ -19,6 +20,10 @@ NOUNS: dict[str, dict[Code, tuple[str, str, str]]] = {
     "training seed": {
         "en": ("training seed", "training seeds", "training seeds"),
         "ru": ("запуск обучения", "запуска обучения", "запусков обучения"),
+    },
+    "comparison": {
+        "en": ("comparison", "comparisons", "comparisons"),
+        "ru": ("сравнение", "сравнения", "сравнений"),
     },
     "of pictures": {  # after "of"/«из», where Russian takes the genitive
         "en": ("picture", "pictures", "pictures"),
@@ -44,10 +49,11 @@ class Language:
 
     code: Code
 
-    def number(self, value: float, *, signed: bool = False) -> str:
-        """Three decimals with a true minus sign; a zero has no sign."""
-        written = f"{value:+z.3f}" if signed else f"{value:z.3f}"
-        return self._local("0.000" if written == "+0.000" else written)
+    def number(self, value: float, *, signed: bool = False, decimals: int = DECIMALS) -> str:
+        """So many decimals with a true minus sign; a zero has no sign."""
+        written = f"{value:z.{decimals}f}"
+        plus = "+" if signed and value > 0 and float(written) else ""
+        return self._local(plus + written)
 
     def plain(self, value: float) -> str:
         """A setting without needless digits: 1, 0.5, 0.0001."""

@@ -57,8 +57,8 @@ PHRASES: dict[str, dict[Code, str]] = {
         "{sweep}).",
     },
     "trend described": {
-        "en": "On these pictures {metric} {goes} with the rank, by {d} for each doubling{share} ({sweep}).",
-        "ru": "На этих изображениях {metric} {goes} с рангом: на {d} при каждом удвоении{share} ({sweep}).",
+        "en": "On these pictures {metric} {goes} with the rank, by {d} for each doubling{share}; {sweep}.",
+        "ru": "На этих изображениях {metric} {goes} с рангом: на {d} при каждом удвоении{share}; {sweep}.",
     },
     "rises": {"en": "rises", "ru": "растёт"},
     "falls": {"en": "falls", "ru": "снижается"},
@@ -66,8 +66,8 @@ PHRASES: dict[str, dict[Code, str]] = {
     "short share": {"en": " ({share} of the span)", "ru": " ({share} размаха)"},
     "p": {"en": "{p}", "ru": "{p}"},
     "adjusted p": {
-        "en": "{p} corrected for {family} comparisons",
-        "ru": "{p} с поправкой на число сравнений ({family})",
+        "en": "{p} corrected for {family}",
+        "ru": "{p} с поправкой на {family}",
     },
     "ranks": {"en": "ranks {ranks}", "ru": "ранги {ranks}"},
     "alpha = rank": {"en": "alpha = rank", "ru": "alpha равна рангу"},
@@ -177,6 +177,18 @@ GLOSSARY: dict[str, dict[Code, tuple[str, str]]] = {
             "Копирование",
             "насколько изображение повторяет одну из обучающих фотографий. Высокие значения — предупреждение, а не "
             "достоинство.",
+        ),
+    },
+    DRIFT: {
+        "en": (
+            "Drift",
+            "how far a picture whose prompt leaves the subject out has moved from the base’s picture of the same "
+            "prompt and seed. Lower is better.",
+        ),
+        "ru": (
+            "Дрейф",
+            "насколько изображение по запросу без объекта отошло от изображения базовой модели с тем же запросом и "
+            "начальным шумом. Чем ниже, тем лучше.",
         ),
     },
     EDGES: {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from limner.reporting.findings import role_of
-from limner.reporting.language import NUMERALS, Language
+from limner.reporting.language import DECIMALS, NUMERALS, Language
 from limner.reporting.phrases import BASE, METRICS, PHRASES
 from limner.statistics import LEAST_POWER, Conclusions, Described, Difference, Estimated, Finding, Sweep
 from limner.statistics.conclusions import COMPARED
@@ -26,6 +26,7 @@ from limner.statistics.findings import (
 
 MOST_NAMED = 6
 HEADLINE = 6  # sentences
+MOST_DECIMALS = 6  # as many as scores have
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,12 @@ class Speaker:
         return f"{name} ({model})" if role in self.several and model else name
 
     def _interval(self, found: Estimated) -> dict[str, str]:
-        low, high = found.interval
-        confidence = self.language.percent(1 - found.level, 1)
-        return {"low": self._number(low), "high": self._number(high), "confidence": confidence}
+        """Its ends, with as many decimals as it takes that an end which is not zero does not read as zero."""
+        decimals = DECIMALS
+        while decimals < MOST_DECIMALS and any(abs(end) < 0.5 / 10**decimals for end in found.interval):
+            decimals += 1
+        low, high = (self.language.number(end, decimals=decimals) for end in found.interval)
+        return {"low": low, "high": high, "confidence": self.language.percent(1 - found.level, 1)}
 
     def _shown(self, found: Estimated) -> dict[str, str]:
         key = "adjusted p" if found.family > 1 else "p"
@@ -187,7 +191,11 @@ class Speaker:
             "d": self._number(found.difference),
             "share": self._share(found),
             **self._interval(found),
-            "p": self._text(key, p=self.language.probability(found.adjusted_p), family=found.family),
+            "p": self._text(
+                key,
+                p=self.language.probability(found.adjusted_p),
+                family=self.language.count(found.family, "comparison"),
+            ),
             "seeds": self.language.count(found.training_seeds, "training seed"),
             "pictures": self.language.count(found.pictures, "picture"),
         }
