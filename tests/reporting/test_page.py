@@ -203,3 +203,18 @@ def test_a_lora_on_a_full_result_loads_the_full_weights_first(tmp_path):
     for block, label in zip(blocks[1:], ["on-top", "further"], strict=True):
         places = re.findall(r'"(adapters/[^"]+)"', block)
         assert places == ["adapters/dreambooth/unet.safetensors", f"adapters/{label}"]
+
+
+@pytest.mark.parametrize(("language", "codes"), [("en", {"en"}), ("ru", {"ru"}), ("both", {"en", "ru"})])
+def test_conclusions_and_meanings_are_in_the_languages_of_the_study(tmp_path, language, codes):
+    variants = [{**variant, "training_seeds": [0, 1, 2]} for variant in RAW["variants"]]
+    made = write_run(tmp_path / "run", raw={**RAW, "variants": variants, "report": {"language": language}})
+    page = page_of(made, tmp_path / "report")
+    readme = (tmp_path / "report" / "README.md").read_text()
+    assert {attributes["lang"] for attributes in page.all("ul", **{"class": "conclusions"})} == codes
+    for code, words in {
+        "en": ("would have been found with 80% power", "Trade-off front", "how near an image embedding"),
+        "ru": ("с мощностью 80", "Граница компромисса", "насколько эмбеддинг изображения"),
+    }.items():
+        for text in (page.text, readme):
+            assert all((phrase in text) == (code in codes) for phrase in words)

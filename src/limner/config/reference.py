@@ -27,6 +27,7 @@ TABLES: list[tuple[str, type[Section]]] = [
     ("[[control.references]]", settings.ControlReference),
     ("[measure]", settings.Measure),
     ("[memory]", settings.Memory),
+    ("[report]", settings.Report),
 ]
 HEAD = """# Settings
 

@@ -373,3 +373,10 @@ class Measure(Section):
     renders."""
     prompt_fidelity: str = "openai/clip-vit-base-patch32"
     """CLIP pair that compares renders with their prompts: hub id, folder, or "base" for the base's own."""
+
+
+class Report(Section):
+    """How the report is written."""
+
+    language: Literal["en", "ru", "both"] = "en"
+    """Language of the conclusions and of what the scores mean: English, Russian, or both. All else is English."""

@@ -20,6 +20,7 @@ from limner.config.settings import (
     Memory,
     Prepare,
     Render,
+    Report,
     Section,
     Subject,
     Variant,
@@ -42,6 +43,7 @@ class Study(Section):
     control: Control | None = None
     measure: Measure = Measure()
     memory: Memory = Memory()
+    report: Report = Report()
 
     @field_validator("variants", mode="after")
     @classmethod

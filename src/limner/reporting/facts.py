@@ -13,6 +13,7 @@ from limner.artifacts import AdapterFolder, PhotoSet, RenderSet, ScoreTable
 from limner.config import Study
 from limner.reporting import charts, words
 from limner.reporting.columns import Column, make_columns
+from limner.reporting.conclusions import passages
 from limner.reporting.curves import training_curves
 from limner.reporting.findings import (
     EDGES,
@@ -75,10 +76,9 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "plate": plate,
         "control": control,
         "standfirst": words.standfirst(study, inputs.photo_set, sum(p.pictures for p in plates)),
-        "summary": words.summary(study, findings, scores, plate),
+        "passages": passages(study, columns, scores),
         "seeds": words.training_seeds(study),
         "score_tables": _score_tables(scores, columns, findings, inputs.controls),
-        "meanings": words.metric_meanings(scores),
         "anchors": words.anchor_lines(scores, _titles(scores)),
         "charts": [
             chart

@@ -25,7 +25,6 @@ TITLES = {
     EDGES: "Edge agreement",
 }
 DERIVED = "likeness_gain"
-FEWEST_SEEDS = 3  # training seeds below which nothing more than description is fair
 NOT_MEASURABLE = "not measurable"
 
 CellKey = tuple[str, str, str | None, int, int, float | None]

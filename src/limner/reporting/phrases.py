@@ -1,0 +1,216 @@
+"""Every sentence of the conclusions, English and Russian side by side; figures and names are filled in."""
+
+from __future__ import annotations
+
+from limner.reporting.findings import COPYING, EDGES, LIKENESS, PROMPT_FIDELITY
+from limner.reporting.language import Code
+from limner.statistics.conclusions import DRIFT
+
+HEADINGS: dict[Code, str] = {"en": "Conclusions", "ru": "Выводы"}
+METRICS: dict[str, dict[Code, str]] = {
+    LIKENESS: {"en": "likeness", "ru": "сходство"},
+    PROMPT_FIDELITY: {"en": "prompt fidelity", "ru": "соответствие запросу"},
+    DRIFT: {"en": "drift", "ru": "дрейф"},
+}
+BASE: dict[str, dict[Code, str]] = {  # Russian: «у …» and «между … и …»
+    "of": {"en": "the base", "ru": "базовой модели"},
+    "between": {"en": "the base", "ru": "базовой моделью"},
+}
+PHRASES: dict[str, dict[Code, str]] = {
+    "higher": {
+        "en": "{Metric} is higher for {a} than for {b}, by {d}{share}; {confidence} interval {low} to {high}, {p} "
+        "({seeds}, {pictures}).",
+        "ru": "{Metric} у {a} выше, чем у {b}, на {d}{share}; доверительный интервал ({confidence}) от {low} до "
+        "{high}, {p} ({seeds}, {pictures}).",
+    },
+    "not shown": {
+        "en": "No difference in {metric} between {a} and {b} could be shown (difference {d}, {confidence} interval "
+        "{low} to {high}; a difference of {m} or more would have been found with 80% power).",
+        "ru": "Разницы между {a} и {b} по показателю «{metric}» выявить не удалось (разность {d}, доверительный "
+        "интервал ({confidence}) от {low} до {high}; разность от {m} была бы обнаружена с мощностью 80\u00a0%).",
+    },
+    "no spread": {
+        "en": "{Metric} of {a} less that of {b} is {d}, but the training seeds do not differ from each other, so "
+        "nothing could be tested.",
+        "ru": "Разность между {a} и {b} по показателю «{metric}» равна {d}, но запуски обучения не отличаются друг от "
+        "друга, поэтому проверить её нельзя.",
+    },
+    "described": {
+        "en": "Mean difference in {metric} from the base’s picture of the same prompt and seed{order}: {figures}.",
+        "ru": "Среднее отличие от изображений базовой модели с тем же запросом и начальным шумом по показателю "
+        "«{metric}»{order}: {figures}.",
+    },
+    "order": {"en": ", from highest to lowest", "ru": ", от большего к меньшему"},
+    "others between": {"en": "{count} others between", "ru": "ещё {count} между ними"},
+    "last": {"en": "last {figure}", "ru": "последний {figure}"},
+    "trend": {
+        "en": "{Metric} {goes} with the rank, by {d} for each doubling{share}; {confidence} interval {low} to {high}, "
+        "{p} ({sweep}; {seeds}).",
+        "ru": "{Metric} {goes} с рангом: на {d} при каждом удвоении{share}; доверительный интервал ({confidence}) от "
+        "{low} до {high}, {p} ({sweep}; {seeds}).",
+    },
+    "no trend": {
+        "en": "No trend of {metric} over the rank could be shown ({d} for each doubling, {confidence} interval {low} "
+        "to {high}; {m} or more would have been found with 80% power; {sweep}).",
+        "ru": "Связи показателя «{metric}» с рангом выявить не удалось ({d} при каждом удвоении, доверительный "
+        "интервал ({confidence}) от {low} до {high}; изменение от {m} было бы обнаружено с мощностью 80\u00a0%; "
+        "{sweep}).",
+    },
+    "trend described": {
+        "en": "On these pictures {metric} {goes} with the rank, by {d} for each doubling{share}; {sweep}.",
+        "ru": "На этих изображениях {metric} {goes} с рангом: на {d} при каждом удвоении{share}; {sweep}.",
+    },
+    "rises": {"en": "rises", "ru": "растёт"},
+    "falls": {"en": "falls", "ru": "снижается"},
+    "share": {"en": " ({share} of the span from floor to ceiling)", "ru": " ({share} размаха между ориентирами)"},
+    "short share": {"en": " ({share} of the span)", "ru": " ({share} размаха)"},
+    "p": {"en": "{p}", "ru": "{p}"},
+    "adjusted p": {
+        "en": "{p} corrected for {family}",
+        "ru": "{p} с поправкой на {family}",
+    },
+    "ranks": {"en": "ranks {ranks}", "ru": "ранги {ranks}"},
+    "alpha = rank": {"en": "alpha = rank", "ru": "alpha равна рангу"},
+    "alpha fixed": {"en": "alpha fixed at {alpha}", "ru": "alpha постоянна: {alpha}"},
+    "alpha/sqrt(rank)": {"en": "scale alpha/√rank", "ru": "масштаб alpha/√ранг"},
+    "rate": {"en": "learning rate {rate}", "ru": "скорость обучения {rate}"},
+    "tuned": {
+        "en": "learning rate tuned for each rank by the other training seeds",
+        "ru": "скорость обучения подобрана для каждого ранга по остальным запускам",
+    },
+    "copying": {
+        "en": "Warning of copying: nearer to a training photo than any two photos are to each other are {figures}.",
+        "ru": "Признаки копирования: ближе к обучающей фотографии, чем любые две фотографии друг к другу, находятся "
+        "{figures}.",
+    },
+    "copied": {"en": "{over} of {pictures} of {a} ({share})", "ru": "{over} из {pictures} у {a} ({share})"},
+    "no copying": {
+        "en": "No picture of a variant is nearer to a training photo than any two photos are to each other.",
+        "ru": "Ни одно изображение вариантов не ближе к обучающей фотографии, чем любые две фотографии друг к другу.",
+    },
+    "front": {
+        "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "
+        "no variant surpasses these in both.{surpassed}",
+        "ru": "Граница компромисса между сходством и соответствием запросу: {members}. По средним (здесь они не "
+        "проверялись) ни один вариант не превосходит их сразу по обоим показателям.{surpassed}",
+    },
+    "surpassed": {"en": " Surpassed: {figures}.", "ru": " Уступают по обоим: {figures}."},
+    "by": {"en": "{a} by {b}", "ru": "{a} (варианту {b})"},
+    "few seeds": {
+        "en": "{Seeds} a variant: descriptive only. Whether a difference would hold with other seeds cannot be said "
+        "from this.",
+        "ru": "Запусков обучения на вариант: {number}. Этого хватает лишь для описания: сохранится ли разница при "
+        "других запусках, сказать нельзя.",
+    },
+    "some few seeds": {
+        "en": "Fewer than three training seeds have {names}: of these, descriptions only.",
+        "ru": "Менее трёх запусков обучения: {names}. О них возможны только описания.",
+    },
+    "no values": {"en": "{Metric} could not be measured.", "ru": "{Metric}: измерить не удалось."},
+    "no ceiling": {
+        "en": "{Metric}: the ceiling is not measurable, so nothing is concluded; the figures stand in the tables.",
+        "ru": "{Metric}: верхний ориентир измерить нельзя, поэтому выводов нет; числа приведены в таблицах.",
+    },
+    "no power": {
+        "en": "{Metric}: nothing is concluded, as no prompt remains.",
+        "ru": "{Metric}: выводов нет, так как не осталось ни одного запроса.",
+    },
+    "left out": {
+        "en": "{Metric} leaves out prompts in whose style its embedding names the right subject in less than {least} "
+        "of real photos: {prompts}.",
+        "ru": "{Metric}: не учтены запросы, в стиле которых модель верно узнаёт объект менее чем на {least} настоящих "
+        "фотографий: {prompts}.",
+    },
+    "power unknown": {
+        "en": "Whether the embedding behind {metric} knows the subject in the style of the prompts was not measured.",
+        "ru": "{Metric}: не измерено, узнаёт ли модель объект в стиле запросов.",
+    },
+    "some power unknown": {
+        "en": "Whether the embedding behind {metric} knows the subject in the style of {prompts} was not measured.",
+        "ru": "{Metric}: не измерено, узнаёт ли модель объект в стиле запросов: {prompts}.",
+    },
+}
+# name and meaning of each score, in the order in which they are told
+GLOSSARY: dict[str, dict[Code, tuple[str, str]]] = {
+    LIKENESS: {
+        "en": (
+            "Likeness",
+            "how near an image embedding of the picture lies to those of the subject’s photos. Higher is more alike.",
+        ),
+        "ru": (
+            "Сходство",
+            "насколько эмбеддинг изображения близок к эмбеддингам фотографий объекта. Чем выше, тем больше похоже.",
+        ),
+    },
+    "gain": {
+        "en": ("Gain", "likeness less that of the base’s picture of the same prompt, seed and image, then averaged."),
+        "ru": (
+            "Прирост",
+            "сходство за вычетом сходства изображения базовой модели с тем же запросом и начальным шумом, в среднем.",
+        ),
+    },
+    "share": {
+        "en": (
+            "Share of the span",
+            "where the mean likeness lies between floor (the base’s pictures) and ceiling "
+            "(real photos of the subject against each other).",
+        ),
+        "ru": (
+            "Доля размаха",
+            "место среднего сходства между нижним ориентиром (изображения базовой модели) и верхним "
+            "(настоящие фотографии объекта в сравнении друг с другом).",
+        ),
+    },
+    PROMPT_FIDELITY: {
+        "en": (
+            "Prompt fidelity",
+            "how near the picture lies to its own prompt in CLIP’s shared space. Higher obeys more.",
+        ),
+        "ru": (
+            "Соответствие запросу",
+            "насколько изображение близко к своему текстовому запросу в общем пространстве CLIP. Чем выше, тем точнее.",
+        ),
+    },
+    COPYING: {
+        "en": ("Copying", "how far the picture repeats one training photo. High values are a warning, not a merit."),
+        "ru": (
+            "Копирование",
+            "насколько изображение повторяет одну из обучающих фотографий. Высокие значения — предупреждение, а не "
+            "достоинство.",
+        ),
+    },
+    DRIFT: {
+        "en": (
+            "Drift",
+            "how far a picture whose prompt leaves the subject out has moved from the base’s picture of the same "
+            "prompt and seed. Lower is better.",
+        ),
+        "ru": (
+            "Дрейф",
+            "насколько изображение по запросу без объекта отошло от изображения базовой модели с тем же запросом и "
+            "начальным шумом. Чем ниже, тем лучше.",
+        ),
+    },
+    EDGES: {
+        "en": (
+            "Edge agreement",
+            "how far the picture’s edges are those of its conditioning picture. Higher is closer.",
+        ),
+        "ru": (
+            "Согласие контуров",
+            "насколько контуры изображения совпадают с заданными контурами. Чем выше, тем ближе.",
+        ),
+    },
+    "training seed": {
+        "en": (
+            "Training seed",
+            "one training with its own draws of data, noise and timesteps. Intervals are over training seeds, "
+            "not over pictures.",
+        ),
+        "ru": (
+            "Запуск обучения",
+            "одно обучение со своими случайными данными, шумом и шагами (training seed). Интервалы построены по "
+            "запускам, а не по изображениям.",
+        ),
+    },
+}

@@ -1,0 +1,253 @@
+"""From findings to sentences: one for each kind, each with its figure and its interval, in English or Russian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from limner.reporting.findings import role_of
+from limner.reporting.language import DECIMALS, NUMERALS, Language
+from limner.reporting.phrases import BASE, METRICS, PHRASES
+from limner.statistics import LEAST_POWER, Conclusions, Described, Difference, Estimated, Finding, Sweep
+from limner.statistics.conclusions import COMPARED
+from limner.statistics.findings import (
+    AgainstBase,
+    Copying,
+    FewSeeds,
+    Front,
+    NotConcluded,
+    Pair,
+    PowerUnknown,
+    PromptsLeftOut,
+    RankTrend,
+    difference_of,
+)
+
+MOST_NAMED = 6
+HEADLINE = 6  # sentences
+MOST_DECIMALS = 6  # as many as scores have
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Says findings in one language; `several` are roles that more than one metric plays."""
+
+    language: Language
+    several: frozenset[str] = frozenset()
+
+    def sentences(self, conclusions: Conclusions) -> list[str]:
+        """All that is to be said, in the order in which it is told."""
+        described, said = _described_by_metric(conclusions), []
+        for finding in conclusions:
+            if isinstance(finding, AgainstBase) and isinstance(finding.difference, Described):
+                said.append(self._ordering(described.pop(finding.metric, [])))
+            else:
+                said.append(self.sentence(finding))
+        return [each for each in said if each]
+
+    def headline(self, conclusions: Conclusions) -> list[str]:
+        """The few that stand at the head of the report: of the first metric of each role, what is shown first."""
+        first: dict[str, str] = {}
+        for finding in conclusions:
+            first.setdefault(role_of(getattr(finding, "metric", "")), getattr(finding, "metric", ""))
+        leading = [f for f in conclusions if getattr(f, "metric", "") in first.values() and _weight(f) is not None]
+        ordered = sorted(leading, key=lambda finding: _weight(finding) or (0, 0.0))
+        few = [finding for finding in conclusions if isinstance(finding, FewSeeds)]
+        said = self.sentences(Conclusions(tuple(ordered)))[: HEADLINE - len(few)]
+        return [*said, *(self.sentence(finding) for finding in few)]
+
+    def sentence(self, finding: Finding) -> str:
+        """One finding by itself; empty where others say it."""
+        match finding:
+            case AgainstBase() | Pair():
+                said = self._difference(finding)
+            case RankTrend():
+                said = self._trend(finding)
+            case Copying():
+                said = self._copying(finding)
+            case Front():
+                said = self._front(finding)
+            case FewSeeds():
+                said = self._few_seeds(finding)
+            case _:
+                said = self._silence(finding)
+        return said
+
+    def _difference(self, finding: AgainstBase | Pair) -> str:
+        found = finding.difference
+        if isinstance(finding, AgainstBase):
+            first, second, beside = finding.variant, *(BASE[case][self.language.code] for case in ("of", "between"))
+        else:
+            first, second, beside = finding.first, finding.second, finding.second
+        if isinstance(found, Described):
+            if found.reason == "few seeds":
+                return ""  # the means say it
+            return self._say("no spread", finding.metric, a=first, b=second, d=self._signed(found.difference))
+        if not isinstance(found, Estimated):
+            return ""
+        if not found.is_shown:
+            d, m = self._signed(found.difference), self._number(found.detectable)
+            return self._say("not shown", finding.metric, a=first, b=beside, d=d, m=m, **self._interval(found))
+        if found.difference < 0:
+            found, first, second = replace(found, difference=-found.difference), second, first
+        return self._say("higher", finding.metric, a=first, b=second, **self._shown(found))
+
+    def _ordering(self, findings: Sequence[AgainstBase]) -> str:
+        """The means of variants with few training seeds, from highest to lowest."""
+        if not findings:
+            return ""
+        ranked = sorted(findings, key=lambda finding: finding.difference.difference, reverse=True)
+        figures = [f"{f.variant} {self._signed(f.difference.difference)}{self._short_share(f)}" for f in ranked]
+        if len(figures) > MOST_NAMED:
+            between = self._text("others between", count=self._numeral(len(figures) - MOST_NAMED))
+            figures = [*figures[: MOST_NAMED - 1], between, self._text("last", figure=figures[-1])]
+        order = self._text("order") if len(ranked) > 1 else ""
+        return self._say("described", findings[0].metric, order=order, figures=self.language.listed(figures))
+
+    def _trend(self, finding: RankTrend) -> str:
+        found, sweep = finding.slope, self._sweep(finding.sweep, finding.ranks, finding.learning_rate)
+        if isinstance(found, Estimated) and not found.is_shown:
+            d, m = self._signed(found.difference), self._number(found.detectable)
+            return self._say("no trend", finding.metric, d=d, m=m, sweep=sweep, **self._interval(found))
+        goes = self._text("rises" if found.difference >= 0 else "falls")
+        found = replace(found, difference=abs(found.difference))
+        if isinstance(found, Estimated):
+            return self._say("trend", finding.metric, goes=goes, sweep=sweep, **self._shown(found))
+        figures = {"d": self._number(found.difference), "share": self._share(found)}
+        return self._say("trend described", finding.metric, goes=goes, sweep=sweep, **figures)
+
+    def _sweep(self, sweep: Sweep, ranks: Sequence[int], rate: float | None) -> str:
+        said = [
+            self._text("ranks", ranks=self.language.listed([str(rank) for rank in ranks])),
+            self._text(sweep.alpha_rule, alpha=self.language.plain(sweep.alpha or 0.0)),
+            self._text("rate", rate=self.language.plain(rate)) if rate else self._text("tuned"),
+        ]
+        return "; ".join(said)
+
+    def _copying(self, finding: Copying) -> str:
+        over = {name: counts for name, counts in finding.over.items() if counts[0]}
+        if not over:
+            return self._text("no copying")
+        base = {BASE["of"][self.language.code]: finding.base} if finding.base else {}
+        figures = [self._copied(name, *counts) for name, counts in (over | base).items()]
+        return self._text("copying", figures=self.language.listed(figures))
+
+    def _copied(self, name: str, over: int, pictures: int) -> str:
+        counted = self.language.count(pictures, "of pictures")
+        return self._text("copied", a=name, over=over, pictures=counted, share=self.language.percent(over / pictures))
+
+    def _front(self, finding: Front) -> str:
+        separator = "; " if self.language.code == "ru" else ", "  # a comma is Russian's decimal point
+        members = [
+            f"{name} ({separator.join(self._number(mean) for mean in means)})"
+            for name, means in finding.members.items()
+        ]
+        behind = [self._text("by", a=name, b=other) for name, other in finding.surpassed.items()]
+        surpassed = self._text("surpassed", figures=self.language.listed(behind)) if behind else ""
+        return self._text("front", members=self.language.listed(members), surpassed=surpassed)
+
+    def _few_seeds(self, finding: FewSeeds) -> str:
+        count = finding.training_seeds
+        if not finding.of_all:
+            return self._text("some few seeds", names=self.language.listed(finding.variants))
+        seeds = f"{self._numeral(count)} training seed{'' if count == 1 else 's'}"
+        return self._text("few seeds", Seeds=_capital(seeds), number=count)
+
+    def _silence(self, finding: NotConcluded | PromptsLeftOut | PowerUnknown) -> str:
+        """Why of a metric, or of some prompts, nothing is said."""
+        percent = self.language.percent
+        if isinstance(finding, NotConcluded):
+            return self._say(finding.reason, finding.metric)
+        if isinstance(finding, PromptsLeftOut):
+            prompts = self.language.listed([f"{name} ({percent(share)})" for name, share in finding.shares.items()])
+            return self._say("left out", finding.metric, least=percent(LEAST_POWER), prompts=prompts)
+        key = "power unknown" if finding.of_all else "some power unknown"
+        return self._say(key, finding.metric, prompts=self.language.listed(finding.prompts))
+
+    def _say(self, key: str, metric: str, **fields: Any) -> str:
+        name = self._metric(metric)
+        return self._text(key, metric=name, Metric=_capital(name), **fields)
+
+    def _text(self, key: str, **fields: Any) -> str:
+        return PHRASES[key][self.language.code].format(**fields)
+
+    def _metric(self, metric: str) -> str:
+        role = role_of(metric)
+        name, model = METRICS[role][self.language.code], metric[len(role) :].rpartition("/")[2]
+        return f"{name} ({model})" if role in self.several and model else name
+
+    def _interval(self, found: Estimated) -> dict[str, str]:
+        """Its ends, with as many decimals as it takes that an end which is not zero does not read as zero."""
+        decimals = DECIMALS
+        while decimals < MOST_DECIMALS and any(abs(end) < 0.5 / 10**decimals for end in found.interval):
+            decimals += 1
+        low, high = (self.language.number(end, decimals=decimals) for end in found.interval)
+        return {"low": low, "high": high, "confidence": self.language.percent(1 - found.level, 1)}
+
+    def _shown(self, found: Estimated) -> dict[str, str]:
+        key = "adjusted p" if found.family > 1 else "p"
+        return {
+            "d": self._number(found.difference),
+            "share": self._share(found),
+            **self._interval(found),
+            "p": self._text(
+                key,
+                p=self.language.probability(found.adjusted_p),
+                family=self.language.count(found.family, "comparison"),
+            ),
+            "seeds": self.language.count(found.training_seeds, "training seed"),
+            "pictures": self.language.count(found.pictures, "picture"),
+        }
+
+    def _share(self, found: Difference, key: str = "share") -> str:
+        share = found.span_share
+        return "" if share is None else self._text(key, share=self.language.percent(share).replace("-", "−"))
+
+    def _short_share(self, finding: AgainstBase) -> str:
+        return self._share(finding.difference, "short share")
+
+    def _number(self, value: float) -> str:
+        return self.language.number(value)
+
+    def _signed(self, value: float) -> str:
+        return self.language.number(value, signed=True)
+
+    def _numeral(self, count: int) -> str:
+        return NUMERALS[count] if self.language.code == "en" and count < len(NUMERALS) else str(count)
+
+
+def _described_by_metric(conclusions: Conclusions) -> dict[str, list[AgainstBase]]:
+    """What is said in one sentence a metric: differences from the base that were only described."""
+    found: dict[str, list[AgainstBase]] = {}
+    for finding in conclusions:
+        if isinstance(finding, AgainstBase) and isinstance(finding.difference, Described):
+            found.setdefault(finding.metric, []).append(finding)
+    return found
+
+
+def _weight(finding: Finding) -> tuple[int, float] | None:
+    """What stands further up in the headline has less; None for what has no place there."""
+    metric, found = getattr(finding, "metric", ""), difference_of(finding)
+    role = COMPARED.index(role_of(metric)) if role_of(metric) in COMPARED else 0
+    place: tuple[int, float] | None = None
+    match finding, found:
+        case NotConcluded() | PromptsLeftOut(), _:
+            place = 0, role
+        case AgainstBase(), Described():
+            place = 1, role
+        case RankTrend(), _:
+            place = 2, role
+        case Pair(), Estimated() if found.is_shown:
+            place = 3, role - abs(found.difference)
+        case Copying(), _ if any(over for over, _ in finding.over.values()):
+            place = 4, role
+        case AgainstBase(), Estimated() if found.is_shown:
+            place = 5, role - abs(found.difference)
+        case Pair(), Estimated():
+            place = 6, role + found.p
+    return place
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

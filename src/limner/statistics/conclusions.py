@@ -1,0 +1,228 @@
+"""From the record of scores to what may be concluded from it. Plain numbers in, findings out, not a word.
+
+Of a metric nothing is concluded where its ceiling could not be measured (likeness), and prompts under whose style its
+embedding names the right subject in less than 60% of real photos are left out of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base
+from limner.statistics.corrections import correct
+from limner.statistics.findings import (
+    AgainstBase,
+    Conclusions,
+    Copying,
+    FewSeeds,
+    Finding,
+    Front,
+    NotConcluded,
+    Pair,
+    PowerUnknown,
+    PromptsLeftOut,
+    RankTrend,
+    Sweep,
+    Variant,
+)
+from limner.statistics.trend import FEWEST_RANKS, best_by_others, rank_trend
+
+LIKENESS, PROMPT_FIDELITY, DRIFT, COPYING = "likeness", "prompt_fidelity", "drift", "copying"
+COMPARED = (LIKENESS, PROMPT_FIDELITY, DRIFT)  # the roles of metrics: a name up to its first "/"
+LEAST_POWER = 0.6  # share of real photos in a style that an embedding must name right
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metric's values by variant and training seed, over the prompts that are fit for it."""
+
+    metric: str
+    span: float | None
+    base: Values
+    variants: Mapping[str, Trained]  # in the study's order, those without a value left out
+
+
+def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusions:
+    """All that `record` (scores.json: rows, anchors) carries about `variants`, the base among them or not.
+
+    Only rows without a reference are read. Comparisons with the base, pairs and trends are three families a metric,
+    each corrected by Holm's method.
+    """
+    trained = [variant for variant in variants if not _is_base(variant)]
+    findings: list[Finding] = list(_few_seeds(trained))
+    tables: dict[str, list[Table]] = {}
+    for metric in _metrics(record):
+        notes, table = _read(record, metric, variants)
+        findings += notes
+        if table:
+            findings += [*_against_base(table), *_trends(table, trained), *_pairs(table)]
+            tables.setdefault(_role(metric), []).append(table)
+    findings += _copying(record, variants)
+    if likeness := tables.get(LIKENESS):
+        findings += _front(likeness[0], next(iter(tables.get(PROMPT_FIDELITY, [])), None))
+    return Conclusions(tuple(findings))
+
+
+def _few_seeds(trained: Sequence[Variant]) -> Iterator[Finding]:
+    seeds = {variant.name: len(set(variant.labels.values())) for variant in trained}
+    few = tuple(name for name, count in seeds.items() if count < FEWEST_SEEDS)
+    if few:
+        yield FewSeeds(min(seeds.values()), few, of_all=len(few) == len(seeds))
+
+
+def _metrics(record: Mapping[str, Any]) -> list[str]:
+    """The metrics that are compared, role by role; a role without any that is looked for stands by its own name."""
+    named = [row["metric"] for row in record["rows"]]
+    listed = list(dict.fromkeys([*named, *record.get("anchors", {})]))
+    found = {role: [metric for metric in listed if _role(metric) == role] for role in COMPARED}
+    return [
+        metric for role, metrics in found.items() for metric in metrics or ([role] if role in COMPARED[:2] else [])
+    ]  # fmt: skip
+
+
+def _read(record: Mapping[str, Any], metric: str, variants: Sequence[Variant]) -> tuple[list[Finding], Table | None]:
+    """A metric's table, or why it has none, and what is to be said of its prompts."""
+    anchors = record.get("anchors", {}).get(metric) or {}
+    rows = [row for row in record["rows"] if _is_read(row, metric)]
+    if not rows:
+        return [NotConcluded(metric, "no values")], None
+    span = _span(anchors)
+    if _role(metric) != LIKENESS:
+        return [], _table(metric, span, rows, variants)
+    if anchors.get("ceiling") is None:
+        return [NotConcluded(metric, "no ceiling")], None
+    notes, kept = _by_power(metric, anchors.get("power") or {}, list(dict.fromkeys(row["prompt"] for row in rows)))
+    fit = [row for row in rows if row["prompt"] in kept]
+    return notes, _table(metric, span, fit, variants) if fit else None
+
+
+def _by_power(metric: str, power: Mapping[str, float | None], prompts: Sequence[str]) -> tuple[list[Finding], set[str]]:
+    weak = {prompt: share for prompt in prompts if (share := power.get(prompt)) is not None and share < LEAST_POWER}
+    unknown = tuple(prompt for prompt in prompts if power.get(prompt) is None)
+    notes: list[Finding] = []
+    if weak:
+        notes.append(PromptsLeftOut(metric, weak))
+    if len(weak) == len(prompts):
+        notes.append(NotConcluded(metric, "no power"))
+    if unknown:
+        notes.append(PowerUnknown(metric, unknown, of_all=len(unknown) == len(prompts)))
+    return notes, set(prompts) - set(weak)
+
+
+def _table(metric: str, span: float | None, rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> Table:
+    by_label: dict[str, dict[tuple[str, int, int], float]] = {}
+    for row in rows:
+        cell = row["prompt"], row["seed"], row["image_index"]
+        by_label.setdefault(row["variant"], {})[cell] = float(row["value"])
+    found: dict[str, Trained] = {
+        variant.name: {
+            seed: by_label[label] for label, seed in variant.labels.items() if seed is not None and label in by_label
+        }
+        for variant in variants
+    }
+    base = [by_label[label] for v in variants if _is_base(v) for label in v.labels if label in by_label]
+    return Table(metric, span, base[0] if base else {}, {name: each for name, each in found.items() if each})
+
+
+def _against_base(table: Table) -> Iterator[Finding]:
+    found = [compare_with_base(trained, table.base, table.span) for trained in table.variants.values()]
+    for name, difference in zip(table.variants, correct(found), strict=True):
+        if difference:
+            yield AgainstBase(table.metric, name, difference)
+
+
+def _pairs(table: Table) -> Iterator[Finding]:
+    pairs = list(itertools.combinations(table.variants, 2))
+    found = [compare(table.variants[one], table.variants[other], table.span) for one, other in pairs]
+    for (one, other), difference in zip(pairs, correct(found), strict=True):
+        if difference:
+            yield Pair(table.metric, one, other, difference)
+
+
+def _trends(table: Table, variants: Sequence[Variant]) -> Iterator[Finding]:
+    """For each sweep a trend at every learning rate that several ranks share; a tuned one where ranks differ in it."""
+    asked = [each for each in _asked_trends(table, variants) if len(each[2]) >= FEWEST_RANKS]
+    slopes = correct([rank_trend(by_rank, table.span) for _, _, by_rank in asked])
+    for (sweep, rate, by_rank), slope in zip(asked, slopes, strict=True):
+        if slope:
+            yield RankTrend(table.metric, tuple(by_rank), sweep, rate, slope)
+
+
+def _asked_trends(
+    table: Table, variants: Sequence[Variant]
+) -> Iterator[tuple[Sweep, float | None, dict[int, Trained]]]:
+    sweeps: dict[Sweep, dict[float, dict[int, Trained]]] = {}
+    for variant in sorted(variants, key=lambda v: v.rank or 0):
+        if variant.sweep and variant.rank and variant.learning_rate and variant.name in table.variants:
+            rates = sweeps.setdefault(variant.sweep, {})
+            rates.setdefault(variant.learning_rate, {})[variant.rank] = table.variants[variant.name]
+    for sweep, rates in sweeps.items():
+        for rate, by_rank in rates.items():
+            yield sweep, rate, by_rank
+        if len(rates) > 1:
+            ranks = sorted({rank for by_rank in rates.values() for rank in by_rank})
+            of_rank = {rank: [by_rank[rank] for by_rank in rates.values() if rank in by_rank] for rank in ranks}
+            yield sweep, None, {rank: best_by_others(candidates) for rank, candidates in of_rank.items()}
+
+
+def _copying(record: Mapping[str, Any], variants: Sequence[Variant]) -> Iterator[Finding]:
+    """How many pictures are over the limit, which is the metric's ceiling."""
+    for metric, anchors in record.get("anchors", {}).items():
+        limit = (anchors or {}).get("ceiling")
+        if _role(metric) != COPYING or limit is None:
+            continue
+        rows = [row for row in record["rows"] if _is_read(row, metric)]
+        over = {v.name: _over(limit, [row["value"] for row in rows if row["variant"] in v.labels]) for v in variants}
+        base = next((over[v.name] for v in variants if _is_base(v)), None)
+        counted = {v.name: over[v.name] for v in variants if not _is_base(v) and over[v.name][1]}
+        if counted:
+            yield Copying(metric, counted, base)
+
+
+def _over(limit: float, values: Sequence[float]) -> tuple[int, int]:
+    return sum(value > limit for value in values), len(values)
+
+
+def _front(likeness: Table, fidelity: Table | None) -> Iterator[Finding]:
+    """Pareto's front of the means (over training seeds, of means over pictures)."""
+    if fidelity is None:
+        return
+    names = [name for name in likeness.variants if name in fidelity.variants]
+    means = {name: (_mean(likeness.variants[name]), _mean(fidelity.variants[name])) for name in names}
+    surpassed = {
+        name: max(better, key=lambda other: means[other])
+        for name in names
+        if (better := [other for other in names if _surpasses(means[other], means[name])])
+    }
+    if len(names) > 1:
+        members = {name: mean for name, mean in means.items() if name not in surpassed}
+        yield Front(likeness.metric, fidelity.metric, members, surpassed)
+
+
+def _surpasses(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] >= other[1]
+
+
+def _mean(trained: Trained) -> float:
+    return statistics.fmean(statistics.fmean(values.values()) for values in trained.values())
+
+
+def _span(anchors: Mapping[str, Any]) -> float | None:
+    ceiling, floor = anchors.get("ceiling"), anchors.get("floor")
+    return ceiling - floor if ceiling is not None and floor is not None and ceiling > floor else None
+
+
+def _is_read(row: Mapping[str, Any], metric: str) -> bool:
+    return row["metric"] == metric and row.get("reference") is None and row["value"] is not None
+
+
+def _is_base(variant: Variant) -> bool:
+    return all(seed is None for seed in variant.labels.values())
+
+
+def _role(metric: str) -> str:
+    return metric.partition("/")[0]

@@ -1,0 +1,187 @@
+"""Sentences in both languages: every kind of finding has one, with its figures, and no more than it carries."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.config import resolve_study
+from limner.reporting.columns import Column, make_columns
+from limner.reporting.conclusions import study_variants
+from limner.reporting.language import Language
+from limner.reporting.phrases import GLOSSARY, METRICS, PHRASES
+from limner.reporting.sentences import Speaker
+from limner.statistics import Described, Estimated, Sweep
+from limner.statistics.findings import (
+    AgainstBase,
+    Conclusions,
+    Copying,
+    FewSeeds,
+    Front,
+    NotConcluded,
+    Pair,
+    PowerUnknown,
+    PromptsLeftOut,
+    RankTrend,
+)
+from tests.reporting.made_up import write_run
+
+LIKENESS, FIDELITY = "likeness/dino", "prompt_fidelity/clip"
+EN, RU = Speaker(Language("en")), Speaker(Language("ru"))
+SWEEP = Sweep("", "alpha = rank")
+
+
+def estimated(difference: float, error: float, adjusted_p: float, family: int = 6, level: float = 0.05) -> Estimated:
+    return Estimated(difference, 0.5, 5, 40, error, 4, "paired", adjusted_p / family, adjusted_p, level, family)
+
+
+SHOWN, HIDDEN = estimated(-0.12, 0.01, 0.004), estimated(0.0104, 0.01, 0.5)
+SEEN = Described(-0.2, 0.5, 1, 8, "few seeds")
+FINDINGS = [
+    NotConcluded("likeness", "no values"),
+    NotConcluded(LIKENESS, "no ceiling"),
+    NotConcluded(LIKENESS, "no power"),
+    PromptsLeftOut(LIKENESS, {"pencil": 0.3, "pixel": 0.43}),
+    PowerUnknown(LIKENESS, ("garden",), True),
+    PowerUnknown(LIKENESS, ("garden", "street"), False),
+    FewSeeds(2, ("full", "lora-1"), True),
+    FewSeeds(1, ("full",), False),
+    AgainstBase(LIKENESS, "full", SHOWN),
+    AgainstBase(LIKENESS, "full", HIDDEN),
+    Pair(LIKENESS, "full", "lora-1", SHOWN),
+    Pair(FIDELITY, "full", "lora-1", HIDDEN),
+    Pair(LIKENESS, "full", "lora-1", Described(-0.2, None, 3, 8, "no spread")),
+    RankTrend(LIKENESS, (1, 4, 16), SWEEP, 1e-4, SHOWN),
+    RankTrend(LIKENESS, (1, 4), Sweep("", "alpha fixed", 8.0), None, HIDDEN),
+    RankTrend(LIKENESS, (1, 4), Sweep("", "alpha/sqrt(rank)"), 0.002, SEEN),
+    Copying("copying/dino", {"full": (3, 24), "lora-1": (0, 21)}, (0, 1)),
+    Copying("copying/dino", {"full": (0, 24)}, None),
+    Front(LIKENESS, FIDELITY, {"full": (0.7, 0.29)}, {"lora-1": "full"}),
+]
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: type(finding).__name__)
+def test_every_finding_is_said_whole_in_both_languages_with_the_same_figures(finding):
+    said = [speaker.sentence(finding) for speaker in (EN, RU)]
+    for sentence in said:
+        assert sentence.endswith(".")
+        assert not re.search(r"[{}]|  |\(\)|;\.|None", sentence)
+        assert sentence[0] == sentence[0].upper() or sentence.startswith(("full", "lora"))
+    assert re.search("[а-я]", said[1])
+    assert not re.search("[а-я]", said[0])
+    if not isinstance(finding, FewSeeds):  # whose English numerals are words
+        figures = [sorted(re.findall(r"[−+]?\d+[.,]?\d*", sentence.replace(". ", " "))) for sentence in said]
+        assert sorted(f.rstrip(".,") for f in figures[0]) == sorted(
+            f.rstrip(".,").replace(",", ".") for f in figures[1]
+        )
+
+
+def test_every_phrase_and_meaning_is_there_in_both_languages():
+    for written in (PHRASES, METRICS, GLOSSARY):
+        for key, phrases in written.items():
+            assert set(phrases) == {"en", "ru"}, key
+    for key, phrases in PHRASES.items():
+        fields = [set(re.findall(r"{(\w+)}", phrases[code].replace("{Metric}", "{metric}"))) for code in ("en", "ru")]
+        if key != "few seeds":
+            assert fields[0] == fields[1], key
+
+
+def test_the_sentences_of_a_difference_read_as_they_should():
+    assert EN.sentence(Pair(LIKENESS, "full", "lora-1", SHOWN)) == (
+        "Likeness is higher for lora-1 than for full, by 0.120 (24% of the span from floor to ceiling); 95% interval "
+        "0.092 to 0.148, p = 0.004 corrected for 6 comparisons (5 training seeds, 40 pictures)."
+    )
+    assert RU.sentence(AgainstBase(LIKENESS, "full", SHOWN)) == (
+        "Сходство у базовой модели выше, чем у full, на 0,120 (24\u00a0% размаха между ориентирами); доверительный "
+        "интервал (95\u00a0%) от 0,092 до 0,148, p = 0,004 с поправкой на 6 сравнений (5 запусков обучения, 40 "
+        "изображений)."
+    )
+    assert EN.sentence(Pair(FIDELITY, "full", "lora-1", HIDDEN)) == (
+        "No difference in prompt fidelity between full and lora-1 could be shown (difference +0.010, 95% interval "
+        "−0.017 to 0.038; a difference of 0.038 or more would have been found with 80% power)."
+    )
+    assert RU.sentence(AgainstBase(LIKENESS, "full", HIDDEN)).startswith(
+        "Разницы между full и базовой моделью по показателю «сходство» выявить не удалось (разность +0,010, "
+    )
+
+
+def test_what_is_only_described_is_one_sentence_a_metric_and_says_nothing_of_pairs():
+    against = [AgainstBase(LIKENESS, f"lora-{r}", Described(r / 100, 0.5, 1, 8, "few seeds")) for r in range(1, 9)]
+    pair = Pair(LIKENESS, "lora-1", "lora-2", SEEN)
+    assert EN.sentences(Conclusions((*against, pair))) == [
+        "Mean difference in likeness from the base’s picture of the same prompt and seed, from highest to lowest: "
+        "lora-8 +0.080 (16% of the span), lora-7 +0.070 (14% of the span), lora-6 +0.060 (12% of the span), lora-5 "
+        "+0.050 (10% of the span), lora-4 +0.040 (8% of the span), two others between and last lora-1 +0.010 (2% of "
+        "the span)."
+    ]
+
+
+def test_the_headline_puts_what_is_shown_first_and_the_seeds_last():
+    weak, strong = (Pair(LIKENESS, "a", b, estimated(d, 0.01, 0.01)) for b, d in (("weak", 0.1), ("strong", 0.4)))
+    other = Pair("likeness/clip", "a", "third", SHOWN)
+    few = FewSeeds(1, ("b",), False)
+    hidden = [Pair(LIKENESS, "a", f"h{i}", HIDDEN) for i in range(9)]
+    said = EN.headline(Conclusions((few, *hidden, weak, strong, other)))
+    assert len(said) == 6
+    assert [("strong" in said[0]), ("weak" in said[1]), said[-1]] == [True, True, EN.sentence(few)]
+    assert not any("third" in sentence for sentence in said)
+
+
+def test_an_end_of_an_interval_that_is_not_zero_does_not_read_as_zero():
+    found = estimated(0.0042, 0.0014, 0.04)
+    low = found.interval[0]
+    assert 0 < low < 0.0005
+    assert f"interval {low:.4f} to" in EN.sentence(Pair(FIDELITY, "a", "b", found))
+
+
+def test_metrics_of_one_role_are_told_apart():
+    speaker = Speaker(Language("en"), frozenset({"likeness"}))
+    assert speaker.sentence(NotConcluded("likeness/facebook/dino", "no ceiling")).startswith("Likeness (dino): ")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "1 запуск обучения"), (3, "3 запуска обучения"), (5, "5 запусков обучения"), (11, "11 запусков обучения"),
+     (21, "21 запуск обучения"), (112, "112 запусков обучения"), (104, "104 запуска обучения")],
+)  # fmt: skip
+def test_russian_counts_take_their_forms(count, said):
+    assert Language("ru").count(count, "training seed") == said
+
+
+@given(st.floats(-1e6, 1e6))
+def test_numbers_carry_a_true_minus_and_russian_ones_a_comma(value):
+    english, russian = Language("en").number(value, signed=True), Language("ru").number(value, signed=True)
+    assert russian == english.replace(".", ",")
+    assert "-" not in english
+    assert (english[0] in "+−") == (round(value, 3) != 0)
+    assert float(english.replace("−", "-")) == pytest.approx(value, abs=5.1e-4)
+
+
+def test_small_probabilities_are_not_zero():
+    assert [Language("en").probability(p) for p in (0.0004, 0.0149)] == ["p < 0.001", "p = 0.015"]
+
+
+def sweeps_of(tmp_path, **variant) -> list[tuple[Column, object]]:
+    raw = {"subject": {"photos": "p", "class_noun": "cat"}, "variants": [{"method": "lora", "rank": [2, 8], **variant}]}
+    made = write_run(
+        tmp_path / "run", raw={**raw, "render": {"size": [64, 64], "prompts": [{"name": "p", "prompt": "p"}]}}
+    )
+    study = resolve_study(raw, {})
+    return [v.sweep for v in study_variants(study, make_columns(study, made.renders.cells)) if v.rank]
+
+
+@pytest.mark.parametrize(
+    ("variant", "rule", "alpha"),
+    [
+        ({}, "alpha = rank", None),
+        ({"alpha": 8}, "alpha fixed", 8.0),
+        ({"alpha_rule": "sqrt"}, "alpha/sqrt(rank)", None),
+    ],
+)
+def test_the_alpha_rule_of_a_sweep_is_the_studys(tmp_path, variant, rule, alpha):
+    first, second = sweeps_of(tmp_path, **variant)
+    assert first == second
+    assert (first.alpha_rule, first.alpha) == (rule, alpha)
