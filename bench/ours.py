@@ -1,7 +1,8 @@
 """Take a study through limner's corridor in this process and note how its work advances.
 
-`python -m bench.ours RECORD STUDY OUT --until STAGE --task TITLE …`. Marks are taken while a task whose title begins
-with TITLE advances, every `--every` units, each after the GPU has done all it was given.
+`python -m bench.ours RECORD STUDY OUT --what STAGE --task TITLE …`. Marks are taken while a task whose title begins
+with TITLE advances, every `--every` units. A training step may be under way when it is told of, so there a mark waits
+for the GPU. A picture is on the host by then, and to wait would be to wait for the batch after it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class ClockProgress:
         self.notices.append(message)
 
     def _mark(self, units: int) -> None:
-        _wait_for_gpu()
+        if self.title.startswith("train"):
+            _wait_for_gpu()
         first, last = self.profiled
         if self.profiler is not None and self.begun is not None and not self.units_profiled and units >= last:
             self.units_profiled = units - self.begun
