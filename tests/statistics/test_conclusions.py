@@ -155,6 +155,18 @@ def lora(rank: int, rate: float = 1e-4, sweep: Sweep = SWEEP, name: str = "") ->
     return variant(name or f"lora-{rank}", 3, rank=rank, learning_rate=rate, sweep=sweep)
 
 
+@pytest.mark.parametrize("real", [True, False])
+def test_beside_renders_a_style_s_power_is_a_bound_that_can_only_rule_out(variants, real):
+    styles = {"garden": [], "pencil": ["pencil sketch"]}
+    record = record_of(variants, LEVELS, power_styles=styles, power_others={"real": real})
+    unknown = named(record, variants, PowerUnknown)
+    assert unknown == ([] if real else [PowerUnknown(LIKENESS, ("pencil",), of_all=False)])
+    weak = record_of(
+        variants, LEVELS, power={"garden": 0.9, "pencil": 0.5}, power_styles=styles, power_others={"real": real}
+    )
+    assert named(weak, variants, PromptsLeftOut) == [PromptsLeftOut(LIKENESS, {"pencil": 0.5})]
+
+
 def test_a_sweep_has_a_trend_under_its_alpha_rule():
     ranks = [BASE, *(lora(rank) for rank in (1, 4, 16))]
     levels = {"base": LEVELS["base"]} | {f"lora-{r}": (0.4 + 0.02 * r**0.5, 0.3, 0.5) for r in (1, 4, 16)}

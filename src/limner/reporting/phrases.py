@@ -122,12 +122,14 @@ PHRASES: dict[str, dict[Code, str]] = {
         "фотографий: {prompts}.",
     },
     "power unknown": {
-        "en": "Whether the embedding behind {metric} knows the subject in the style of the prompts was not measured.",
-        "ru": "{Metric}: не измерено, узнаёт ли модель объект в стиле запросов.",
+        "en": "Whether the embedding behind {metric} knows the subject in the style of the prompts was not measured on "
+        "photos.",
+        "ru": "{Metric}: на фотографиях не измерено, узнаёт ли модель объект в стиле запросов.",
     },
     "some power unknown": {
-        "en": "Whether the embedding behind {metric} knows the subject in the style of {prompts} was not measured.",
-        "ru": "{Metric}: не измерено, узнаёт ли модель объект в стиле запросов: {prompts}.",
+        "en": "Whether the embedding behind {metric} knows the subject in the style of {prompts} was not measured on "
+        "photos.",
+        "ru": "{Metric}: на фотографиях не измерено, узнаёт ли модель объект в стиле запросов: {prompts}.",
     },
 }
 # name and meaning of each score, in the order in which they are told

@@ -95,9 +95,19 @@ def _read(record: Mapping[str, Any], metric: str, variants: Sequence[Variant]) -
         return [], _table(metric, span, rows, variants)
     if anchors.get("ceiling") is None:
         return [NotConcluded(metric, "no ceiling")], None
-    notes, kept = _by_power(metric, anchors.get("power") or {}, list(dict.fromkeys(row["prompt"] for row in rows)))
+    notes, kept = _by_power(metric, _powers(anchors), list(dict.fromkeys(row["prompt"] for row in rows)))
     fit = [row for row in rows if row["prompt"] in kept]
     return notes, _table(metric, span, fit, variants) if fit else None
+
+
+def _powers(anchors: Mapping[str, Any]) -> dict[str, float | None]:
+    """Power by prompt, None where it is not known: beside renders instead of photos of others a style's is a bound."""
+    measured: Mapping[str, float | None] = anchors.get("power") or {}
+    if (anchors.get("power_others") or {}).get("real", True):
+        return dict(measured)
+    styled = {prompt for prompt, style in (anchors.get("power_styles") or {}).items() if style}
+    weak = {prompt for prompt, share in measured.items() if share is not None and share < LEAST_POWER}
+    return {prompt: None if prompt in styled - weak else share for prompt, share in measured.items()}
 
 
 def _by_power(metric: str, power: Mapping[str, float | None], prompts: Sequence[str]) -> tuple[list[Finding], set[str]]:
