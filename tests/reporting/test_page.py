@@ -218,3 +218,15 @@ def test_conclusions_and_meanings_are_in_the_languages_of_the_study(tmp_path, la
     }.items():
         for text in (page.text, readme):
             assert all((phrase in text) == (code in codes) for phrase in words)
+
+
+def test_many_pairs_without_a_difference_are_folded_away(tmp_path):
+    variants = [{**variant, "training_seeds": [0, 1, 2]} for variant in RAW["variants"]]
+    made = write_run(tmp_path / "run", raw={**RAW, "variants": variants})
+    source = page_of(made, tmp_path / "report").source
+    (folded,) = re.findall(r'<details class="undecided">(.*?)</details>', source, re.S)
+    told = folded.count("No difference in")
+    assert f"could be shown: {told}<" in folded
+    assert told > 3
+    assert "and the base" not in folded
+    assert (tmp_path / "report" / "README.md").read_text().count("No difference in") == source.count("No difference in")

@@ -9,10 +9,12 @@ from limner.config import LoraVariant, Study, VariantRun, expand_variants
 from limner.reporting.columns import Column, run_of
 from limner.reporting.findings import LIKENESS, Scores, role_of
 from limner.reporting.language import Code, Language
-from limner.reporting.phrases import GLOSSARY, HEADINGS
+from limner.reporting.phrases import GLOSSARY, HEADINGS, UNDECIDED
 from limner.reporting.sentences import Speaker
-from limner.statistics import Sweep, Variant, conclude
+from limner.statistics import Conclusions, Difference, Estimated, Sweep, Variant, conclude
+from limner.statistics.findings import Pair
 
+MOST_UNDECIDED = 3  # pairs that stand among the other sentences
 OWN_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
 CODES: dict[str, tuple[Code, ...]] = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
 
@@ -25,19 +27,42 @@ class Passage:
     heading: str
     headline: list[str]
     sentences: list[str]
+    undecided: list[str]  # pairs of variants between which no difference could be shown, where they are many
+    undecided_heading: str
     meanings: list[tuple[str, str]]
 
 
 def passages(study: Study, columns: Sequence[Column], scores: Scores) -> list[Passage]:
     """What the scores carry, once a language."""
     found = conclude(scores.record, study_variants(study, columns))
+    told, undecided = _folded(found)
     roles = [role_of(metric) for metric in scores.metrics]
     several = frozenset(role for role in roles if roles.count(role) > 1)
     return [
-        Passage(code, HEADINGS[code], speaker.headline(found), speaker.sentences(found), _meanings(scores, code))
+        Passage(
+            code,
+            HEADINGS[code],
+            speaker.headline(found),
+            speaker.sentences(told),
+            speaker.sentences(undecided),
+            UNDECIDED[code].format(count=len(tuple(undecided))),
+            _meanings(scores, code),
+        )
         for code in CODES[study.report.language]
         for speaker in [Speaker(Language(code), several)]
     ]
+
+
+def _folded(found: Conclusions) -> tuple[Conclusions, Conclusions]:
+    """What is told at once, and pairs without a difference that could be shown, if they would bury the rest."""
+    undecided = [each for each in found if isinstance(each, Pair) and _is_undecided(each.difference)]
+    if len(undecided) <= MOST_UNDECIDED:
+        return found, Conclusions(())
+    return Conclusions(tuple(each for each in found if each not in undecided)), Conclusions(tuple(undecided))
+
+
+def _is_undecided(difference: Difference) -> bool:
+    return isinstance(difference, Estimated) and not difference.is_shown
 
 
 def study_variants(study: Study, columns: Sequence[Column]) -> list[Variant]:

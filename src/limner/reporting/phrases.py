@@ -7,6 +7,10 @@ from limner.reporting.language import Code
 from limner.statistics.conclusions import DRIFT
 
 HEADINGS: dict[Code, str] = {"en": "Conclusions", "ru": "Выводы"}
+UNDECIDED: dict[Code, str] = {
+    "en": "Pairs of variants between which no difference could be shown: {count}",
+    "ru": "Пары вариантов, разницы между которыми выявить не удалось: {count}",
+}
 METRICS: dict[str, dict[Code, str]] = {
     LIKENESS: {"en": "likeness", "ru": "сходство"},
     PROMPT_FIDELITY: {"en": "prompt fidelity", "ru": "соответствие запросу"},
