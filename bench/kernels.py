@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 KINDS = (
-    ("attention", r"flash|fmha|attention|sdpa|softmax"),
+    ("attention", r"flash|fmha|attention|sdpa|softmax|^_attend"),
     ("optimizer and clipping", r"adam|multi_tensor|clip|l2norm|lpnorm|foreach|^_step|^_sums_of_squares"),
     ("gated unit", r"^_gate"),
     ("group norm", r"group_?norm|rowwisemoments|^_(sums|coefficients|apply)"),

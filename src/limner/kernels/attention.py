@@ -5,6 +5,7 @@ Shapes: queries (B, T, h·d), keys and values (B, S, h·d), h heads of d numbers
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from limner.kernels.available import has_triton
 
 LONGEST_PROMPT, WIDEST_HEAD = 128, 128  # keys and values that a program of the short kernel holds whole
+ROOMY = (9, 10)  # compute capabilities whose multiprocessors share 227 KiB: its tiles do not fit those with 100
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bool = False) -> Tensor:
@@ -35,7 +37,15 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, *, ca
 def _is_short(query: Tensor, key: Tensor, heads: int) -> bool:
     """Attention to a prompt: torch's kernels give each a program a stretch of keys, of which there is only one."""
     few = key.shape[1] <= LONGEST_PROMPT and query.shape[2] // heads <= WIDEST_HEAD
-    return few and has_triton(query) and query.dtype == key.dtype != torch.float64
+    return few and has_triton(query) and _has_room(query.device) and query.dtype == key.dtype != torch.float64
+
+
+@cache
+def _has_room(device: torch.device) -> bool:
+    """Whether the short kernel's tiles fit; Triton's interpreter on a CPU, for tests, has no bounds."""
+    if device.type != "cuda":
+        return True
+    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in ROOMY
 
 
 class _ShortAttention(torch.autograd.Function):

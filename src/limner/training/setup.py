@@ -127,7 +127,16 @@ def _training(
     )
     draw = BatchDraw(instance, of_class, drawing)
     rates = _learning_rates(runs, device)
-    step = Step(draw, objective, optimizer, rates, accumulation=accumulation, average=average, loss_scale=loss_scale)
+    step = Step(
+        draw,
+        objective,
+        optimizer,
+        rates,
+        accumulation=accumulation,
+        average=average,
+        loss_scale=loss_scale,
+        beside=not variant.gradient_checkpointing,  # who asks for that needs the memory more than the time
+    )
     return Training(runs, ready, optimizer, average, loss_scale, step)
 
 

@@ -81,13 +81,15 @@ class Step:
         accumulation: int,
         average: ExponentialMovingAverage | None,
         loss_scale: LossScale | None,
+        beside: bool = True,
     ) -> None:
+        """`beside` computes gradients of weights on a GPU's second stream: faster, and what they read stays longer."""
         self.draw, self.objective, self.optimizer, self.rates = draw, objective, optimizer, rates  # rates (steps, V)
         self.accumulation, self.average, self.loss_scale = accumulation, average, loss_scale
         variants, device = rates.shape[1], rates.device
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
         self.records = torch.zeros(RING, variants, 4, device=device)
-        self.aside = Aside(device) if device.type == "cuda" else nullcontext()
+        self.aside = Aside(device) if beside and device.type == "cuda" else nullcontext()
 
     def __call__(self) -> None:
         """Take the step that `number` names."""
