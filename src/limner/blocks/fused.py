@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.blocks.forms import convolution_layer, last_norm, residual_block, transformer, transformer_block
+from limner.blocks.forms import (
+    convolution_layer,
+    last_norm,
+    residual_block,
+    transformer,
+    transformer_block,
+    upsampling,
+)
 from limner.blocks.text_forms import PROJECTIONS, is_plain_text_encoder, is_plain_text_layer, text_encoder, text_layer
 from limner.kernels.available import has_triton
 from limner.kernels.linear import below_one_another
@@ -54,6 +61,8 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
             yield module, transformer
+        elif kind == "Upsample2D" and _is_plain_upsampling(module):
+            yield module, upsampling
         elif _is_plain_convolution(module):
             yield module, convolution_layer
         elif kind == "CLIPEncoderLayer" and is_plain_text_layer(module):
@@ -105,6 +114,11 @@ def _is_plain_residual(block: Any) -> bool:
     active_dropout = block.training and block.dropout.p > 0
     known = _is_norm(block.norm1) and _is_norm(block.norm2) and isinstance(block.nonlinearity, nn.SiLU)
     return usual and known and not resampled and not active_dropout
+
+
+def _is_plain_upsampling(block: Any) -> bool:
+    usual = block.use_conv and block.interpolate and not block.use_conv_transpose
+    return usual and block.name == "conv" and block.norm is None
 
 
 def _is_plain_transformer(block: Any) -> bool:
