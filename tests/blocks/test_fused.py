@@ -97,3 +97,9 @@ def test_without_triton_nothing_is_exchanged(tiny_base):
         pytest.skip("Triton runs here")
     with fused(tiny_base.unet):
         assert "forward" not in {name for module in tiny_base.unet.modules() for name in vars(module)}
+
+
+def test_every_residual_block_of_the_vae_is_fused(tiny_base):
+    kinds = [type(module).__name__ for module in tiny_base.vae.modules()]
+    fused_forms = [form for _, form in _forms(tiny_base.vae) if form.__name__ == "residual_block"]
+    assert len(fused_forms) == kinds.count("ResnetBlock2D") > 0

@@ -31,6 +31,22 @@ SAME_INPUT = {"Attention": ("to_q", "to_k", "to_v"), "CLIPAttention": PROJECTION
 
 
 @contextlib.contextmanager
+def fast(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
+    """A block in which networks that lie on a GPU compute channels-last and fused; elsewhere they are left alone.
+
+    They keep their values; on a GPU the layout of their weights in memory stays changed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    there: list[Any] = [network for network in networks if network is not None]
+    for network in there:
+        network.to(memory_format=torch.channels_last)
+    with fused(*there):
+        yield
+
+
+@contextlib.contextmanager
 def fused(*networks: nn.Module, everywhere: bool = False) -> Iterator[None]:
     """A block in which the networks compute with fused blocks where their device gains by it.
 
@@ -110,10 +126,11 @@ def _is_plain_convolution(layer: Any) -> bool:
 
 def _is_plain_residual(block: Any) -> bool:
     resampled = block.upsample is not None or block.downsample is not None
-    usual = block.time_embedding_norm == "default" and not block.skip_time_act and block.output_scale_factor == 1
+    untimed = block.time_embedding_norm == "group" and block.time_emb_proj is None  # as in a VAE's decoder
+    usual = (block.time_embedding_norm == "default" or untimed) and block.output_scale_factor == 1
     active_dropout = block.training and block.dropout.p > 0
     known = _is_norm(block.norm1) and _is_norm(block.norm2) and isinstance(block.nonlinearity, nn.SiLU)
-    return usual and known and not resampled and not active_dropout
+    return usual and known and not (resampled or block.skip_time_act or active_dropout)
 
 
 def _is_plain_upsampling(block: Any) -> bool:
