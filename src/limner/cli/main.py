@@ -117,6 +117,31 @@ def subjects(
 
 
 @app.command()
+def dreambench(
+    folder: Annotated[Path, typer.Argument(help="Folder with a folder of photos a subject.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table.")],
+    base: Annotated[str, typer.Option(help="Base: miniature, a hub id, a folder or a file.")] = "miniature",
+    study: Annotated[Path | None, typer.Option(help="Study whose tables, such as variants, come first.")] = None,
+    device: Device = "auto",
+    processes: Processes = 1,
+    seconds: Seconds = None,
+    json_output: Json = False,
+) -> None:
+    """The DreamBench protocol: 25 prompts a subject, four pictures each, beside the published figures.
+
+    FOLDER is DreamBench's `dataset`, or any with a subjects.csv (subject_name,class). Run again to go on.
+
+    Example: `limner dreambench dreambooth/dataset --base stable-diffusion-v1-5/stable-diffusion-v1-5 --out runs/db`
+    """
+    from limner.dreambench import run_dreambench
+
+    path = run_dreambench(
+        folder, out, base, study, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
+    )
+    _print_path("report", path, json_output)
+
+
+@app.command()
 def prepare(
     photos: Annotated[Path, typer.Argument(help="Folder of photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the crops and their manifest.")],

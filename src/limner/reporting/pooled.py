@@ -142,7 +142,7 @@ def _variants(pooled: Pooled) -> Iterator[str]:
     ]
     yield "## Variants"
     heads = ["variant", "likeness less the base's", "share of the span", "prompt fidelity less the base's", "drift"]
-    yield _table([*heads, "copies"], rows)
+    yield markdown_table([*heads, "copies"], rows)
     yield (
         "In brackets 95% intervals over subjects, each by itself (the sentences above are corrected for each other). "
         "Span: from the base's pictures to real photos of the subject against each other. Copies: pictures nearer to a "
@@ -194,7 +194,7 @@ def _prompts(pooled: Pooled) -> Iterator[str]:
             for prompt, share in power.items()
         ]
         yield f"## {metric} prompt by prompt"
-        yield _table(["prompt", "power", *pooled.trained], rows)
+        yield markdown_table(["prompt", "power", *pooled.trained], rows)
         yield (
             f"Gain over the base under one prompt, over subjects. Power: how often a real photo, put through the "
             f"prompt's style, is found among eight by this embedding{_beside(pooled, metric)}; below 60% nothing above "
@@ -236,7 +236,7 @@ def _subjects(pooled: Pooled) -> Iterator[str]:
         shares = [_share_of(statistics.fmean(own.values()), floor, top) if own else NONE for own in means]
         rows.append([subject.name, str(pooled.summaries[place]["photos"]), EN.number(floor), EN.number(top), *shares])
     yield "## Subject by subject"
-    yield _table(["subject", "photos", "base", "ceiling", *pooled.trained], rows)
+    yield markdown_table(["subject", "photos", "base", "ceiling", *pooled.trained], rows)
     yield f"{table.metric}: where each mean lies between the base's (0%) and real photos' (100%)."
 
 
@@ -252,7 +252,9 @@ def _scatter(pooled: Pooled) -> Iterator[str]:
             deviations = [NONE if d is None else EN.number(d) for d in (found.between_subjects, found.within_subjects)]
             rows.append([metric, variant, _told(found.overall), *deviations])
     yield "## Means and what they scatter by"
-    yield _table(["metric", "variant", "mean over subjects", "between subjects", "between training seeds"], rows)
+    yield markdown_table(
+        ["metric", "variant", "mean over subjects", "between subjects", "between training seeds"], rows
+    )
     yield "Standard deviations between the subjects' means, and between the training seeds of one subject (pooled)."
 
 
@@ -269,6 +271,7 @@ def _faults(pooled: Pooled) -> Iterator[str]:
         yield "\n".join(f"- {name}: {fault}" for name, fault in pooled.faults.items())
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
