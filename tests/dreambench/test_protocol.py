@@ -27,10 +27,12 @@ def test_there_are_25_prompts_of_either_kind_and_ten_that_only_one_has():
     live, things = read_prompts("live"), read_prompts("object")
     assert len(live) == len(things) == len(set(live)) == len(set(things)) == 25
     assert len(set(live) & set(things)) == 15
-    assert "a {subject} wearing a black top hat and a monocle" in live and "a cube shaped {subject}" in live
+    assert "a {subject} wearing a black top hat and a monocle" in live
+    assert "a cube shaped {subject}" in live
     assert "a {subject} on top of green grass with sunflowers around it" in things
     assert all("{subject}" in prompt and prompt.startswith("a ") for prompt in live + things)
-    assert prompt_name("a red {subject}") == "red" and len({prompt_name(prompt) for prompt in live}) == 25
+    assert prompt_name("a red {subject}") == "red"
+    assert len({prompt_name(prompt) for prompt in live}) == 25
 
 
 @pytest.mark.parametrize(("noun", "live"), [("dog", True), ("cat face", True), ("toy", False), ("hotdog stand", False)])

@@ -38,7 +38,8 @@ def _of(kind, conclusions):
 
 def test_a_planted_difference_is_shown_though_subjects_differ_much_more():
     pair = _of(Pair, pool(made_up({"full": 0.3, "lora-1": 0.1}), []))[0]
-    assert pair.difference.is_shown and pair.difference.training_seeds == 8
+    assert pair.difference.is_shown
+    assert pair.difference.training_seeds == 8
     assert pair.difference.difference == pytest.approx(0.2, abs=0.04)
     assert pair.difference.span_share == pytest.approx(0.5, abs=0.1)
     assert pair.difference.degrees_of_freedom == 7
@@ -70,7 +71,8 @@ def test_prompts_under_whose_style_the_embedding_is_blind_are_left_out():
     assert _of(PromptsLeftOut, findings)[0].shares == {"sketch": pytest.approx(0.3)}
     assert _of(AgainstBase, findings)[0].difference.difference == pytest.approx(0.3, abs=0.04)
     blind = pool(made_up({"full": 0.3}, power={"photo": 0.2, "sketch": 0.3}), [])
-    assert _of(NotConcluded, blind)[0].reason == "no power" and not _of(AgainstBase, blind)
+    assert _of(NotConcluded, blind)[0].reason == "no power"
+    assert not _of(AgainstBase, blind)
 
 
 def test_the_trend_is_over_low_ranks_and_once_more_over_all():
@@ -95,4 +97,5 @@ def test_copies_are_added_up_over_subjects():
     copies = {"copying/model": {"base": (0, 8), "full": (2, 24)}}
     subjects = [SubjectScores(str(n), {}, copies=copies) for n in range(3)]
     found = _of(Copying, pool(subjects, []))[0]
-    assert found.over == {"full": (6, 72)} and found.base == (0, 24)
+    assert found.over == {"full": (6, 72)}
+    assert found.base == (0, 24)

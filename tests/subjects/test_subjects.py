@@ -66,12 +66,15 @@ def test_subjects_are_run_pooled_and_found_current_again(folder, template, tmp_p
     page = run_subjects(template, folder, out, device="cpu")
     record = json.loads((out / "pooled.json").read_text())
     assert [summary["subject"] for summary in record["subjects"]] == ["one"]
-    assert "holds no photo" in record["faults"]["empty"] and "holds no photo" in page.read_text()
+    assert "holds no photo" in record["faults"]["empty"]
+    assert "holds no photo" in page.read_text()
     summary = record["subjects"][0]
     assert [row["name"] for row in summary["variants"]] == ["base", "lora-1", "lora-4"]
-    assert summary["not_low"] == ["lora-4"] and "rank 4 is no longer low" in page.read_text()
+    assert summary["not_low"] == ["lora-4"]
+    assert "rank 4 is no longer low" in page.read_text()
     assert set(summary["values"]["likeness/efficientnet-lite0"]["lora-1"]["0"]) == {"photo"}
-    assert (out / "rank-likeness.svg").exists() and (out / "one" / "adapters" / "lora-1").is_dir()
+    assert (out / "rank-likeness.svg").exists()
+    assert (out / "one" / "adapters" / "lora-1").is_dir()
     adapters = {file: file.stat().st_mtime_ns for file in out.glob("*/adapters/*/*")}
     first = page.read_bytes()
     run_subjects(template, folder, out, device="cpu")
@@ -83,7 +86,8 @@ def test_when_time_is_up_what_waits_is_not_begun(folder, template, tmp_path):
     out = tmp_path / "runs"
     page = run_subjects(template, folder, out, device="cpu", seconds=0.0)
     assert json.loads((out / "pooled.json").read_text())["faults"] == {"one": CUT, "two": CUT}
-    assert "0 subjects" in page.read_text() and not (out / "one" / "adapters").exists()
+    assert "0 subjects" in page.read_text()
+    assert not (out / "one" / "adapters").exists()
 
 
 def test_a_run_that_fails_is_told_in_its_own_words_and_a_long_one_is_cut(template, folder, tmp_path):
@@ -136,7 +140,8 @@ def test_a_subjects_study_names_everything_by_its_whole_path(folder, tmp_path):
     read = read_toml(tmp_path / "written.toml")
     assert read == tables
     assert read["subject"] == {"photos": str(folder / "two"), "class_noun": "cat"}
-    assert read["class_images"]["folder"] == str(tmp_path / "class") and read["base"]["model"] == "miniature"
+    assert read["class_images"]["folder"] == str(tmp_path / "class")
+    assert read["base"]["model"] == "miniature"
     assert read["control"]["references"][0]["image"] == str(tmp_path / "a.png")
 
 
