@@ -85,9 +85,15 @@ def pool_runs(out: Path, title: str, names: Sequence[str], faults: Mapping[str, 
     summaries = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
     record = {"title": title, "subjects": summaries, "faults": dict(faults)}
     write_json(out / POOLED, record)
-    pooled = Pooled(title, [scores_of(s) for s in summaries], variants_of(summaries), summaries, dict(faults))
-    write_page(pooled, out / README, out / CHART)
+    write_page(pooled_of(record), out / README, out / CHART)
     return out / README
+
+
+def pooled_of(record: Mapping[str, Any]) -> Pooled:
+    """What a pooled.json holds, as reports read it."""
+    summaries = record["subjects"]
+    scores = [scores_of(summary) for summary in summaries]
+    return Pooled(record["title"], scores, variants_of(summaries), summaries, record["faults"])
 
 
 def write_page(pooled: Pooled, page: Path, chart: Path) -> None:
