@@ -32,6 +32,7 @@ def summary(place, *, seeds=3):
     base = {"": {"in the snow": 0.4 + 0.02 * place}}
     of_all = {"base": base} | {name: values(level) for name, level in levels.items()}
     anchors = {"floor": 0.4, "ceiling": 0.8 + 0.01 * place, "power": {}, "power_others": {"real": True}}
+    anchors |= {"class_prompts": [], "unrelated_prompts": []}
     likeness = {**anchors, "power": {"in the snow": 0.9}}
     return {
         "subject": f"dog{place}", "class_noun": "dog", "photos": 5, "held_out_photos": 0, "pictures": 100,
@@ -108,3 +109,13 @@ def test_a_stand_in_is_called_by_its_own_name(stand_ins):
     assert "the base's own CLIP, prompt fidelity" in ours
     assert "cannot be compared with the published ones" in page
     assert "x (cut)" in page
+
+
+def test_prompt_fidelity_is_of_prompts_that_name_the_subject():
+    one = summary(0)
+    one["anchors"]["drift/x"] = one["anchors"][CLIP_T] | {"unrelated_prompts": ["a house"]}
+    for seeds in one["values"][CLIP_T].values():
+        for means in seeds.values():
+            means["a house"] = 0.0
+    assert scores_of(one).values[CLIP_T]["full"]["0"] == {"in the snow": 0.7}
+    assert "a house" in one["values"][CLIP_T]["full"]["0"]

@@ -30,6 +30,7 @@ from limner.statistics.pooling import (
 
 EN = Language("en")
 NONE = "–"
+HOLLOW = "Hollow marks: ranks that are no longer low for every layer. Bands: what has no rank."
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def markdown_of(pooled: Pooled, chart: str = "") -> str:
     parts += [*_faults(pooled)]
     if pooled.subjects:
         parts += [_standfirst(pooled), *_conclusions(pooled), *_variants(pooled)]
-        parts += [f"![Gain in likeness over the rank]({chart})"] if chart else []
+        parts += [f"![Gain in likeness over the rank]({chart})", HOLLOW] if chart else []
         parts += [*_prompts(pooled), *_subjects(pooled), *_scatter(pooled), *_notes(pooled)]
     return "\n\n".join(parts) + "\n"
 
@@ -99,6 +100,7 @@ def _standfirst(pooled: Pooled) -> str:
     return (
         f"{', '.join(said)}. Training seeds {listed([str(seed) for seed in seeds])}; {len(first['prompts'])} prompts; "
         f"{pictures:,} pictures. Intervals are over subjects: each subject is one value, its training seeds averaged. "
+        "Likeness and prompt fidelity are of prompts that name the subject, drift of the others. "
         f"Models: {models}."
     )
 

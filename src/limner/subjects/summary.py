@@ -56,16 +56,29 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
 
 
 def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
-    """A summary as statistics reads it."""
+    """A summary as statistics reads it; prompt fidelity is of the prompts that name the subject."""
     anchors = summary["anchors"]
+    kinds = [found[kind] for found in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
+    without_subject = {prompt for prompts in kinds for prompt in prompts}
+    values = {
+        metric: _without(by_variant, without_subject) if _role(metric) == "prompt_fidelity" else by_variant
+        for metric, by_variant in summary["values"].items()
+    }
     return SubjectScores(
         summary["subject"],
-        summary["values"],
+        values,
         {metric: found["ceiling"] for metric, found in anchors.items()},
         {metric: found["power"] for metric, found in anchors.items() if found["power"]},
         {metric: {v: (over, of) for v, (over, of) in counts.items()} for metric, counts in summary["copies"].items()},
         summary["pictures_a_mean"],
     )
+
+
+def _without(by_variant: Mapping[str, Any], prompts: set[str]) -> dict[str, Any]:
+    return {
+        variant: {seed: {p: v for p, v in means.items() if p not in prompts} for seed, means in seeds.items()}
+        for variant, seeds in by_variant.items()
+    }
 
 
 def variants_of(summaries: Sequence[Mapping[str, Any]]) -> list[Variant]:
