@@ -88,8 +88,11 @@ class Scores:
     def __init__(self, table: ScoreTable) -> None:
         self.record: dict[str, Any] = table.record
         self._values: dict[CellKey, dict[str, float | None]] = {}
+        self._photos: dict[tuple[CellKey, str], str] = {}
         for row in table.rows:
             self._values.setdefault(_row_key(row), {})[row["metric"]] = row["value"]
+            if row.get("photo"):
+                self._photos[_row_key(row), row["metric"]] = row["photo"]
 
     @cached_property
     def metrics(self) -> Sequence[str]:
@@ -111,6 +114,10 @@ class Scores:
     def value(self, cell: Cell, metric: str | None, variant: str | None = None) -> float | None:
         """A picture's value, or that of `variant`'s picture of the same row, seed and image."""
         return self._values.get(cell_key(cell, variant), {}).get(metric) if metric else None
+
+    def photo(self, cell: Cell, metric: str | None) -> str | None:
+        """The photo that a picture's value is about, where the scores name it."""
+        return self._photos.get((cell_key(cell), metric)) if metric else None
 
     def gain(self, cell: Cell, metric: str | None, base: str = "base") -> float | None:
         """A picture's value less that of the base's picture of the same row and seed."""

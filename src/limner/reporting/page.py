@@ -18,6 +18,7 @@ from limner.errors import LimnerError
 from limner.progress import SILENT, Progress
 from limner.reporting.charts import colour_class, swatch
 from limner.reporting.columns import Column
+from limner.reporting.comparison import row_title
 from limner.reporting.facts import ReportInputs, collect
 from limner.reporting.findings import NOT_MEASURABLE, percent, signed, signless
 from limner.reporting.markdown import render_markdown
@@ -26,6 +27,8 @@ from limner.reporting.record import duration
 
 SIZE_LIMIT_BYTES = 15 * 2**20
 PAGE, MARKDOWN = "index.html", "README.md"
+STYLES = ("report.css", "compare.css", "narrow.css")  # the last have the last word: narrow screens, print
+SCRIPTS = ("report.js", "compare.js")
 
 
 def write_report(
@@ -52,11 +55,11 @@ def write_report(
 
 def render_page(facts: Mapping[str, Any], thumbs: Mapping[str, Thumbnail]) -> str:
     """The HTML page with these thumbnails; pictures that have none are linked."""
-    script = Markup(_template_text("report.js"))
+    script = Markup("".join(map(_template_text, SCRIPTS)))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = _environment()
     environment.filters["thumb"] = thumbs.get
-    css = Markup(_template_text("report.css") + _colour_rules(facts["columns"]))
+    css = Markup("".join(map(_template_text, STYLES)) + _colour_rules(facts["columns"]))
     return environment.get_template("page.html").render(facts, css=css, script=script, script_digest=digest)
 
 
@@ -91,7 +94,7 @@ def _environment() -> Environment:
         "percent": percent,
         "href": lambda file: Markup(quote(file)),
     }
-    environment.globals |= {"colour": colour_class, "swatch": swatch}
+    environment.globals |= {"colour": colour_class, "swatch": swatch, "row_title": row_title}
     return environment
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Difference, Estimated
+from limner.statistics.comparison import Difference, Estimated, Mean
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -66,6 +66,15 @@ class FewSeeds:
 
 
 @dataclass(frozen=True)
+class MeanScore:
+    """The mean of a score that is measured from the base and so has no other comparison with it."""
+
+    metric: str
+    variant: str
+    mean: Mean
+
+
+@dataclass(frozen=True)
 class AgainstBase:
     """A variant's pictures less the base's of the same prompts and seeds; Holm's family: all variants."""
 
@@ -115,7 +124,8 @@ class Front:
 
 
 Finding = (
-    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | AgainstBase | Pair | RankTrend | Copying | Front
+    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | MeanScore | AgainstBase | Pair | RankTrend | Copying
+    | Front
 )  # fmt: skip
 
 
