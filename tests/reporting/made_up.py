@@ -290,7 +290,7 @@ def _rises(cells: list[Cell]) -> dict[str, float]:
 
 def _drawn(cell: Cell, rise: float, rng: np.random.Generator) -> dict[str, float]:
     likeness, luck = 0.33 + 0.38 * rise, rng.normal(0, 0.04, 4)
-    copying = {COPYING: 0.4 + 0.42 * rise + luck[1]}
+    copying = {COPYING: 0.4 + 0.5 * rise + luck[1]}
     fidelity = {FIDELITY: 0.292 - 0.03 * rise + luck[2] / 5}
     if cell.reference:
         scale = cell.conditioning_scale or 1.0

@@ -14,6 +14,7 @@ from limner.reporting.findings import Scores
 from limner.reporting.svg import Box, Scale, element, marker_path, round_ticks
 
 NOTE_HEIGHT = 13.0
+NAME_HEIGHT = 15.0
 MARK_RADIUS = 6.5
 
 
@@ -142,6 +143,29 @@ def level_bar(estimate: Estimate, colour: str, y: float, x_axis: Scale) -> Marku
 def label(text: str, x: float, y: float, anchor: str) -> Markup:
     """A name beside a mark."""
     return element("text", text, x=x, y=y, text_anchor=anchor, class_="label")
+
+
+def end_names(panel: Panel, ends: Sequence[tuple[str, float]]) -> list[Markup]:
+    """Names to the right of the panel, each led to the height at which its line ends, apart from each other."""
+    ranked = sorted(ends, key=lambda end: end[1])
+    heights = spread_out([y for _, y in ranked], NAME_HEIGHT, panel.top, panel.bottom)
+    parts = []
+    for (name, y), height in zip(ranked, heights, strict=True):
+        leader = f"M{panel.right} {y:.1f}L{panel.right + 8} {height:.1f}"
+        parts += [element("path", d=leader, class_="leader"), label(name, panel.right + 12, height + 4, "start")]
+    return parts
+
+
+def spread_out(places: Sequence[float], apart: float, low: float, high: float) -> list[float]:
+    """Ascending places moved as little as needed to stand `apart` from each other, within low and high if they fit."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + apart) if moved else max(place, low))
+    ceiling = max(high, low + apart * (len(moved) - 1))
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - apart
+    return moved
 
 
 def mark_class(column: Column) -> str:

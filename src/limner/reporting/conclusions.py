@@ -100,7 +100,8 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
     for kind in (AgainstBase, Pair):
         tested = [each for each in findings if isinstance(each, kind) and isinstance(each.difference, Estimated)]
         ranked = sorted(tested, key=lambda each: (not _is_shown(each), -abs(each.difference.difference)))
-        hidden += ranked[MOST_TOLD:]
+        told = [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_TOLD else ranked
+        hidden += [each for each in ranked if each not in told[:MOST_TOLD]]
     return [each for each in findings if each in hidden]
 
 
@@ -121,16 +122,16 @@ def _variant(column: Column, runs: dict[str, VariantRun | None]) -> Variant:
     if run is None or run.rank is None or not isinstance(run.variant, LoraVariant):
         return Variant(column.name, labels)
     others = run.variant.model_dump_json(exclude=OWN_IN_A_SWEEP)
-    sweep = _sweep(f"strength {column.strength:g} {others}", run.variant, run.rank)
+    sweep = _sweep(others, run.variant, run.rank, column.strength)
     return Variant(column.name, labels, run.rank, run.variant.learning_rate, sweep)
 
 
-def _sweep(others: str, variant: LoraVariant, rank: int) -> Sweep:
+def _sweep(others: str, variant: LoraVariant, rank: int, strength: float) -> Sweep:
     alpha = variant.alpha_for(rank)
     if variant.alpha_rule == "sqrt":
-        return Sweep(others, "alpha/sqrt(rank)", variant.alpha)
+        return Sweep(others, "alpha/sqrt(rank)", variant.alpha, strength)
     follows = variant.alpha is None or (len(variant.rank) == 1 and alpha == rank)
-    return Sweep(others, "alpha = rank") if follows else Sweep(others, "alpha fixed", alpha)
+    return Sweep(others, "alpha = rank", None, strength) if follows else Sweep(others, "alpha fixed", alpha, strength)
 
 
 def _meanings(scores: Scores, code: Code) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from limner.reporting.extremes import extremes
 from limner.reporting.findings import (
     EDGES,
     LIKENESS,
+    OF_PROMPTS,
     PROMPT_FIDELITY,
     Finding,
     Scores,
@@ -66,7 +67,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     plate = make_plate(inputs.renders, columns, scores, gallery, "renders")
     control = make_plate(inputs.controls, columns, scores, gallery, "control") if inputs.controls else None
     findings = scores.findings(columns, inputs.renders.cells)
-    cards = scorecards(control, inputs.controls.cells, scores) if control and inputs.controls else []
+    cards = scorecards(control, columns, inputs.controls.cells, scores) if control and inputs.controls else []
     found = concluded(study, columns, scores)
     left_out = prompts_left_out(found, scores.metric(LIKENESS))
     fit = [cell for cell in inputs.renders.cells if cell.prompt not in left_out]
@@ -137,18 +138,18 @@ def _score_tables(
     scores: Scores, columns: Sequence[Column], findings: Sequence[Finding], controls: RenderSet | None
 ) -> list[dict[str, Any]]:
     """The tables of scores: one for the prompts, one for each conditioning scale."""
-    tables = [_score_table("Prompts", findings, scores, without=EDGES)]
+    tables = [_score_table("Prompts", findings, scores, without=(EDGES,))]
     scales = sorted({cell.conditioning_scale for cell in controls.cells}, key=str) if controls else []
     for scale in scales:
         cells = [cell for cell in controls.cells if cell.conditioning_scale == scale] if controls else []
         title = "References" if len(scales) == 1 else f"References, conditioning scale {scale:g}"
-        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=""))
+        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=OF_PROMPTS))
     return tables
 
 
-def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
+def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: Sequence[str]) -> dict[str, Any]:
     titles = _titles(scores)
-    measured = [m for m in scores.metrics if role_of(m) != without and any(f.values[m] for f in findings)]
+    measured = [m for m in scores.metrics if role_of(m) not in without and any(f.values[m] for f in findings)]
     needed = [scores.metric(role) for role in (LIKENESS, PROMPT_FIDELITY)]
     shown = list(dict.fromkeys([*(m for m in needed if m), *measured]))
     return {
@@ -156,7 +157,7 @@ def _score_table(title: str, findings: Sequence[Finding], scores: Scores, withou
         "likenesses": scores.likenesses,
         "metrics": [(metric, titles[metric]) for metric in shown],
         "findings": findings,
-        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) != without],
+        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) not in without],
     }
 
 

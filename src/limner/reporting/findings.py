@@ -16,14 +16,23 @@ from typing import Any
 
 from limner.artifacts import Cell, ScoreTable, unique
 from limner.reporting.columns import Column
+from limner.statistics.conclusions import (
+    CLASS_LIKENESS,
+    COPYING,
+    DIVERSITY,
+    DRIFT,
+    EDGES,
+    LIKENESS,
+    PROMPT_FIDELITY,
+)
 
-LIKENESS, PROMPT_FIDELITY, COPYING, EDGES = "likeness", "prompt_fidelity", "copying", "edge_agreement"
 TITLES = {
     LIKENESS: "Likeness",
     PROMPT_FIDELITY: "Prompt fidelity",
     COPYING: "Copying",
     EDGES: "Edge agreement",
 }
+OF_PROMPTS = (DRIFT, CLASS_LIKENESS, DIVERSITY)  # what is not asked of pictures that were conditioned on references
 DERIVED = "likeness_gain"
 NOT_MEASURABLE = "not measurable"
 
@@ -152,6 +161,11 @@ class Scores:
 def role_of(metric: str) -> str:
     """`likeness/facebook/dino-vits16` plays the role `likeness`."""
     return metric.partition("/")[0]
+
+
+def is_from_base(metric: str) -> bool:
+    """Whether a metric is measured from the base's picture, which has none of its own."""
+    return role_of(metric) == DRIFT
 
 
 def metric_title(metric: str, *, several: bool = False) -> str:

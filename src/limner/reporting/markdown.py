@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from limner.reporting.findings import NOT_MEASURABLE, Finding, percent, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, Finding, is_from_base, percent, signed, signless
 from limner.reporting.plates import Group, Plate, Row, Shown
 from limner.reporting.record import SettingsTable, duration
 
@@ -111,7 +111,8 @@ def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
     cells = [finding.column.name, str(finding.count)]
     for metric, _ in scores["metrics"]:
         value = finding.values[metric]
-        cells.append(NOT_MEASURABLE if value is None else str(value))
+        absent = "–" if finding.column.is_base and is_from_base(metric) else NOT_MEASURABLE
+        cells.append(absent if value is None else str(value))
         if metric in scores["likenesses"]:
             cells.append(_gain(finding, metric))
             cells.append(percent(finding.shares[metric]))

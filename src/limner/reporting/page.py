@@ -20,7 +20,7 @@ from limner.reporting.charts import colour_class, swatch
 from limner.reporting.columns import Column
 from limner.reporting.comparison import row_title
 from limner.reporting.facts import ReportInputs, collect
-from limner.reporting.findings import NOT_MEASURABLE, percent, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, is_from_base, percent, signed, signless
 from limner.reporting.markdown import render_markdown
 from limner.reporting.pictures import PREFIX, Gallery, Thumbnail
 from limner.reporting.record import duration
@@ -95,6 +95,7 @@ def _environment() -> Environment:
         "href": lambda file: Markup(quote(file)),
     }
     environment.globals |= {"colour": colour_class, "swatch": swatch, "row_title": row_title}
+    environment.tests["from_base"] = is_from_base
     return environment
 
 

@@ -92,6 +92,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     "alpha fixed": {"en": "alpha fixed at {alpha}", "ru": "alpha постоянна: {alpha}"},
     "alpha/sqrt(rank)": {"en": "scale alpha/√rank", "ru": "масштаб alpha/√ранг"},
     "rate": {"en": "learning rate {rate}", "ru": "скорость обучения {rate}"},
+    "strength": {"en": "rendered at strength {strength}", "ru": "сила LoRA при рендеринге: {strength}"},
     "tuned": {
         "en": "learning rate tuned for each rank by the other training seeds",
         "ru": "скорость обучения подобрана для каждого ранга по остальным запускам",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -13,8 +14,8 @@ from limner.reporting.charts import (
     Chart,
     anchors_of,
     colour_class,
+    end_names,
     frame,
-    label,
     levels,
     mark,
     named_ticks,
@@ -23,9 +24,10 @@ from limner.reporting.charts import (
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate, bars_sentence, estimate
 from limner.reporting.findings import LIKENESS, Scores, signless
-from limner.reporting.svg import LETTER_WIDTH, Scale, element, padded, path_through
+from limner.reporting.svg import Scale, element, padded, path_through
 
 Line = list[tuple[int, Column, Estimate]]  # by rank
+NAMED = replace(LARGE, right=400.0)  # with room for names at the right
 SIDESTEP_PX = 6.0  # between lines at the same rank, so that their bars do not cover each other
 
 
@@ -40,20 +42,23 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores)
     named = unranked + anchors_of(scores, likeness)
     ranks = sorted({rank for line in lines for rank, *_ in line})
     reach = [value for line in lines for *_, each in line for value in (each.low, each.high)]
-    y_axis = LARGE.vertical(*padded([*reach, *(value for _, value in named)]))
-    x_axis = LARGE.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
+    panel = NAMED if len(lines) > 1 else LARGE
+    y_axis = panel.vertical(*padded([*reach, *(value for _, value in named)]))
+    x_axis = panel.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
     parts = [
-        *frame(LARGE, y_axis, "rank, on a logarithmic scale", "likeness ↑"),
-        *named_ticks(LARGE, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
-        *levels(LARGE, y_axis, named),
+        *frame(panel, y_axis, "rank, on a logarithmic scale", "likeness ↑"),
+        *named_ticks(panel, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
+        *levels(panel, y_axis, named),
     ]
     for place, line in enumerate(lines):
         aside = SIDESTEP_PX * (place - (len(lines) - 1) / 2)
-        parts += _drawn(line, columns, x_axis, y_axis, aside, named=len(lines) > 1)
+        parts += _drawn(line, columns, x_axis, y_axis, aside, with_figures=len(lines) == 1)
+    if len(lines) > 1:
+        parts += end_names(panel, [(line[-1][1].name, y_axis(line[-1][2].mean)) for line in lines])
     said = "; ".join(f"rank {rank}: {signless(each.mean)}" for line in lines for rank, _, each in line)
     bars = bars_sentence([each for line in lines for *_, each in line])
     return Chart(
-        "rank", "Likeness over rank", LARGE.drawing(parts, f"Mean likeness over rank. {said}."),
+        "rank", "Likeness over rank", panel.drawing(parts, f"Mean likeness over rank. {said}."),
         f"Each marker is the mean of a column. {bars} The dashed levels are what has no rank. {_scales(lines)}",
     )  # fmt: skip
 
@@ -67,18 +72,15 @@ def _lines(found: Sequence[tuple[Column, Estimate]]) -> list[Line]:
 
 
 def _drawn(
-    line: Line, columns: Sequence[Column], x_axis: Scale, y_axis: Scale, aside: float, *, named: bool
+    line: Line, columns: Sequence[Column], x_axis: Scale, y_axis: Scale, aside: float, *, with_figures: bool
 ) -> list[Markup]:
     points = [(x_axis(math.log2(rank)) + aside, y_axis(each.mean)) for rank, _, each in line]
     parts = [element("path", d=path_through(points), class_=f"line {colour_class(columns, line[-1][1])}")]
     for (_, column, each), (x, y) in zip(line, points, strict=True):
         colour = colour_class(columns, column)
         parts += [upright_bar(each, colour, x, y_axis), mark(column, colour, x, y)]
-        if not named:  # the figures of several lines would cover each other
+        if with_figures:  # the figures of several lines would cover each other
             parts.append(element("text", signless(each.mean), x=x + 10, y=y + 17, class_="value"))
-    if named:
-        name, (x, y) = line[-1][1].name, points[-1]
-        parts.append(label(name, min(x, LARGE.right - LETTER_WIDTH * len(name) / 2), y - 14, "middle"))
     return parts
 
 

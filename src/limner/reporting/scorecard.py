@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from limner.artifacts import Cell
-from limner.reporting.charts import Chart, Panel, colour_class, frame, label, mark, named_ticks, upright_bar
+from limner.reporting.charts import Chart, Panel, colour_class, end_names, frame, mark, named_ticks, upright_bar
 from limner.reporting.columns import Column, number
 from limner.reporting.estimates import Estimate, bars_sentence, estimate
 from limner.reporting.findings import EDGES, LIKENESS, Scores, signless
@@ -15,7 +17,6 @@ from limner.reporting.svg import Scale, element, padded, path_through
 
 PANEL = Panel(440.0, 280.0, 48.0, 26.0, 348.0, 234.0)
 SIDESTEP_PX = 4.0
-NAME_HEIGHT = 13.0
 MEASURES = ((EDGES, "edge agreement"), (LIKENESS, "likeness"))
 
 
@@ -34,13 +35,13 @@ class Card:
     charts: list[Chart]
 
 
-def scorecards(plate: Plate, cells: Sequence[Cell], scores: Scores) -> list[Card]:
+def scorecards(plate: Plate, columns: Sequence[Column], cells: Sequence[Cell], scores: Scores) -> list[Card]:
     """A card for each reference of the plate of conditioned pictures."""
     scales = sorted({cell.conditioning_scale for cell in cells if cell.conditioning_scale is not None})
     return [
         Card(
             group.name, group.reference, group.edges, [f"scale {number(scale)}" for scale in scales],
-            _rows(plate.columns, own, scales, scores), _charts(group.name, plate.columns, own, scales, scores),
+            _rows(columns, own, scales, scores), _charts(group.name, columns, own, scales, scores),
         )
         for group in plate.groups
         if (own := [cell for cell in cells if cell.reference == group.name])
@@ -102,8 +103,7 @@ def _chart(
     ]
     for place, (column, line) in enumerate(drawn):
         parts += _line(column, line, colour_class(columns, column), x_axis, y_axis, place - (len(drawn) - 1) / 2)
-    ends = [(column, y_axis(line[-1][1].mean)) for column, line in drawn]
-    parts += _names(ends, columns)
+    parts += end_names(PANEL, [(column.name, y_axis(line[-1][1].mean)) for column, line in drawn])
     said = "; ".join(
         f"{column.name} " + ", ".join(f"{number(scale)}: {signless(each.mean)}" for scale, each in line)
         for column, line in drawn
@@ -114,33 +114,9 @@ def _chart(
 
 def _line(
     column: Column, line: Sequence[tuple[float, Estimate]], colour: str, x_axis: Scale, y_axis: Scale, aside: float
-) -> list:
-    step = min(SIDESTEP_PX, SIDESTEP_PX * 4 / max(1.0, abs(aside))) * aside
-    points = [(x_axis(scale) + step, y_axis(each.mean)) for scale, each in line]
+) -> list[Markup]:
+    points = [(x_axis(scale) + SIDESTEP_PX * aside, y_axis(each.mean)) for scale, each in line]
     parts = [element("path", d=path_through(points), class_=f"line {colour}")]
     for (_, each), (x, y) in zip(line, points, strict=True):
         parts += [upright_bar(each, colour, x, y_axis), mark(column, colour, x, y, 5.0)]
     return parts
-
-
-def _names(ends: Sequence[tuple[Column, float]], columns: Sequence[Column]) -> list:
-    """The columns' names at the right, in the order of their lines' ends and apart from each other."""
-    ranked = sorted(ends, key=lambda end: end[1])
-    heights = spread_out([y for _, y in ranked], NAME_HEIGHT, PANEL.top, PANEL.bottom)
-    parts = []
-    for (column, y), height in zip(ranked, heights, strict=True):
-        parts.append(element("path", d=f"M{PANEL.right} {y:.1f}L{PANEL.right + 8} {height:.1f}", class_="leader"))
-        parts.append(label(column.name, PANEL.right + 12, height + 4, "start"))
-    return parts
-
-
-def spread_out(places: Sequence[float], apart: float, low: float, high: float) -> list[float]:
-    """Ascending places moved as little as needed to stand `apart` from each other, within low and high if they fit."""
-    moved: list[float] = []
-    for place in places:
-        moved.append(max(place, moved[-1] + apart) if moved else max(place, low))
-    ceiling = max(high, low + apart * (len(moved) - 1))
-    for index in reversed(range(len(moved))):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - apart
-    return moved

@@ -152,6 +152,8 @@ class Speaker:
             self._text(sweep.alpha_rule, alpha=self.language.plain(sweep.alpha or 0.0)),
             self._text("rate", rate=self.language.plain(rate)) if rate else self._text("tuned"),
         ]
+        if sweep.strength != 1.0:
+            said.append(self._text("strength", strength=self.language.plain(sweep.strength)))
         return "; ".join(said)
 
     def _copying(self, finding: Copying) -> str:

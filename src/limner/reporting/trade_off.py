@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -27,6 +27,8 @@ from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, Scores, signles
 from limner.reporting.language import listed
 from limner.reporting.svg import Box, Scale, element, padded, place_labels
 from limner.statistics import surpassed_by
+
+PANEL = replace(LARGE, height=430.0, bottom=384.0)  # taller than others, so that names find room
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,22 @@ def trade_off_chart(
     dots = [(c.variant, scores.value(c, fidelity), scores.value(c, likeness)) for c in fit]
     known = [(variant, x, y) for variant, x, y in dots if x is not None and y is not None]
     anchors = anchors_of(scores, likeness)
-    x_axis = LARGE.horizontal(*padded([*(x for _, x, _ in known), *(v for p in points for v in _ends(p.fidelity))]))
+    x_axis = PANEL.horizontal(*padded([*(x for _, x, _ in known), *(v for p in points for v in _ends(p.fidelity))]))
     y_values = [*(y for *_, y in known), *(v for p in points for v in _ends(p.likeness)), *(v for _, v in anchors)]
-    y_axis = LARGE.vertical(*padded(y_values))
+    y_axis = PANEL.vertical(*padded(y_values))
     front = front_of(points)
     colours = {name: colour_class(columns, column) for column in columns for name in column.labels}
     parts = [
-        *frame(LARGE, y_axis, "prompt fidelity →", "likeness ↑"),
-        *value_ticks(LARGE, x_axis),
-        *levels(LARGE, y_axis, anchors),
+        *frame(PANEL, y_axis, "prompt fidelity →", "likeness ↑"),
+        *value_ticks(PANEL, x_axis),
+        *levels(PANEL, y_axis, anchors),
         *(_dot(colours[variant], x_axis(x), y_axis(y)) for variant, x, y in known),
         *_front_line(front, x_axis, y_axis),
         *(part for point in points for part in _mean(point, colour_class(columns, point.column), x_axis, y_axis)),
         *_names(points, x_axis, y_axis),
     ]
     return Chart(
-        "trade-off", "Likeness against prompt fidelity", LARGE.drawing(parts, _description(points)),
+        "trade-off", "Likeness against prompt fidelity", PANEL.drawing(parts, _description(points)),
         _caption(points, front),
     )  # fmt: skip
 
@@ -103,8 +105,8 @@ def _front_line(front: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Ma
     if not front:
         return []
     places = [(x_axis(point.fidelity.mean), y_axis(point.likeness.mean)) for point in front]
-    steps = f"M{LARGE.left} {places[0][1]:.1f}" + "".join(f"V{y:.1f}H{x:.1f}" for x, y in places)
-    return [element("path", d=f"{steps}V{LARGE.bottom}", class_="front-line")]
+    steps = f"M{PANEL.left} {places[0][1]:.1f}" + "".join(f"V{y:.1f}H{x:.1f}" for x, y in places)
+    return [element("path", d=f"{steps}V{PANEL.bottom}", class_="front-line")]
 
 
 def _names(points: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Markup]:
@@ -112,7 +114,7 @@ def _names(points: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Markup
     names = [point.column.name for point in points]
     bars = [box for point, place in zip(points, places, strict=True) for box in _bar_boxes(point, place, x_axis, y_axis)]
     return [
-        label(name, *place) for name, place in zip(names, place_labels(places, names, LARGE.frame, bars), strict=True)
+        label(name, *place) for name, place in zip(names, place_labels(places, names, PANEL.frame, bars), strict=True)
     ]
 
 

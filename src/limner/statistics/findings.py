@@ -18,6 +18,7 @@ class Sweep:
     settings: str  # all others, as one text
     alpha_rule: AlphaRule
     alpha: float | None = None  # where it is fixed
+    strength: float = 1.0  # at which the LoRAs were rendered
 
 
 @dataclass(frozen=True)
