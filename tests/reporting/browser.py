@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38,
         "ArrowRight": 39, "ArrowDown": 40}  # fmt: skip
 TEXT = {"Enter": "\r", " ": " "}
@@ -52,7 +54,9 @@ class Browser:
         self._in.close()
         self._out.close()
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 900, script: bool = True, phone: bool = False) -> None:
+    def open(
+        self, path: Path, *, width: int = 1280, height: int = 900, script: bool = True, phone: bool = False
+    ) -> None:
         """Open a file at this size of window and wait until all of it is there."""
         self.errors.clear()
         self.loaded.clear()
@@ -63,7 +67,9 @@ class Browser:
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
         scale = 2 if phone else 1
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
+        )
 
     def media(self, kind: str = "", **features: str) -> None:
         """Show it as for `print`, or with features such as prefers_color_scheme="dark"."""
@@ -97,7 +103,9 @@ class Browser:
 
     def pdf(self) -> bytes:
         """The page as it prints, on A4."""
-        found = self.call("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
+        found = self.call(
+            "Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True
+        )
         return base64.b64decode(found["data"])
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -136,4 +144,3 @@ class Browser:
             self.errors.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.loaded.append(params["request"]["url"])
-

@@ -301,7 +301,9 @@ def _drawn(cell: Cell, rise: float, rng: np.random.Generator) -> dict[str, float
     if "sks" in cell.text or cell.prompt in ("garden", "pencil", "nasty", "p"):
         return {LIKENESS: likeness + luck[0], **fidelity, **copying}
     drift = {} if cell.variant == "base" else {DRIFT: 0.1 + 0.4 * rise + abs(luck[3])}
-    return fidelity | copying | drift | {DIVERSITY: 0.5 - 0.2 * rise + luck[3], CLASS_LIKENESS: 0.3 + 0.2 * rise + luck[0]}
+    return (
+        fidelity | copying | drift | {DIVERSITY: 0.5 - 0.2 * rise + luck[3], CLASS_LIKENESS: 0.3 + 0.2 * rise + luck[0]}
+    )
 
 
 def rewrite_manifest(artifact: Artifact, change: Callable[[dict[str, Any]], None]) -> None:

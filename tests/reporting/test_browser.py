@@ -75,7 +75,7 @@ def test_the_slider_moves_by_keys_and_by_pointer(browser, few):
     assert browser.run(f"{FOCUSED}.getAttribute('aria-valuetext')") == "52% dreambooth, the rest lora-1"
     browser.press("Home")
     assert "0px" in browser.run(shown)
-    box = "(() => { const b = document.querySelector('.pair .side').getBoundingClientRect(); return [b.left, b.top, b.width, b.height] })()"
+    box = "(b => [b.left, b.top, b.width, b.height])(document.querySelector('.pair .side').getBoundingClientRect())"
     browser.run("document.querySelector('.pair').scrollIntoView({block: 'center', behavior: 'instant'})")
     left, top, width, height = browser.run(box)
     browser.drag((left + 2, top + height / 2), (left + width * 0.7, top + height / 2))
@@ -84,7 +84,10 @@ def test_the_slider_moves_by_keys_and_by_pointer(browser, few):
 
 def test_any_two_columns_of_any_row_can_be_compared(browser, many):
     browser.open(many)
-    choose = "(([name, value]) => {{ const s = document.querySelector(`.choose [name=${{name}}]`); s.value = value; s.dispatchEvent(new Event('change', {{bubbles: true}})) }})({})"
+    choose = (
+        "(([name, value]) => {{ const s = document.querySelector(`.choose [name=${{name}}]`); s.value = value;"
+        " s.dispatchEvent(new Event('change', {{bubbles: true}})) }})({})"
+    )
     options = "[...document.querySelector('.choose [name={}]').options].map(o => o.value)"
     assert "lora-128 × 0.6" in browser.run(options.format("left"))
     row = next(r for r in browser.run(options.format("row")) if "training seed 2" in r and "pencil" in r)
@@ -156,8 +159,8 @@ def test_everything_that_the_tab_key_reaches_has_a_name_and_is_seen_to_have_the_
         if browser.run(f"{FOCUSED} === document.body"):
             break
         reached.append(browser.run(
-            f"(e => [e.tagName, e.textContent.trim() || e.getAttribute('aria-label') || (e.querySelector('img') || {{}}).alt || '',"
-            f" getComputedStyle(e).outlineStyle, e.matches('.pair input')])({FOCUSED})"
+            f"(e => [e.tagName, e.textContent.trim() || e.getAttribute('aria-label') ||"
+            f" (e.querySelector('img') || {{}}).alt || '', getComputedStyle(e).outlineStyle, e.matches('.pair input')])({FOCUSED})"
         ))  # fmt: skip
     tags = {tag for tag, *_ in reached}
     assert {"A", "SELECT", "INPUT", "SUMMARY"} <= tags
@@ -173,7 +176,10 @@ def test_a_fold_opens_by_key(browser, few):
 
 
 def test_in_the_dark_the_ground_is_dark_and_the_ink_light(browser, few):
-    levels = "['backgroundColor', 'color'].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).map(Number))"
+    levels = (
+        "['backgroundColor', 'color'].map(k => getComputedStyle(document.body)[k]"
+        ".match(/\\d+/g).slice(0, 3).map(Number))"
+    )
     browser.media(prefers_color_scheme="dark")
     browser.open(few)
     ground, ink = browser.run(levels)

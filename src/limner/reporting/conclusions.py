@@ -100,7 +100,9 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
     for kind in (AgainstBase, Pair):
         tested = [each for each in findings if isinstance(each, kind) and isinstance(each.difference, Estimated)]
         ranked = sorted(tested, key=lambda each: (not _is_shown(each), -abs(each.difference.difference)))
-        told = [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_TOLD else ranked
+        told = (
+            [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_TOLD else ranked
+        )
         hidden += [each for each in ranked if each not in told[:MOST_TOLD]]
     return [each for each in findings if each in hidden]
 

@@ -19,6 +19,7 @@ from limner.progress import SILENT, Progress
 from limner.reporting.charts import colour_class, swatch
 from limner.reporting.columns import Column
 from limner.reporting.comparison import row_title
+from limner.reporting.drawings import write_charts
 from limner.reporting.facts import ReportInputs, collect
 from limner.reporting.findings import NOT_MEASURABLE, is_from_base, percent, signed, signless
 from limner.reporting.markdown import render_markdown
@@ -27,7 +28,8 @@ from limner.reporting.record import duration
 
 SIZE_LIMIT_BYTES = 15 * 2**20
 PAGE, MARKDOWN = "index.html", "README.md"
-STYLES = ("report.css", "compare.css", "narrow.css")  # the last have the last word: narrow screens, print
+CHART_STYLE = "chart.css"
+STYLES = ("report.css", CHART_STYLE, "compare.css", "narrow.css")  # the last have the last word: narrow screens, print
 SCRIPTS = ("report.js", "compare.js")
 
 
@@ -46,6 +48,7 @@ def write_report(
     facts = collect(inputs, gallery)
     with progress.task("report", 3) as advance:
         gallery.copy_to(folder)
+        write_charts(facts["charts"], _template_text(CHART_STYLE) + _light_colours(facts["columns"]), folder)
         advance(1)
         (folder / MARKDOWN).write_text(render_markdown(facts), encoding="utf-8")
         advance(1)
@@ -105,6 +108,9 @@ def _template_text(name: str) -> str:
 
 
 def _colour_rules(columns: Sequence[Column]) -> str:
-    light = "".join(f".k{i}{{--k:{column.light}}}" for i, column in enumerate(columns))
     dark = "".join(f".k{i}{{--k:{column.dark}}}" for i, column in enumerate(columns))
-    return f"\n{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+    return f"\n{_light_colours(columns)}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+
+
+def _light_colours(columns: Sequence[Column]) -> str:
+    return "".join(f".k{i}{{--k:{column.light}}}" for i, column in enumerate(columns))

@@ -112,7 +112,9 @@ def _front_line(front: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Ma
 def _names(points: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Markup]:
     places = [(x_axis(point.fidelity.mean), y_axis(point.likeness.mean)) for point in points]
     names = [point.column.name for point in points]
-    bars = [box for point, place in zip(points, places, strict=True) for box in _bar_boxes(point, place, x_axis, y_axis)]
+    bars = [
+        box for point, place in zip(points, places, strict=True) for box in _bar_boxes(point, place, x_axis, y_axis)
+    ]
     return [
         label(name, *place) for name, place in zip(names, place_labels(places, names, PANEL.frame, bars), strict=True)
     ]
