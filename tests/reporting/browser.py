@@ -31,8 +31,9 @@ class Browser:
 
     def __init__(self, profile: Path) -> None:
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
-        command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                   "--remote-debugging-pipe", f"--user-data-dir={profile}", "--hide-scrollbars", "about:blank"]  # fmt: skip
+        command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                   "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={profile}",
+                   "about:blank"]  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-c", AT_THREE_AND_FOUR, str(theirs_in), str(theirs_out), *command],
             pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -160,7 +160,8 @@ def test_everything_that_the_tab_key_reaches_has_a_name_and_is_seen_to_have_the_
             break
         reached.append(browser.run(
             f"(e => [e.tagName, e.textContent.trim() || e.getAttribute('aria-label') ||"
-            f" (e.querySelector('img') || {{}}).alt || '', getComputedStyle(e).outlineStyle, e.matches('.pair input')])({FOCUSED})"
+            f" (e.querySelector('img') || {{}}).alt || '',"
+            f" getComputedStyle(e).outlineStyle, e.matches('.pair input')])({FOCUSED})"
         ))  # fmt: skip
     tags = {tag for tag, *_ in reached}
     assert {"A", "SELECT", "INPUT", "SUMMARY"} <= tags

@@ -121,6 +121,11 @@ def levels(panel: Panel, y_axis: Scale, named: Sequence[tuple[str, float]]) -> l
     return parts
 
 
+def level_lines(panel: Panel, y_axis: Scale, values: Sequence[float]) -> list[Markup]:
+    """Dashed levels without their names."""
+    return [element("path", d=f"M{panel.left} {y_axis(value):.1f}H{panel.right}", class_="level") for value in values]
+
+
 def mark(column: Column, colour: str, x: float, y: float, radius: float = MARK_RADIUS) -> Markup:
     """A column's marker at a place."""
     return element("path", d=marker_path(column.marker, x, y, radius), class_=f"{mark_class(column)} {colour}")

@@ -22,6 +22,11 @@ BOTH = (
     "standard deviation of the pictures."
 )
 
+BESIDE = {
+    "interval": "Beside a mean stands its 95% interval over training seeds.",
+    "spread": "± is one standard deviation of the pictures.",
+}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -62,3 +67,9 @@ def bars_sentence(estimates: Sequence[Estimate]) -> str:
     if len(kinds) > 1:
         return BOTH
     return INTERVALS if kinds == {"interval"} else SPREADS
+
+
+def beside_sentence(estimates: Sequence[Estimate]) -> str:
+    """What stands beside the means of a table; nothing where each is of one picture."""
+    kinds = {each.kind for each in estimates if each.kind == "interval" or each.pictures > 1}
+    return " ".join(said for kind, said in BESIDE.items() if kind in kinds)

@@ -79,7 +79,7 @@ def copied(cell: Cell, scores: Scores, photos: Sequence[Mapping[str, str]]) -> C
         return None
     name = scores.photo(cell, metric)
     photo = next((each for each in photos if name and each["file"].rpartition("/")[2] == name), None)
-    return Copied(value, limit, photo and photo["file"], photo["source"] if photo else "")
+    return Copied(value, limit, photo["file"] if photo else None, photo["source"] if photo else "")
 
 
 def _seed(cell: Cell) -> str:

@@ -16,7 +16,7 @@ from limner.reporting.charts import (
     colour_class,
     end_names,
     frame,
-    levels,
+    level_lines,
     mark,
     named_ticks,
     upright_bar,
@@ -27,7 +27,7 @@ from limner.reporting.findings import LIKENESS, Scores, signless
 from limner.reporting.svg import Scale, element, padded, path_through
 
 Line = list[tuple[int, Column, Estimate]]  # by rank
-NAMED = replace(LARGE, right=400.0)  # with room for names at the right
+PANEL = replace(LARGE, right=400.0)  # with room for names at the right
 SIDESTEP_PX = 6.0  # between lines at the same rank, so that their bars do not cover each other
 
 
@@ -42,23 +42,22 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores)
     named = unranked + anchors_of(scores, likeness)
     ranks = sorted({rank for line in lines for rank, *_ in line})
     reach = [value for line in lines for *_, each in line for value in (each.low, each.high)]
-    panel = NAMED if len(lines) > 1 else LARGE
-    y_axis = panel.vertical(*padded([*reach, *(value for _, value in named)]))
-    x_axis = panel.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
+    y_axis = PANEL.vertical(*padded([*reach, *(value for _, value in named)]))
+    x_axis = PANEL.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
     parts = [
-        *frame(panel, y_axis, "rank, on a logarithmic scale", "likeness ↑"),
-        *named_ticks(panel, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
-        *levels(panel, y_axis, named),
+        *frame(PANEL, y_axis, "rank, on a logarithmic scale", "likeness ↑"),
+        *named_ticks(PANEL, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
+        *level_lines(PANEL, y_axis, [value for _, value in named]),
     ]
     for place, line in enumerate(lines):
         aside = SIDESTEP_PX * (place - (len(lines) - 1) / 2)
         parts += _drawn(line, columns, x_axis, y_axis, aside, with_figures=len(lines) == 1)
-    if len(lines) > 1:
-        parts += end_names(panel, [(line[-1][1].name, y_axis(line[-1][2].mean)) for line in lines])
+    ends = [(line[-1][1].name, line[-1][2].mean) for line in lines] if len(lines) > 1 else []
+    parts += end_names(PANEL, [(name, y_axis(value)) for name, value in [*named, *ends]])
     said = "; ".join(f"rank {rank}: {signless(each.mean)}" for line in lines for rank, _, each in line)
     bars = bars_sentence([each for line in lines for *_, each in line])
     return Chart(
-        "rank", "Likeness over rank", panel.drawing(parts, f"Mean likeness over rank. {said}."),
+        "rank", "Likeness over rank", PANEL.drawing(parts, f"Mean likeness over rank. {said}."),
         f"Each marker is the mean of a column. {bars} The dashed levels are what has no rank. {_scales(lines)}",
     )  # fmt: skip
 

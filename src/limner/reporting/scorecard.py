@@ -10,7 +10,7 @@ from markupsafe import Markup
 from limner.artifacts import Cell
 from limner.reporting.charts import Chart, Panel, colour_class, end_names, frame, mark, named_ticks, upright_bar
 from limner.reporting.columns import Column, number
-from limner.reporting.estimates import Estimate, bars_sentence, estimate
+from limner.reporting.estimates import Estimate, bars_sentence, beside_sentence, estimate
 from limner.reporting.findings import EDGES, LIKENESS, Scores, signless
 from limner.reporting.plates import Plate
 from limner.reporting.svg import Scale, element, padded, path_through
@@ -57,7 +57,8 @@ def side_by_side(cards: Sequence[Card]) -> list[tuple[Column, Means]]:
 
 def bars_of(cards: Sequence[Card]) -> str:
     """What stands beside the means, or what the bars are."""
-    return bars_sentence([each for card in cards for _, means in card.rows for pair in means for each in pair if each])
+    shown = [each for card in cards for _, means in card.rows for pair in means for each in pair if each]
+    return bars_sentence(shown) if any(card.charts for card in cards) else beside_sentence(shown)
 
 
 def _rows(
