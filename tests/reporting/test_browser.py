@@ -135,6 +135,7 @@ def test_a_picture_is_enlarged_walked_and_left_by_keys_and_gives_the_focus_back(
         assert browser.run(f"{FOCUSED} === document.body || !!{FOCUSED}.closest('#viewer')")
     browser.press("Escape")
     assert browser.run(CLOSED)
+    browser.run("new Promise(resolve => setTimeout(resolve))")  # the browser tells of the closing a task later
     assert browser.run(f"{FOCUSED}.dataset.caption") == second
 
 
