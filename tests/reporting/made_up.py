@@ -27,6 +27,7 @@ from limner.config import Study, VariantRun, expand_variants, resolve_study
 from tests.drawn import draw_subject
 
 LIKENESS, FIDELITY, COPYING = "likeness/efficientnet-lite0", "prompt_fidelity/base", "copying/efficientnet-lite0"
+DRIFT, DIVERSITY, CLASS_LIKENESS = (f"{role}/efficientnet-lite0" for role in ("drift", "diversity", "class_likeness"))
 Draw = Callable[[tuple[int, int], int], Image.Image]
 MADE = {
     "time": "2026-01-02T03:04:05+0000",
@@ -50,6 +51,27 @@ RAW: dict[str, Any] = {
         ],
     },
     "control": {
+        "references": [{"name": "lady", "image": "lady.png"}, {"name": "lord", "image": "lord.png"}],
+    },
+}
+MANY: dict[str, Any] = {  # ten columns, three training seeds, three conditioning scales, prompts without the subject
+    "subject": {"photos": "photos", "class_noun": "cat", "consent": "own photos"},
+    "variants": [
+        {"method": "full", "name": "dreambooth", "steps": 40, "training_seeds": [0, 1, 2]},
+        {"method": "lora", "rank": [1, 4, 16, 128], "steps": 30, "training_seeds": [0, 1, 2]},
+    ],
+    "render": {
+        "size": [96, 96],
+        "seeds": [7, 21],
+        "lora_scales": [1.0, 0.6],
+        "prompts": [
+            {"name": "garden", "prompt": "photo of {subject}, in a garden"},
+            {"name": "pencil", "prompt": "a pencil sketch of {subject}"},
+            {"name": "class", "prompt": "a photo of a {class_noun}"},
+        ],
+    },
+    "control": {
+        "conditioning_scale": [0.4, 0.7, 1.0],
         "references": [{"name": "lady", "image": "lady.png"}, {"name": "lord", "image": "lord.png"}],
     },
 }
@@ -214,27 +236,18 @@ def _write_controls(folder: Path, study: Study, runs: list[VariantRun], draw: Dr
 
 
 def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> ScoreTable:
-    rng, rows = np.random.default_rng(7), []
-    levels = {name: i for i, name in enumerate(dict.fromkeys(cell.variant for cell in cells))}
-    top = max(levels.values())
+    rows: list[dict[str, Any]] = []
+    rng, levels = np.random.default_rng(7), _rises(cells)
     for cell in cells:
-        place = levels[cell.variant]
-        rise = 0.0 if cell.variant == "base" else 1.0 if place == 1 else place / (top + 1)
-        values = {
-            LIKENESS: 0.33 + 0.38 * rise + rng.normal(0, 0.04),
-            FIDELITY: 0.292 - 0.03 * rise + rng.normal(0, 0.008),
-            COPYING: 0.4 + 0.3 * rise + rng.normal(0, 0.05) if photos >= 4 else None,
-        }
-        if cell.reference:
-            values["edge_agreement"] = 0.7 + rng.normal(0, 0.05)
         row = {
             name: getattr(cell, name)
             for name in ("variant", "prompt", "reference", "seed", "image_index", "training_seed", "conditioning_scale")
         }
-        for metric, value in values.items():
+        for metric, value in _drawn(cell, levels[cell.variant], rng).items():
             if (metric == COPYING and photos < 4) or (metric == FIDELITY and not scored):
                 continue  # as the measure stage does: no row where there is no photo to compare with, or no model
-            rows.append({**row, "metric": metric, "value": float(value) if scored and value is not None else None})
+            about = {"photo": f"{cell.seed % photos:04}.png"} if metric == COPYING else {}
+            rows.append({**row, "metric": metric, "value": float(value) if scored else None, **about})
         if cell.variant != "base":
             rows.append({**row, "metric": LIKENESS.replace("likeness", "likeness_gain"), "value": 0.123456})
     known = scored and photos >= 4
@@ -247,6 +260,7 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
         COPYING: {"ceiling": 0.9 if known else None, "floor": 0.4 if known else None, "note": ""},
         FIDELITY: {"ceiling": None, "floor": None, "note": "cosine of picture and prompt"},
     }
+    anchors |= {m: {"ceiling": None, "floor": 0.0, "note": ""} for m in (DRIFT,) if any(r["metric"] == m for r in rows)}
     used = {"status": "used", "note": ""}
     models = {
         LIKENESS: {"name": "efficientnet-lite0", **used},
@@ -262,6 +276,34 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
     }  # fmt: skip
     write_json(path, record)
     return ScoreTable(path)
+
+
+def _rises(cells: list[Cell]) -> dict[str, float]:
+    """How far each variant has come from the base: the first one all the way, LoRAs with their rank, with luck."""
+    rng, names = np.random.default_rng(8), list(dict.fromkeys(cell.variant for cell in cells))
+    stems = list(dict.fromkeys(name.partition("@")[0] for name in names))
+    places = {name: stems.index(name.partition("@")[0]) for name in names}
+    top = max(places.values())
+    rises = {n: 0.0 if n == "base" else 1.0 if place == 1 else place / (top + 1) for n, place in places.items()}
+    return {n: rise * (0.6 if "x" in n.partition("@")[2] else 1.0) + rng.normal(0, 0.03) for n, rise in rises.items()}
+
+
+def _drawn(cell: Cell, rise: float, rng: np.random.Generator) -> dict[str, float]:
+    likeness, luck = 0.33 + 0.38 * rise, rng.normal(0, 0.04, 4)
+    copying = {COPYING: 0.4 + 0.5 * rise + luck[1]}
+    fidelity = {FIDELITY: 0.292 - 0.03 * rise + luck[2] / 5}
+    if cell.reference:
+        scale = cell.conditioning_scale or 1.0
+        return {
+            LIKENESS: likeness - 0.1 * scale + luck[0], **fidelity, **copying,
+            "edge_agreement": 0.4 + 0.35 * scale - 0.1 * rise + luck[3],
+        }  # fmt: skip
+    if "sks" in cell.text or cell.prompt in ("garden", "pencil", "nasty", "p"):
+        return {LIKENESS: likeness + luck[0], **fidelity, **copying}
+    drift = {} if cell.variant == "base" else {DRIFT: 0.1 + 0.4 * rise + abs(luck[3])}
+    return (
+        fidelity | copying | drift | {DIVERSITY: 0.5 - 0.2 * rise + luck[3], CLASS_LIKENESS: 0.3 + 0.2 * rise + luck[0]}
+    )
 
 
 def rewrite_manifest(artifact: Artifact, change: Callable[[dict[str, Any]], None]) -> None:

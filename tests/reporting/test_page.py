@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from limner.errors import LimnerError
 from limner.reporting import SIZE_LIMIT_BYTES, ReportInputs, write_report
-from tests.reporting.made_up import LIKENESS, RAW, write_run
+from tests.reporting.made_up import LIKENESS, MANY, RAW, write_run
 from tests.reporting.reading import Page, markdown_links
 
 NASTY = '<script>alert("x")</script> & `code` | [a](b) *'
@@ -51,7 +52,9 @@ def test_its_tags_are_nested_as_they_should_be_and_its_identifiers_differ(page):
 
 
 def test_every_cell_reference_and_photo_is_there_with_words_for_it(made, page):
-    linked = [attributes["href"] for attributes in page.all("a", **{"class": "print"})]
+    ranked = re.findall(r'<ol class="ranked".*?</ol>', page.source, re.S)  # they stand in the table too
+    again = sum(part.count('class="print"') for part in ranked)
+    linked = sorted({attributes["href"] for attributes in page.all("a", **{"class": "print"})})
     wanted = [f"images/renders/{cell.file}" for cell in made.renders.cells]
     wanted += [f"images/control/{cell.file}" for cell in made.controls.cells]
     wanted += [f"images/photos/{file.name}" for file in made.photo_set.files]
@@ -59,12 +62,12 @@ def test_every_cell_reference_and_photo_is_there_with_words_for_it(made, page):
         wanted += [f"images/control/{entry['image']}", f"images/control/{entry['canny']}"]
     assert sorted(linked) == sorted(wanted)
     shown = [image for image in page.all("img") if "src" in image]
-    assert len(shown) == len(wanted)
+    assert len(shown) == len(wanted) + again + 2  # the two that are compared
     assert all(len(image["alt"]) > 5 and int(image["width"]) > 0 for image in shown)
 
 
 def test_a_row_holds_one_seed_of_every_column_in_order(made, page):
-    rows = re.findall(r'<tr class="pictures">(.*?)</tr>', page.source, re.S)
+    rows = re.findall(r'<tr class="pictures"[^>]*>(.*?)</tr>', page.source, re.S)
     labels = list(dict.fromkeys(cell.variant for cell in made.renders.cells))
     assert labels[0] == "base"
     first = re.findall(r'href="images/renders/([^/]+)/([^/]+)/(\d+)\.png"', rows[0])
@@ -79,8 +82,8 @@ def test_scores_stand_under_their_pictures_and_gains_are_against_the_base(made, 
         key = {"variant": variant, "prompt": "garden", "metric": LIKENESS, "reference": None}
         return next(row["value"] for row in rows if all(row[name] == wanted for name, wanted in key.items()))
 
-    row = re.findall(r'<tr class="pictures">(.*?)</tr>', page.source, re.S)[0]
-    cell = re.findall(r"<td>(.*?)</td>", row, re.S)[1]
+    row = re.findall(r'<tr class="pictures"[^>]*>(.*?)</tr>', page.source, re.S)[0]
+    cell = re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)[1]
     assert f"{value('dreambooth'):.3f}" in cell
     assert f"{value('dreambooth') - value('base'):+.3f}" in cell
 
@@ -130,7 +133,8 @@ def test_many_big_pictures_are_made_small_enough(tmp_path):
     limit = 250_000
     page = page_of(made, tmp_path / "report", size_limit_bytes=limit)
     assert limit / 3 < len(page.source.encode()) <= limit
-    assert len([image for image in page.all("img") if "src" in image]) == len(made.renders.cells) + 5
+    names = {image["alt"] for image in page.all("img") if image.get("src", "").startswith("data:")}
+    assert len(names) == len(made.renders.cells) + 5
     assert SIZE_LIMIT_BYTES == 15 * 1024 * 1024
 
 
@@ -138,7 +142,8 @@ def test_where_not_even_small_pictures_fit_they_are_linked_and_text_alone_too_la
     text_bytes = len(re.sub(r'src="data:[^"]*"', "", source_of(made, tmp_path / "a")).encode())
     page = page_of(made, tmp_path / "b", size_limit_bytes=text_bytes)
     assert not page.loads
-    assert len(page.all("a", **{"class": "withheld"})) == len(made.renders.cells) + len(made.controls.cells) + 4 + 5
+    linked = {attributes["href"] for attributes in page.all("a", **{"class": "withheld"})}
+    assert len(linked) == len(made.renders.cells) + len(made.controls.cells) + 4 + 5
     with pytest.raises(LimnerError, match="text alone"):
         page_of(made, tmp_path / "c", size_limit_bytes=10_000)
 
@@ -187,6 +192,22 @@ def test_every_link_of_the_markdown_report_leads_somewhere(made, page, tmp_path)
     assert [link for link in links if not (tmp_path / link).is_file()] == []
 
 
+def test_the_markdown_report_has_charts_the_scorecard_and_the_most_and_least_alike(made, tmp_path):
+    write_report(ReportInputs(*made.arguments), tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    for name in ("trade-off", "rank"):
+        assert f"images/charts/{name}.svg" in markdown_links(text)
+        drawn = ElementTree.parse(tmp_path / f"images/charts/{name}.svg").getroot()
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        styled = drawn[0].text or ""
+        used = {name for each in drawn.iter() for name in each.get("class", "").split() if re.fullmatch(r"k\d+", name)}
+        assert used
+        assert all(f".{name}{{--k:#" in styled for name in used)
+    assert "### Control scorecard" in text
+    places = re.findall(r"^\| (\d+) \| <a", text.partition("### Most alike")[2], re.M)
+    assert places == ["1", "2", "3", "4", "8", "7", "6", "5"]  # eight renders of four variants
+
+
 def test_the_lines_for_using_an_adapter_name_files_that_exist(made, page):
     code = "\n".join(re.findall(r"<code>(from .*?)</code>", page.source, re.S)).replace("&#34;", '"')
     named = re.findall(r'"(adapters/[^"]+)"', code)
@@ -220,13 +241,27 @@ def test_conclusions_and_meanings_are_in_the_languages_of_the_study(tmp_path, la
             assert all((phrase in text) == (code in codes) for phrase in words)
 
 
-def test_many_pairs_without_a_difference_are_folded_away(tmp_path):
-    variants = [{**variant, "training_seeds": [0, 1, 2]} for variant in RAW["variants"]]
-    made = write_run(tmp_path / "run", raw={**RAW, "variants": variants})
-    source = page_of(made, tmp_path / "report").source
-    (folded,) = re.findall(r'<details class="undecided">(.*?)</details>', source, re.S)
-    told = folded.count("No difference in")
-    assert f"could be shown: {told}<" in folded
-    assert told > 3
-    assert "and the base" not in folded
-    assert (tmp_path / "report" / "README.md").read_text().count("No difference in") == source.count("No difference in")
+def test_many_comparisons_are_folded_away_and_none_is_lost(tmp_path):
+    page = page_of(write_run(tmp_path / "run", raw=MANY), tmp_path / "report")
+    folds = re.findall(r'<details class="further">(.*?)</details>', page.source, re.S)
+    assert folds
+    for fold in folds:
+        count, undecided = map(int, re.findall(r"Further comparisons: (\d+); .* in (\d+) of them", fold)[0])
+        assert fold.count("<li>") == count > 4
+        assert fold.count("No difference in") == undecided
+    said = (tmp_path / "report" / "README.md").read_text()
+    assert said.count("No difference in") == page.source.count("No difference in") > 20
+    open_pairs = [
+        i for i in re.sub(r"<details.*?</details>", "", page.source, flags=re.S).split("<li>") if "No diff" in i
+    ]
+    assert all("and the base" in each for each in open_pairs)
+
+
+def test_conclusions_have_a_chapter_a_score_with_drift_diversity_class_and_edges(tmp_path):
+    page = page_of(write_run(tmp_path / "run", raw=MANY), tmp_path / "report")
+    chapters = re.findall(r'<h4 lang="en">([^<]+)</h4>', page.source)
+    wanted = ["Likeness", "Prompt fidelity", "Class likeness", "Drift", "Diversity", "Edge agreement"]
+    assert chapters[: len(wanted)] == wanted
+    for sentence in ("Mean drift, from highest to lowest: dreambooth 0.", "Class likeness is higher for dreambooth",
+                     "Diversity is higher for the base than for dreambooth", "95% interval"):  # fmt: skip
+        assert sentence in page.text

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from limner.config import resolve_study
 from limner.reporting.columns import Column, make_columns
 from limner.reporting.conclusions import study_variants
+from limner.reporting.glossary import GLOSSARY
 from limner.reporting.language import Language
-from limner.reporting.phrases import GLOSSARY, METRICS, PHRASES
+from limner.reporting.phrases import CHAPTERS, METRICS, PHRASES
 from limner.reporting.sentences import Speaker
-from limner.statistics import Described, Estimated, Sweep
+from limner.statistics import Described, Estimated, Mean, Sweep
 from limner.statistics.findings import (
     AgainstBase,
     Conclusions,
     Copying,
     FewSeeds,
     Front,
+    MeanScore,
     NotConcluded,
     Pair,
     PowerUnknown,
@@ -57,6 +59,10 @@ FINDINGS = [
     RankTrend(LIKENESS, (1, 4, 16), SWEEP, 1e-4, SHOWN),
     RankTrend(LIKENESS, (1, 4), Sweep("", "alpha fixed", 8.0), None, HIDDEN),
     RankTrend(LIKENESS, (1, 4), Sweep("", "alpha/sqrt(rank)"), 0.002, SEEN),
+    RankTrend(LIKENESS, (1, 4), Sweep("", "alpha = rank", None, 0.6), 0.002, SHOWN),
+    MeanScore("drift/dino", "full", Mean(0.31, (0.28, 0.34), 3, 12)),
+    MeanScore("drift/dino", "full", Mean(0.31, None, 1, 4)),
+    *(AgainstBase(metric, "full", SHOWN) for metric in ("class_likeness/dino", "diversity/dino", "edge_agreement")),
     Copying("copying/dino", {"full": (3, 24), "lora-1": (0, 21)}, (0, 1)),
     Copying("copying/dino", {"full": (0, 24)}, None),
     Front(LIKENESS, FIDELITY, {"full": (0.7, 0.29)}, {"lora-1": "full"}),
@@ -80,7 +86,7 @@ def test_every_finding_is_said_whole_in_both_languages_with_the_same_figures(fin
 
 
 def test_every_phrase_and_meaning_is_there_in_both_languages():
-    for written in (PHRASES, METRICS, GLOSSARY):
+    for written in (PHRASES, METRICS, GLOSSARY, CHAPTERS):
         for key, phrases in written.items():
             assert set(phrases) == {"en", "ru"}, key
     for key, phrases in PHRASES.items():
@@ -117,6 +123,32 @@ def test_what_is_only_described_is_one_sentence_a_metric_and_says_nothing_of_pai
         "+0.050 (10% of the span), lora-4 +0.040 (8% of the span), two others between and last lora-1 +0.010 (2% of "
         "the span)."
     ]
+
+
+def test_means_from_the_base_are_one_sentence_from_highest_to_lowest():
+    means = [
+        MeanScore("drift/dino", "lora-1", Mean(0.1, None, 1, 4)),
+        MeanScore("drift/dino", "full", Mean(0.31, (0.28, 0.34), 3, 12)),
+    ]
+    assert EN.sentences(Conclusions(tuple(means))) == [
+        "Mean drift, from highest to lowest: full 0.310 (95% interval 0.280 to 0.340) and lora-1 0.100."
+    ]
+
+
+def test_two_sweeps_that_differ_in_strength_are_told_apart():
+    full, half = (RankTrend(LIKENESS, (1, 4), Sweep("", "alpha = rank", None, s), 1e-4, SHOWN) for s in (1.0, 0.5))
+    assert "strength" not in EN.sentence(full)
+    assert "rendered at strength 0.5" in EN.sentence(half)
+
+
+def test_the_headline_has_of_class_drift_and_edges_only_what_is_shown():
+    seen = Described(0.2, None, 1, 8, "few seeds")
+    conclusions = Conclusions((
+        AgainstBase("edge_agreement", "a", SHOWN), AgainstBase("edge_agreement", "b", HIDDEN),
+        AgainstBase("diversity/dino", "a", seen), NotConcluded("class_likeness/dino", "no ceiling"),
+        MeanScore("drift/dino", "a", Mean(0.3, None, 1, 4)),
+    ))  # fmt: skip
+    assert EN.headline(conclusions) == [EN.sentence(conclusions.findings[0])]
 
 
 def test_the_headline_puts_what_is_shown_first_and_the_seeds_last():

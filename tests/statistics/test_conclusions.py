@@ -13,6 +13,7 @@ from limner.statistics.findings import (
     Copying,
     FewSeeds,
     Front,
+    MeanScore,
     NotConcluded,
     Pair,
     PowerUnknown,
@@ -201,3 +202,54 @@ def test_pictures_of_references_and_values_that_are_missing_are_not_read(variant
         row("stranger", "garden", 1, LIKENESS, 9.0),
     ]
     assert conclude(record, variants) == before
+
+
+def more(metric: str, level: dict[str, float], variants: list[Variant], **cell: Any) -> list[dict[str, Any]]:
+    """Rows of one metric at these levels, with a little luck for each training seed and picture."""
+    rng = np.random.default_rng(6)
+    return [
+        row(label, "class", seed, metric, level[each.name] + rng.normal(0, 0.004), **cell)
+        for each in variants if each.name in level for label in each.labels for seed in (1, 2, 3)
+    ]  # fmt: skip
+
+
+def test_drift_has_means_with_intervals_and_pairs_and_no_test_against_the_base(variants):
+    levels = {"paster": 0.5, "good": 0.2, "twin": 0.2, "blind": 0.01}
+    record = record_of(variants, LEVELS)
+    record["rows"] += more("drift/dino", levels, variants)
+    means = {m.variant: m.mean for m in named(record, variants, MeanScore)}
+    assert {name: round(mean.value, 1) for name, mean in means.items()} == {**levels, "blind": 0.0}
+    for name, mean in means.items():
+        assert mean.interval
+        assert mean.interval[0] < levels[name] < mean.interval[1]
+    assert not [a for a in named(record, variants, AgainstBase) if a.metric == "drift/dino"]
+    shown = {(p.first, p.second) for p in named(record, variants, Pair) if p.metric == "drift/dino" and (
+        isinstance(p.difference, Estimated) and p.difference.is_shown)}  # fmt: skip
+    assert ("paster", "good") in shown
+    assert ("good", "twin") not in shown
+
+
+def test_class_likeness_has_the_span_of_likeness_and_is_silent_without_its_ceiling(variants):
+    levels = {"base": 0.3, "paster": 0.6, "good": 0.31, "twin": 0.3, "blind": 0.3}
+    rows = more("class_likeness/dino", levels, variants)
+    record = record_of(variants, LEVELS)
+    record["rows"] += rows
+    against = {a.variant: a.difference for a in named(record, variants, AgainstBase) if a.metric.startswith("class")}
+    assert against["paster"].span_share == pytest.approx(0.3 / 0.5, abs=0.05)
+    without = record_of(variants, LEVELS, ceiling=None)
+    without["rows"] += rows
+    assert NotConcluded("class_likeness/dino", "no ceiling") in named(without, variants, NotConcluded)
+
+
+def test_edge_agreement_is_read_from_references_alone_and_paired_by_scale(variants):
+    levels = {"base": 0.7, "paster": 0.4, "good": 0.7, "twin": 0.7, "blind": 0.7}
+    record = record_of(variants, LEVELS)
+    for scale in (0.5, 1.0):
+        shift = {name: level + scale for name, level in levels.items()}
+        record["rows"] += more("edge_agreement", shift, variants, reference="lady", conditioning_scale=scale)
+    record["rows"] += more("edge_agreement", dict.fromkeys(levels, 99.0), variants)  # no reference: not read
+    against = {a.variant: a.difference for a in named(record, variants, AgainstBase) if a.metric == "edge_agreement"}
+    assert against["paster"].difference == pytest.approx(-0.3, abs=0.02)
+    assert against["paster"].pictures == 3 * 2 * 3
+    assert [a.variant for a in named(record, variants, AgainstBase) if a.metric == "edge_agreement"
+            and isinstance(a.difference, Estimated) and a.difference.is_shown] == ["paster"]  # fmt: skip

@@ -8,6 +8,7 @@ from limner.measuring.likeness import (
     ceiling,
     likeness,
     nearest_photo,
+    photo_similarities,
     photo_spread,
     span_fraction,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "gains",
     "likeness",
     "nearest_photo",
+    "photo_similarities",
     "photo_spread",
     "power",
     "prompt_fidelity",

@@ -38,11 +38,16 @@ def nearest_photo(renders: Tensor, views: Tensor, own: Tensor | None = None) -> 
 
     `own` (N,) names the photo that a picture is itself, which does not count (-1 for none).
     """
-    similarity = torch.einsum("nd,mvd->nmv", renders, views).amax(2)  # (N, M)
+    similarity = photo_similarities(renders, views)
     if own is not None:
         known = own >= 0
         similarity[known.nonzero()[:, 0], own[known]] = -torch.inf
     return similarity.amax(1)
+
+
+def photo_similarities(renders: Tensor, views: Tensor) -> Tensor:
+    """Cosine of each render (N, D) to the nearest view of each photo (M, V, D): (N, M)."""
+    return torch.einsum("nd,mvd->nmv", renders, views).amax(2)
 
 
 @dataclass(frozen=True)

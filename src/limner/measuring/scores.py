@@ -43,11 +43,14 @@ class Scores:
         parts = {"rows": self.rows, "anchors": self.anchors, "models": self.models, "notes": self.notes}
         return {**parts, "control": self.control}
 
-    def add(self, metric: str, pictures: Sequence[Picture], values: Sequence[float]) -> None:
-        """One row for each picture."""
-        for picture, value in zip(pictures, values, strict=True):
+    def add(
+        self, metric: str, pictures: Sequence[Picture], values: Sequence[float], photos: Sequence[str] = ()
+    ) -> None:
+        """One row for each picture; `photos` names for each the photo that its value is about."""
+        about = [{"photo": name} for name in photos] or [{}] * len(pictures)
+        for picture, value, more in zip(pictures, values, about, strict=True):
             row = {column: getattr(picture.cell, column) for column in COLUMNS}
-            self.rows.append({**row, "metric": metric, "value": round(float(value), DECIMALS)})
+            self.rows.append({**row, "metric": metric, "value": round(float(value), DECIMALS), **more})
 
     def anchor(self, metric: str, low: float | None, top: float | None, note: str, **more: Any) -> None:
         """What a metric's values are to be seen against."""

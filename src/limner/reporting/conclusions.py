@@ -8,15 +8,27 @@ from dataclasses import dataclass
 from limner.config import LoraVariant, Study, VariantRun, expand_variants
 from limner.reporting.columns import Column, run_of
 from limner.reporting.findings import LIKENESS, Scores, role_of
+from limner.reporting.glossary import GLOSSARY
 from limner.reporting.language import Code, Language
-from limner.reporting.phrases import GLOSSARY, HEADINGS, UNDECIDED
+from limner.reporting.phrases import CHAPTERS, FOLDED, HEADINGS
 from limner.reporting.sentences import Speaker
-from limner.statistics import Conclusions, Difference, Estimated, Sweep, Variant, conclude
-from limner.statistics.findings import Pair
+from limner.statistics import Conclusions, Estimated, Finding, Sweep, Variant, conclude
+from limner.statistics.findings import AgainstBase, Copying, FewSeeds, Front, Pair, PromptsLeftOut, difference_of
 
-MOST_UNDECIDED = 3  # pairs that stand among the other sentences
+MOST_TOLD = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
 OWN_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
 CODES: dict[str, tuple[Code, ...]] = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
+GENERAL = ""  # the chapter of what is not about one score
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What is said of one score, and what is folded away where it is much."""
+
+    title: str
+    sentences: list[str]
+    folded: list[str]
+    folded_heading: str
 
 
 @dataclass(frozen=True)
@@ -26,43 +38,78 @@ class Passage:
     code: Code
     heading: str
     headline: list[str]
-    sentences: list[str]
-    undecided: list[str]  # pairs of variants between which no difference could be shown, where they are many
-    undecided_heading: str
+    chapters: list[Chapter]
     meanings: list[tuple[str, str]]
 
 
-def passages(study: Study, columns: Sequence[Column], scores: Scores) -> list[Passage]:
+def concluded(study: Study, columns: Sequence[Column], scores: Scores) -> Conclusions:
+    """What the scores carry about the study's variants."""
+    return conclude(scores.record, study_variants(study, columns))
+
+
+def prompts_left_out(found: Conclusions, metric: str | None) -> set[str]:
+    """Prompts of which nothing is said by this metric, since its embedding does not know the subject in their style."""
+    notes = [each for each in found if isinstance(each, PromptsLeftOut) and each.metric == metric]
+    return {prompt for note in notes for prompt in note.shares}
+
+
+def passages(study: Study, found: Conclusions, scores: Scores) -> list[Passage]:
     """What the scores carry, once a language."""
-    found = conclude(scores.record, study_variants(study, columns))
-    told, undecided = _folded(found)
     roles = [role_of(metric) for metric in scores.metrics]
     several = frozenset(role for role in roles if roles.count(role) > 1)
     return [
-        Passage(
-            code,
-            HEADINGS[code],
-            speaker.headline(found),
-            speaker.sentences(told),
-            speaker.sentences(undecided),
-            UNDECIDED[code].format(count=len(tuple(undecided))),
-            _meanings(scores, code),
-        )
+        Passage(code, HEADINGS[code], speaker.headline(found), _chapters(found, speaker), _meanings(scores, code))
         for code in CODES[study.report.language]
         for speaker in [Speaker(Language(code), several)]
     ]
 
 
-def _folded(found: Conclusions) -> tuple[Conclusions, Conclusions]:
-    """What is told at once, and pairs without a difference that could be shown, if they would bury the rest."""
-    undecided = [each for each in found if isinstance(each, Pair) and _is_undecided(each.difference)]
-    if len(undecided) <= MOST_UNDECIDED:
-        return found, Conclusions(())
-    return Conclusions(tuple(each for each in found if each not in undecided)), Conclusions(tuple(undecided))
+def _chapters(found: Conclusions, speaker: Speaker) -> list[Chapter]:
+    """The findings by what they are about, in the order in which that is first spoken of."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in found:
+        groups.setdefault(_topic(finding), []).append(finding)
+    chapters = [_chapter(speaker, topic, findings) for topic, findings in groups.items()]
+    return [chapter for chapter in chapters if chapter.sentences]
 
 
-def _is_undecided(difference: Difference) -> bool:
-    return isinstance(difference, Estimated) and not difference.is_shown
+def _topic(finding: Finding) -> str:
+    if isinstance(finding, Front):
+        return "front"
+    if isinstance(finding, Copying):
+        return "copying"
+    return GENERAL if isinstance(finding, FewSeeds) else finding.metric
+
+
+def _chapter(speaker: Speaker, topic: str, findings: Sequence[Finding]) -> Chapter:
+    hidden = _folded(findings)
+    told = [each for each in findings if each not in hidden]
+    undecided = sum(not _is_shown(each) for each in hidden)
+    code = speaker.language.code
+    return Chapter(
+        CHAPTERS[topic][code] if topic in CHAPTERS else speaker.title(topic) if topic else "",
+        speaker.sentences(Conclusions(tuple(told))),
+        speaker.sentences(Conclusions(tuple(hidden))),
+        FOLDED[code].format(count=len(hidden), undecided=undecided),
+    )
+
+
+def _folded(findings: Sequence[Finding]) -> list[Finding]:
+    """Comparisons that would bury the rest: of those with the base and of pairs all but the largest that are shown."""
+    hidden: list[Finding] = []
+    for kind in (AgainstBase, Pair):
+        tested = [each for each in findings if isinstance(each, kind) and isinstance(each.difference, Estimated)]
+        ranked = sorted(tested, key=lambda each: (not _is_shown(each), -abs(each.difference.difference)))
+        told = (
+            [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_TOLD else ranked
+        )
+        hidden += [each for each in ranked if each not in told[:MOST_TOLD]]
+    return [each for each in findings if each in hidden]
+
+
+def _is_shown(finding: Finding) -> bool:
+    found = difference_of(finding)
+    return isinstance(found, Estimated) and found.is_shown
 
 
 def study_variants(study: Study, columns: Sequence[Column]) -> list[Variant]:
@@ -77,16 +124,16 @@ def _variant(column: Column, runs: dict[str, VariantRun | None]) -> Variant:
     if run is None or run.rank is None or not isinstance(run.variant, LoraVariant):
         return Variant(column.name, labels)
     others = run.variant.model_dump_json(exclude=OWN_IN_A_SWEEP)
-    sweep = _sweep(f"strength {column.strength:g} {others}", run.variant, run.rank)
+    sweep = _sweep(others, run.variant, run.rank, column.strength)
     return Variant(column.name, labels, run.rank, run.variant.learning_rate, sweep)
 
 
-def _sweep(others: str, variant: LoraVariant, rank: int) -> Sweep:
+def _sweep(others: str, variant: LoraVariant, rank: int, strength: float) -> Sweep:
     alpha = variant.alpha_for(rank)
     if variant.alpha_rule == "sqrt":
-        return Sweep(others, "alpha/sqrt(rank)", variant.alpha)
+        return Sweep(others, "alpha/sqrt(rank)", variant.alpha, strength)
     follows = variant.alpha is None or (len(variant.rank) == 1 and alpha == rank)
-    return Sweep(others, "alpha = rank") if follows else Sweep(others, "alpha fixed", alpha)
+    return Sweep(others, "alpha = rank", None, strength) if follows else Sweep(others, "alpha fixed", alpha, strength)
 
 
 def _meanings(scores: Scores, code: Code) -> list[tuple[str, str]]:

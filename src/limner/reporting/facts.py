@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import limner
-from limner.artifacts import AdapterFolder, PhotoSet, RenderSet, ScoreTable
+from limner.artifacts import AdapterFolder, Cell, PhotoSet, RenderSet, ScoreTable
 from limner.config import Study
-from limner.reporting import charts, words
+from limner.reporting import words
+from limner.reporting.charts import Chart
 from limner.reporting.columns import Column, make_columns
-from limner.reporting.conclusions import passages
+from limner.reporting.comparison import first_pair
+from limner.reporting.conclusions import concluded, passages, prompts_left_out
 from limner.reporting.curves import training_curves
+from limner.reporting.extremes import extremes
 from limner.reporting.findings import (
     EDGES,
     LIKENESS,
+    OF_PROMPTS,
     PROMPT_FIDELITY,
     Finding,
     Scores,
@@ -26,6 +30,7 @@ from limner.reporting.findings import (
 )
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import make_plate
+from limner.reporting.rank_chart import rank_chart
 from limner.reporting.record import (
     loading_lines,
     machines,
@@ -34,6 +39,8 @@ from limner.reporting.record import (
     settings_tables,
     timings,
 )
+from limner.reporting.scorecard import bars_of, scorecards, side_by_side
+from limner.reporting.trade_off import trade_off_chart
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,10 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     plate = make_plate(inputs.renders, columns, scores, gallery, "renders")
     control = make_plate(inputs.controls, columns, scores, gallery, "control") if inputs.controls else None
     findings = scores.findings(columns, inputs.renders.cells)
+    cards = scorecards(control, columns, inputs.controls.cells, scores) if control and inputs.controls else []
+    found = concluded(study, columns, scores)
+    left_out = prompts_left_out(found, scores.metric(LIKENESS))
+    fit = [cell for cell in inputs.renders.cells if cell.prompt not in left_out]
     plates = [plate, *([control] if control else [])]
     lines = timings(inputs.artifacts, inputs.run, inputs.scores)
     known = [line.seconds for line in lines if line.seconds is not None]
@@ -82,19 +93,18 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "refused": inputs.photo_set.refused,
         "plate": plate,
         "control": control,
+        "compared": first_pair(plate) or (first_pair(control) if control else None),
+        "scorecards": cards,
+        "scorecard_rows": side_by_side(cards),
+        "scorecard_bars": bars_of(cards),
+        "extremes": extremes(inputs.renders, fit, columns, scores, gallery, photos),
+        "left_out": sorted(left_out),
         "standfirst": words.standfirst(study, inputs.photo_set, sum(p.pictures for p in plates)),
-        "passages": passages(study, columns, scores),
+        "passages": passages(study, found, scores),
         "seeds": words.training_seeds(study),
         "score_tables": _score_tables(scores, columns, findings, inputs.controls),
         "anchors": words.anchor_lines(scores, _titles(scores)),
-        "charts": [
-            chart
-            for chart in (
-                charts.scatter(columns, findings, inputs.renders.cells, scores),
-                charts.rank_chart(columns, findings, scores),
-            )
-            if chart
-        ],
+        "charts": _charts(columns, inputs.renders.cells, fit, scores),
         "curves": training_curves(inputs.adapters, columns),
         "settings": settings_tables(study, read_origins(inputs.run)),
         "timings": lines,
@@ -111,6 +121,11 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
             for a in inputs.adapters
         ],
     }
+
+
+def _charts(columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell], scores: Scores) -> list[Chart]:
+    drawn = (trade_off_chart(columns, cells, fit, scores), rank_chart(columns, fit, scores))
+    return [chart for chart in drawn if chart]
 
 
 def _model_name(scores: Scores, role: str) -> str:
@@ -130,18 +145,18 @@ def _score_tables(
     scores: Scores, columns: Sequence[Column], findings: Sequence[Finding], controls: RenderSet | None
 ) -> list[dict[str, Any]]:
     """The tables of scores: one for the prompts, one for each conditioning scale."""
-    tables = [_score_table("Prompts", findings, scores, without=EDGES)]
+    tables = [_score_table("Prompts", findings, scores, without=(EDGES,))]
     scales = sorted({cell.conditioning_scale for cell in controls.cells}, key=str) if controls else []
     for scale in scales:
         cells = [cell for cell in controls.cells if cell.conditioning_scale == scale] if controls else []
         title = "References" if len(scales) == 1 else f"References, conditioning scale {scale:g}"
-        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=""))
+        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=OF_PROMPTS))
     return tables
 
 
-def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
+def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: Sequence[str]) -> dict[str, Any]:
     titles = _titles(scores)
-    measured = [m for m in scores.metrics if role_of(m) != without and any(f.values[m] for f in findings)]
+    measured = [m for m in scores.metrics if role_of(m) not in without and any(f.values[m] for f in findings)]
     needed = [scores.metric(role) for role in (LIKENESS, PROMPT_FIDELITY)]
     shown = list(dict.fromkeys([*(m for m in needed if m), *measured]))
     return {
@@ -149,7 +164,7 @@ def _score_table(title: str, findings: Sequence[Finding], scores: Scores, withou
         "likenesses": scores.likenesses,
         "metrics": [(metric, titles[metric]) for metric in shown],
         "findings": findings,
-        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) != without],
+        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) not in without],
     }
 
 

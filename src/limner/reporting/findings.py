@@ -16,14 +16,23 @@ from typing import Any
 
 from limner.artifacts import Cell, ScoreTable, unique
 from limner.reporting.columns import Column
+from limner.statistics.conclusions import (
+    CLASS_LIKENESS,
+    COPYING,
+    DIVERSITY,
+    DRIFT,
+    EDGES,
+    LIKENESS,
+    PROMPT_FIDELITY,
+)
 
-LIKENESS, PROMPT_FIDELITY, COPYING, EDGES = "likeness", "prompt_fidelity", "copying", "edge_agreement"
 TITLES = {
     LIKENESS: "Likeness",
     PROMPT_FIDELITY: "Prompt fidelity",
     COPYING: "Copying",
     EDGES: "Edge agreement",
 }
+OF_PROMPTS = (DRIFT, CLASS_LIKENESS, DIVERSITY)  # what is not asked of pictures that were conditioned on references
 DERIVED = "likeness_gain"
 NOT_MEASURABLE = "not measurable"
 
@@ -88,8 +97,11 @@ class Scores:
     def __init__(self, table: ScoreTable) -> None:
         self.record: dict[str, Any] = table.record
         self._values: dict[CellKey, dict[str, float | None]] = {}
+        self._photos: dict[tuple[CellKey, str], str] = {}
         for row in table.rows:
             self._values.setdefault(_row_key(row), {})[row["metric"]] = row["value"]
+            if row.get("photo"):
+                self._photos[_row_key(row), row["metric"]] = row["photo"]
 
     @cached_property
     def metrics(self) -> Sequence[str]:
@@ -111,6 +123,10 @@ class Scores:
     def value(self, cell: Cell, metric: str | None, variant: str | None = None) -> float | None:
         """A picture's value, or that of `variant`'s picture of the same row, seed and image."""
         return self._values.get(cell_key(cell, variant), {}).get(metric) if metric else None
+
+    def photo(self, cell: Cell, metric: str | None) -> str | None:
+        """The photo that a picture's value is about, where the scores name it."""
+        return self._photos.get((cell_key(cell), metric)) if metric else None
 
     def gain(self, cell: Cell, metric: str | None, base: str = "base") -> float | None:
         """A picture's value less that of the base's picture of the same row and seed."""
@@ -145,6 +161,11 @@ class Scores:
 def role_of(metric: str) -> str:
     """`likeness/facebook/dino-vits16` plays the role `likeness`."""
     return metric.partition("/")[0]
+
+
+def is_from_base(metric: str) -> bool:
+    """Whether a metric is measured from the base's picture, which has none of its own."""
+    return role_of(metric) == DRIFT
 
 
 def metric_title(metric: str, *, several: bool = False) -> str:

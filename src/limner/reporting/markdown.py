@@ -10,9 +10,12 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from limner.reporting.findings import NOT_MEASURABLE, Finding, percent, signed, signless
+from limner.reporting.drawings import chart_file
+from limner.reporting.extremes import Copied, Ranked
+from limner.reporting.findings import NOT_MEASURABLE, Finding, is_from_base, percent, signed, signless
 from limner.reporting.plates import Group, Plate, Row, Shown
 from limner.reporting.record import SettingsTable, duration
+from limner.reporting.scorecard import Card
 
 PICTURE_WIDTH_PX = 180
 
@@ -32,6 +35,9 @@ def render_markdown(facts: Mapping[str, Any]) -> str:
         "plate_table": plate_table,
         "score_table": score_table,
         "settings_table": settings_table,
+        "chart_file": chart_file,
+        "ranked_table": ranked_table,
+        "scorecard_table": scorecard_table,
     }
     text = environment.get_template("readme.md").render(facts)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -111,7 +117,8 @@ def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
     cells = [finding.column.name, str(finding.count)]
     for metric, _ in scores["metrics"]:
         value = finding.values[metric]
-        cells.append(NOT_MEASURABLE if value is None else str(value))
+        absent = "–" if finding.column.is_base and is_from_base(metric) else NOT_MEASURABLE
+        cells.append(absent if value is None else str(value))
         if metric in scores["likenesses"]:
             cells.append(_gain(finding, metric))
             cells.append(percent(finding.shares[metric]))
@@ -133,6 +140,40 @@ def settings_table(settings: SettingsTable) -> Markup:
     told = any(row.origin for row in settings.rows)
     heads = ["Setting", *(settings.heads or ["Value"]), *(["From"] if told else [])]
     return table(heads, ([r.name, *r.values, *([r.origin] if told else [])] for r in settings.rows))
+
+
+def ranked_table(ranked: Sequence[Ranked]) -> Markup:
+    """Renders by their likeness, with the photo that one repeats."""
+    heads = ["", "Picture", "Likeness", "Gain over base", "Variant", "Prompt", "Seed", "Nearest photo, if copied"]
+    return table(heads, map(_ranked_row, ranked))
+
+
+def _ranked_row(each: Ranked) -> list[str | Markup]:
+    shown = each.shown
+    picture = "" if shown.flagged else image(shown.file, shown.alt, 120)
+    gain = NOT_MEASURABLE if shown.gain is None else signed(shown.gain)
+    about = [str(each.place), picture, _figure(shown.likeness), gain, shown.column.name, each.prompt, each.seed]
+    return [*about, _copied(each.copied) if each.copied else ""]
+
+
+def _copied(copied: Copied) -> Markup:
+    said = Markup(f"{signless(copied.similarity)}, nearer than any two photos ({signless(copied.limit)})")
+    if copied.file is None:
+        return said
+    return Markup("<br>").join([image(copied.file, f"Photo {copied.source}", 60), said])
+
+
+def scorecard_table(cards: Sequence[Card]) -> Markup:
+    """Edge agreement and likeness, a row a column and reference, a pair of columns a conditioning scale."""
+    heads = ["Reference", "Variant"]
+    for scale in cards[0].scales:
+        heads += [f"Edge agreement, {scale}", f"Likeness, {scale}"]
+    rows = (
+        [card.name, column.name, *(NOT_MEASURABLE if each is None else str(each) for pair in means for each in pair)]
+        for card in cards
+        for column, means in card.rows
+    )
+    return table(heads, rows, numbers_from=2)
 
 
 def _figure(value: float | None) -> str:

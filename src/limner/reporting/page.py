@@ -18,14 +18,19 @@ from limner.errors import LimnerError
 from limner.progress import SILENT, Progress
 from limner.reporting.charts import colour_class, swatch
 from limner.reporting.columns import Column
+from limner.reporting.comparison import row_title
+from limner.reporting.drawings import write_charts
 from limner.reporting.facts import ReportInputs, collect
-from limner.reporting.findings import NOT_MEASURABLE, percent, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, is_from_base, percent, signed, signless
 from limner.reporting.markdown import render_markdown
 from limner.reporting.pictures import PREFIX, Gallery, Thumbnail
 from limner.reporting.record import duration
 
 SIZE_LIMIT_BYTES = 15 * 2**20
 PAGE, MARKDOWN = "index.html", "README.md"
+CHART_STYLE = "chart.css"
+STYLES = ("report.css", CHART_STYLE, "compare.css", "narrow.css")  # the last have the last word: narrow screens, print
+SCRIPTS = ("report.js", "compare.js")
 
 
 def write_report(
@@ -43,6 +48,7 @@ def write_report(
     facts = collect(inputs, gallery)
     with progress.task("report", 3) as advance:
         gallery.copy_to(folder)
+        write_charts(facts["charts"], _template_text(CHART_STYLE) + _light_colours(facts["columns"]), folder)
         advance(1)
         (folder / MARKDOWN).write_text(render_markdown(facts), encoding="utf-8")
         advance(1)
@@ -52,11 +58,11 @@ def write_report(
 
 def render_page(facts: Mapping[str, Any], thumbs: Mapping[str, Thumbnail]) -> str:
     """The HTML page with these thumbnails; pictures that have none are linked."""
-    script = Markup(_template_text("report.js"))
+    script = Markup("".join(map(_template_text, SCRIPTS)))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = _environment()
     environment.filters["thumb"] = thumbs.get
-    css = Markup(_template_text("report.css") + _colour_rules(facts["columns"]))
+    css = Markup("".join(map(_template_text, STYLES)) + _colour_rules(facts["columns"]))
     return environment.get_template("page.html").render(facts, css=css, script=script, script_digest=digest)
 
 
@@ -91,7 +97,8 @@ def _environment() -> Environment:
         "percent": percent,
         "href": lambda file: Markup(quote(file)),
     }
-    environment.globals |= {"colour": colour_class, "swatch": swatch}
+    environment.globals |= {"colour": colour_class, "swatch": swatch, "row_title": row_title}
+    environment.tests["from_base"] = is_from_base
     return environment
 
 
@@ -101,6 +108,9 @@ def _template_text(name: str) -> str:
 
 
 def _colour_rules(columns: Sequence[Column]) -> str:
-    light = "".join(f".k{i}{{--k:{column.light}}}" for i, column in enumerate(columns))
     dark = "".join(f".k{i}{{--k:{column.dark}}}" for i, column in enumerate(columns))
-    return f"\n{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+    return f"\n{_light_colours(columns)}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+
+
+def _light_colours(columns: Sequence[Column]) -> str:
+    return "".join(f".k{i}{{--k:{column.light}}}" for i, column in enumerate(columns))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from limner.reporting.findings import COPYING, EDGES, LIKENESS, PROMPT_FIDELITY
 from limner.reporting.language import Code
-from limner.statistics.conclusions import DRIFT
+from limner.statistics.conclusions import CLASS_LIKENESS, DIVERSITY, DRIFT, EDGES, LIKENESS, PROMPT_FIDELITY
 
 HEADINGS: dict[Code, str] = {"en": "Conclusions", "ru": "Выводы"}
-UNDECIDED: dict[Code, str] = {
-    "en": "Pairs of variants between which no difference could be shown: {count}",
-    "ru": "Пары вариантов, разницы между которыми выявить не удалось: {count}",
+FOLDED: dict[Code, str] = {
+    "en": "Further comparisons: {count}; no difference could be shown in {undecided} of them",
+    "ru": "Остальные сравнения: {count}; разницы выявить не удалось: {undecided}",
+}
+CHAPTERS: dict[str, dict[Code, str]] = {  # of findings that are not of one metric
+    "copying": {"en": "Copying", "ru": "Копирование"},
+    "front": {"en": "Likeness and prompt fidelity together", "ru": "Сходство и соответствие запросу вместе"},
 }
 METRICS: dict[str, dict[Code, str]] = {
     LIKENESS: {"en": "likeness", "ru": "сходство"},
     PROMPT_FIDELITY: {"en": "prompt fidelity", "ru": "соответствие запросу"},
+    CLASS_LIKENESS: {"en": "class likeness", "ru": "сходство класса с объектом"},
     DRIFT: {"en": "drift", "ru": "дрейф"},
+    DIVERSITY: {"en": "diversity", "ru": "разнообразие"},
+    EDGES: {"en": "edge agreement", "ru": "согласие контуров"},
 }
 BASE: dict[str, dict[Code, str]] = {  # Russian: «у …» and «между … и …»
     "of": {"en": "the base", "ru": "базовой модели"},
@@ -43,6 +49,14 @@ PHRASES: dict[str, dict[Code, str]] = {
         "en": "Mean difference in {metric} from the base’s picture of the same prompt and seed{order}: {figures}.",
         "ru": "Среднее отличие от изображений базовой модели с тем же запросом и начальным шумом по показателю "
         "«{metric}»{order}: {figures}.",
+    },
+    "means": {
+        "en": "Mean {metric}{order}: {figures}.",
+        "ru": "Среднее значение показателя «{metric}»{order}: {figures}.",
+    },
+    "mean within": {
+        "en": "{a} {m} ({confidence} interval {low} to {high})",
+        "ru": "{a} {m} (доверительный интервал ({confidence}) от {low} до {high})",
     },
     "order": {"en": ", from highest to lowest", "ru": ", от большего к меньшему"},
     "others between": {"en": "{count} others between", "ru": "ещё {count} между ними"},
@@ -78,6 +92,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     "alpha fixed": {"en": "alpha fixed at {alpha}", "ru": "alpha постоянна: {alpha}"},
     "alpha/sqrt(rank)": {"en": "scale alpha/√rank", "ru": "масштаб alpha/√ранг"},
     "rate": {"en": "learning rate {rate}", "ru": "скорость обучения {rate}"},
+    "strength": {"en": "rendered at strength {strength}", "ru": "сила LoRA при рендеринге: {strength}"},
     "tuned": {
         "en": "learning rate tuned for each rank by the other training seeds",
         "ru": "скорость обучения подобрана для каждого ранга по остальным запускам",
@@ -134,89 +149,5 @@ PHRASES: dict[str, dict[Code, str]] = {
         "en": "Whether the embedding behind {metric} knows the subject in the style of {prompts} was not measured on "
         "photos.",
         "ru": "{Metric}: на фотографиях не измерено, узнаёт ли модель объект в стиле запросов: {prompts}.",
-    },
-}
-# name and meaning of each score, in the order in which they are told
-GLOSSARY: dict[str, dict[Code, tuple[str, str]]] = {
-    LIKENESS: {
-        "en": (
-            "Likeness",
-            "how near an image embedding of the picture lies to those of the subject’s photos. Higher is more alike.",
-        ),
-        "ru": (
-            "Сходство",
-            "насколько эмбеддинг изображения близок к эмбеддингам фотографий объекта. Чем выше, тем больше похоже.",
-        ),
-    },
-    "gain": {
-        "en": ("Gain", "likeness less that of the base’s picture of the same prompt, seed and image, then averaged."),
-        "ru": (
-            "Прирост",
-            "сходство за вычетом сходства изображения базовой модели с тем же запросом и начальным шумом, в среднем.",
-        ),
-    },
-    "share": {
-        "en": (
-            "Share of the span",
-            "where the mean likeness lies between floor (the base’s pictures) and ceiling "
-            "(real photos of the subject against each other).",
-        ),
-        "ru": (
-            "Доля размаха",
-            "место среднего сходства между нижним ориентиром (изображения базовой модели) и верхним "
-            "(настоящие фотографии объекта в сравнении друг с другом).",
-        ),
-    },
-    PROMPT_FIDELITY: {
-        "en": (
-            "Prompt fidelity",
-            "how near the picture lies to its own prompt in CLIP’s shared space. Higher obeys more.",
-        ),
-        "ru": (
-            "Соответствие запросу",
-            "насколько изображение близко к своему текстовому запросу в общем пространстве CLIP. Чем выше, тем точнее.",
-        ),
-    },
-    COPYING: {
-        "en": ("Copying", "how far the picture repeats one training photo. High values are a warning, not a merit."),
-        "ru": (
-            "Копирование",
-            "насколько изображение повторяет одну из обучающих фотографий. Высокие значения — предупреждение, а не "
-            "достоинство.",
-        ),
-    },
-    DRIFT: {
-        "en": (
-            "Drift",
-            "how far a picture whose prompt leaves the subject out has moved from the base’s picture of the same "
-            "prompt and seed. Lower is better.",
-        ),
-        "ru": (
-            "Дрейф",
-            "насколько изображение по запросу без объекта отошло от изображения базовой модели с тем же запросом и "
-            "начальным шумом. Чем ниже, тем лучше.",
-        ),
-    },
-    EDGES: {
-        "en": (
-            "Edge agreement",
-            "how far the picture’s edges are those of its conditioning picture. Higher is closer.",
-        ),
-        "ru": (
-            "Согласие контуров",
-            "насколько контуры изображения совпадают с заданными контурами. Чем выше, тем ближе.",
-        ),
-    },
-    "training seed": {
-        "en": (
-            "Training seed",
-            "one training with its own draws of data, noise and timesteps. Intervals are over training seeds, "
-            "not over pictures.",
-        ),
-        "ru": (
-            "Запуск обучения",
-            "одно обучение со своими случайными данными, шумом и шагами (training seed). Интервалы построены по "
-            "запускам, а не по изображениям.",
-        ),
     },
 }

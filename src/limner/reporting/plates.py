@@ -86,7 +86,7 @@ def make_plate(rendered: RenderSet, columns: Sequence[Column], scores: Scores, g
 
     def show(cell: Cell, column: Column, name: str) -> Shown:
         file = gallery.add(rendered.path(cell), f"{kind}/{cell.file}")
-        return _shown(cell, column, name, file, scores)
+        return make_shown(cell, column, name, file, scores)
 
     references = {entry["name"]: entry for entry in rendered.manifest.content.get("references", [])}
     by_name: dict[str, list[Cell]] = {}
@@ -166,7 +166,8 @@ def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:
     return ", ".join(parts)
 
 
-def _shown(cell: Cell, column: Column, name: str, file: str, scores: Scores) -> Shown:
+def make_shown(cell: Cell, column: Column, name: str, file: str, scores: Scores) -> Shown:
+    """A picture with what is said of it; `name` is that of its prompt or reference."""
     seed = f"seed {cell.seed}" + (f", image {cell.image_index + 1}" if cell.image_index else "")
     likeness = scores.metric(LIKENESS)
     return Shown(

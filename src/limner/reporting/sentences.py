@@ -9,13 +9,14 @@ from typing import Any
 from limner.reporting.findings import role_of
 from limner.reporting.language import DECIMALS, NUMERALS, Language
 from limner.reporting.phrases import BASE, METRICS, PHRASES
-from limner.statistics import LEAST_POWER, Conclusions, Described, Difference, Estimated, Finding, Sweep
-from limner.statistics.conclusions import COMPARED
+from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Difference, Estimated, Finding, Sweep
+from limner.statistics.conclusions import COMPARED, COPYING, LIKENESS, PROMPT_FIDELITY
 from limner.statistics.findings import (
     AgainstBase,
     Copying,
     FewSeeds,
     Front,
+    MeanScore,
     NotConcluded,
     Pair,
     PowerUnknown,
@@ -26,6 +27,7 @@ from limner.statistics.findings import (
 
 MOST_NAMED = 6
 HEADLINE = 6  # sentences
+LEADING = (LIKENESS, PROMPT_FIDELITY, COPYING)  # of other roles the headline has only what is shown
 MOST_DECIMALS = 6  # as many as scores have
 
 
@@ -42,13 +44,19 @@ class Speaker:
 
     def sentences(self, conclusions: Conclusions) -> list[str]:
         """All that is to be said, in the order in which it is told."""
-        described, said = _described_by_metric(conclusions), []
+        described, means, said = _described_by_metric(conclusions), _means_by_metric(conclusions), []
         for finding in conclusions:
             if isinstance(finding, AgainstBase) and isinstance(finding.difference, Described):
                 said.append(self._ordering(described.pop(finding.metric, [])))
+            elif isinstance(finding, MeanScore):
+                said.append(self._means(means.pop(finding.metric, [])))
             else:
                 said.append(self.sentence(finding))
         return [each for each in said if each]
+
+    def title(self, metric: str) -> str:
+        """A metric's name as a heading."""
+        return _capital(self._metric(metric))
 
     def headline(self, conclusions: Conclusions) -> list[str]:
         """The few that stand at the head of the report: of the first metric of each role, what is shown first."""
@@ -68,6 +76,8 @@ class Speaker:
                 said = self._difference(finding)
             case RankTrend():
                 said = self._trend(finding)
+            case MeanScore():
+                said = self._means([finding])
             case Copying():
                 said = self._copying(finding)
             case Front():
@@ -103,11 +113,30 @@ class Speaker:
             return ""
         ranked = sorted(findings, key=lambda finding: finding.difference.difference, reverse=True)
         figures = [f"{f.variant} {self._signed(f.difference.difference)}{self._short_share(f)}" for f in ranked]
+        return self._say("described", findings[0].metric, **self._ranked(figures))
+
+    def _means(self, findings: Sequence[MeanScore]) -> str:
+        """The means of all variants, from highest to lowest, each with its interval where it has one."""
+        if not findings:
+            return ""
+        ranked = sorted(findings, key=lambda finding: finding.mean.value, reverse=True)
+        return self._say("means", findings[0].metric, **self._ranked([self._mean(finding) for finding in ranked]))
+
+    def _mean(self, finding: MeanScore) -> str:
+        value = self._number(finding.mean.value)
+        if finding.mean.interval is None:
+            return f"{finding.variant} {value}"
+        low, high = map(self._number, finding.mean.interval)
+        confidence = self.language.percent(1 - LEVEL, 1)
+        return self._text("mean within", a=finding.variant, m=value, low=low, high=high, confidence=confidence)
+
+    def _ranked(self, figures: Sequence[str]) -> dict[str, str]:
+        """Figures from highest to lowest as one list; of many the first and the last."""
+        order = self._text("order") if len(figures) > 1 else ""
         if len(figures) > MOST_NAMED:
             between = self._text("others between", count=self._numeral(len(figures) - MOST_NAMED))
             figures = [*figures[: MOST_NAMED - 1], between, self._text("last", figure=figures[-1])]
-        order = self._text("order") if len(ranked) > 1 else ""
-        return self._say("described", findings[0].metric, order=order, figures=self.language.listed(figures))
+        return {"order": order, "figures": self.language.listed(figures)}
 
     def _trend(self, finding: RankTrend) -> str:
         found, sweep = finding.slope, self._sweep(finding.sweep, finding.ranks, finding.learning_rate)
@@ -127,6 +156,8 @@ class Speaker:
             self._text(sweep.alpha_rule, alpha=self.language.plain(sweep.alpha or 0.0)),
             self._text("rate", rate=self.language.plain(rate)) if rate else self._text("tuned"),
         ]
+        if sweep.strength != 1.0:
+            said.append(self._text("strength", strength=self.language.plain(sweep.strength)))
         return "; ".join(said)
 
     def _copying(self, finding: Copying) -> str:
@@ -230,9 +261,19 @@ def _described_by_metric(conclusions: Conclusions) -> dict[str, list[AgainstBase
     return found
 
 
+def _means_by_metric(conclusions: Conclusions) -> dict[str, list[MeanScore]]:
+    found: dict[str, list[MeanScore]] = {}
+    for finding in conclusions:
+        if isinstance(finding, MeanScore):
+            found.setdefault(finding.metric, []).append(finding)
+    return found
+
+
 def _weight(finding: Finding) -> tuple[int, float] | None:
     """What stands further up in the headline has less; None for what has no place there."""
     metric, found = getattr(finding, "metric", ""), difference_of(finding)
+    if role_of(metric) not in LEADING and not (isinstance(found, Estimated) and found.is_shown):
+        return None
     role = COMPARED.index(role_of(metric)) if role_of(metric) in COMPARED else 0
     place: tuple[int, float] | None = None
     match finding, found:

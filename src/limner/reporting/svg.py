@@ -97,6 +97,10 @@ def place_labels(
                 (-11, 15, "middle", (x - width / 2, y + 8, x + width / 2, y + 22)),
                 (0, -13, "start", (x + 11, y - 21, x + 11 + width, y - 6)),
                 (0, 13, "start", (x + 11, y + 6, x + 11 + width, y + 20)),
+                (-22, -13, "end", (x - 11 - width, y - 21, x - 11, y - 6)),
+                (-22, 13, "end", (x - 11 - width, y + 6, x - 11, y + 20)),
+                (-11, -27, "middle", (x - width / 2, y - 35, x + width / 2, y - 21)),
+                (-11, 28, "middle", (x - width / 2, y + 21, x + width / 2, y + 35)),
             )
         ]
         best, box = min(choices, key=lambda choice: _cost(choice[1], others, frame))

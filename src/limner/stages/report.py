@@ -27,7 +27,7 @@ from limner.progress import SILENT, Progress
 from limner.reporting import ReportInputs, write_report
 from limner.reporting.record import read_origins
 
-STAGE, VERSION = "report", 1
+STAGE, VERSION = "report", 2
 
 
 def report(

@@ -5,13 +5,16 @@ from limner.statistics.comparison import (
     Described,
     Difference,
     Estimated,
+    Mean,
     compare,
     compare_with_base,
+    mean_over_seeds,
     over_seeds,
 )
 from limner.statistics.conclusions import LEAST_POWER, conclude
 from limner.statistics.corrections import Decision, correct, holm
 from limner.statistics.findings import Conclusions, Finding, Sweep, Variant
+from limner.statistics.front import surpassed_by
 from limner.statistics.student import LEVEL, POWER, critical_t, detectable, two_sided_p
 from limner.statistics.trend import best_by_others, rank_trend
 
@@ -26,6 +29,7 @@ __all__ = [
     "Difference",
     "Estimated",
     "Finding",
+    "Mean",
     "Sweep",
     "Variant",
     "best_by_others",
@@ -36,7 +40,9 @@ __all__ = [
     "critical_t",
     "detectable",
     "holm",
+    "mean_over_seeds",
     "over_seeds",
     "rank_trend",
+    "surpassed_by",
     "two_sided_p",
 ]

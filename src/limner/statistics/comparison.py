@@ -75,6 +75,27 @@ class Estimated(Difference):
         return detectable(self.standard_error, self.degrees_of_freedom, self.level)
 
 
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a variant's values, and where it would lie over all training seeds."""
+
+    value: float  # mean over training seeds of the means over pictures
+    interval: tuple[float, float] | None  # Student's t over the training seeds; None for fewer than three, or copies
+    training_seeds: int
+    pictures: int  # over all training seeds
+
+
+def mean_over_seeds(trained: Trained) -> Mean:
+    """The mean of a variant's values with its 95% interval over training seeds; ValueError where it has none."""
+    means = [statistics.fmean(values.values()) for values in trained.values() if values]
+    if not means:
+        raise ValueError("a variant without values has no mean")
+    pictures = sum(len(values) for values in trained.values())
+    found = over_seeds(means, None, pictures, "against base")
+    interval = found.interval if isinstance(found, Estimated) else None
+    return Mean(found.difference, interval, len(means), pictures)
+
+
 def compare(ours: Trained, theirs: Trained, span: float | None = None) -> Difference | None:
     """Our values less theirs; None where no picture has its counterpart.
 

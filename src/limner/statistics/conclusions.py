@@ -1,7 +1,7 @@
 """From the record of scores to what may be concluded from it. Plain numbers in, findings out, not a word.
 
-Of a metric nothing is concluded where its ceiling could not be measured (likeness), and prompts under whose style its
-embedding names the right subject in less than 60% of real photos are left out of it.
+Of likeness, the class's included, nothing is concluded where the ceiling could not be measured, and prompts under whose
+style its embedding names the right subject in less than 60% of real photos are left out of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base
+from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base, mean_over_seeds
 from limner.statistics.corrections import correct
 from limner.statistics.findings import (
     AgainstBase,
@@ -21,6 +21,7 @@ from limner.statistics.findings import (
     FewSeeds,
     Finding,
     Front,
+    MeanScore,
     NotConcluded,
     Pair,
     PowerUnknown,
@@ -29,10 +30,13 @@ from limner.statistics.findings import (
     Sweep,
     Variant,
 )
+from limner.statistics.front import surpassed_by
 from limner.statistics.trend import FEWEST_RANKS, best_by_others, rank_trend
 
 LIKENESS, PROMPT_FIDELITY, DRIFT, COPYING = "likeness", "prompt_fidelity", "drift", "copying"
-COMPARED = (LIKENESS, PROMPT_FIDELITY, DRIFT)  # the roles of metrics: a name up to its first "/"
+CLASS_LIKENESS, DIVERSITY, EDGES = "class_likeness", "diversity", "edge_agreement"
+COMPARED = (LIKENESS, PROMPT_FIDELITY, CLASS_LIKENESS, DRIFT, DIVERSITY, EDGES)  # roles: a name up to its first "/"
+ALWAYS_TOLD = (LIKENESS, PROMPT_FIDELITY)  # when they were not measured, that is said
 LEAST_POWER = 0.6  # share of real photos in a style that an embedding must name right
 
 
@@ -49,8 +53,8 @@ class Table:
 def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusions:
     """All that `record` (scores.json: rows, anchors) carries about `variants`, the base among them or not.
 
-    Only rows without a reference are read. Comparisons with the base, pairs and trends are three families a metric,
-    each corrected by Holm's method.
+    Rows with a reference are read for edge agreement alone, and no others for it. Comparisons with the base, pairs and
+    trends are three families a metric, each corrected by Holm's method.
     """
     trained = [variant for variant in variants if not _is_base(variant)]
     findings: list[Finding] = list(_few_seeds(trained))
@@ -59,7 +63,7 @@ def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusi
         notes, table = _read(record, metric, variants)
         findings += notes
         if table:
-            findings += [*_against_base(table), *_trends(table, trained), *_pairs(table)]
+            findings += [*_levels(table), *_against_base(table), *_trends(table, trained), *_pairs(table)]
             tables.setdefault(_role(metric), []).append(table)
     findings += _copying(record, variants)
     if likeness := tables.get(LIKENESS):
@@ -80,18 +84,20 @@ def _metrics(record: Mapping[str, Any]) -> list[str]:
     listed = list(dict.fromkeys([*named, *record.get("anchors", {})]))
     found = {role: [metric for metric in listed if _role(metric) == role] for role in COMPARED}
     return [
-        metric for role, metrics in found.items() for metric in metrics or ([role] if role in COMPARED[:2] else [])
+        metric for role, metrics in found.items() for metric in metrics or ([role] if role in ALWAYS_TOLD else [])
     ]  # fmt: skip
 
 
 def _read(record: Mapping[str, Any], metric: str, variants: Sequence[Variant]) -> tuple[list[Finding], Table | None]:
     """A metric's table, or why it has none, and what is to be said of its prompts."""
-    anchors = record.get("anchors", {}).get(metric) or {}
     rows = [row for row in record["rows"] if _is_read(row, metric)]
     if not rows:
-        return [NotConcluded(metric, "no values")], None
+        return ([NotConcluded(metric, "no values")] if _role(metric) in ALWAYS_TOLD else []), None
+    of_class = _role(metric) == CLASS_LIKENESS  # by the same embedding as likeness, so with its ceiling and power
+    anchored_by = metric.replace(CLASS_LIKENESS, LIKENESS, 1) if of_class else metric
+    anchors = record.get("anchors", {}).get(anchored_by) or {}
     span = _span(anchors)
-    if _role(metric) != LIKENESS:
+    if _role(anchored_by) != LIKENESS:
         return [], _table(metric, span, rows, variants)
     if anchors.get("ceiling") is None:
         return [NotConcluded(metric, "no ceiling")], None
@@ -126,8 +132,7 @@ def _by_power(metric: str, power: Mapping[str, float | None], prompts: Sequence[
 def _table(metric: str, span: float | None, rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> Table:
     by_label: dict[str, dict[tuple[str, int, int], float]] = {}
     for row in rows:
-        cell = row["prompt"], row["seed"], row["image_index"]
-        by_label.setdefault(row["variant"], {})[cell] = float(row["value"])
+        by_label.setdefault(row["variant"], {})[_cell(row)] = float(row["value"])
     found: dict[str, Trained] = {
         variant.name: {
             seed: by_label[label] for label, seed in variant.labels.items() if seed is not None and label in by_label
@@ -136,6 +141,20 @@ def _table(metric: str, span: float | None, rows: Sequence[Mapping[str, Any]], v
     }
     base = [by_label[label] for v in variants if _is_base(v) for label in v.labels if label in by_label]
     return Table(metric, span, base[0] if base else {}, {name: each for name, each in found.items() if each})
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    """What a value is paired by: prompt, or reference and conditioning scale (whose prompts differ), seed, image."""
+    reference = row.get("reference")
+    asked = row["prompt"] if reference is None else f"{reference} {row.get('conditioning_scale')}"
+    return asked, row["seed"], row["image_index"]
+
+
+def _levels(table: Table) -> Iterator[Finding]:
+    """Drift is 0 for the base by its definition, so there is a mean and nothing to test it against."""
+    if _role(table.metric) == DRIFT:
+        for name, trained in table.variants.items():
+            yield MeanScore(table.metric, name, mean_over_seeds(trained))
 
 
 def _against_base(table: Table) -> Iterator[Finding]:
@@ -203,18 +222,10 @@ def _front(likeness: Table, fidelity: Table | None) -> Iterator[Finding]:
         return
     names = [name for name in likeness.variants if name in fidelity.variants]
     means = {name: (_mean(likeness.variants[name]), _mean(fidelity.variants[name])) for name in names}
-    surpassed = {
-        name: max(better, key=lambda other: means[other])
-        for name in names
-        if (better := [other for other in names if _surpasses(means[other], means[name])])
-    }
+    surpassed = surpassed_by(means)
     if len(names) > 1:
         members = {name: mean for name, mean in means.items() if name not in surpassed}
         yield Front(likeness.metric, fidelity.metric, members, surpassed)
-
-
-def _surpasses(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
 def _mean(trained: Trained) -> float:
@@ -227,7 +238,8 @@ def _span(anchors: Mapping[str, Any]) -> float | None:
 
 
 def _is_read(row: Mapping[str, Any], metric: str) -> bool:
-    return row["metric"] == metric and row.get("reference") is None and row["value"] is not None
+    conditioned = row.get("reference") is not None
+    return row["metric"] == metric and conditioned == (_role(metric) == EDGES) and row["value"] is not None
 
 
 def _is_base(variant: Variant) -> bool:

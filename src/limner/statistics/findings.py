@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Difference, Estimated
+from limner.statistics.comparison import Difference, Estimated, Mean
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -18,6 +18,7 @@ class Sweep:
     settings: str  # all others, as one text
     alpha_rule: AlphaRule
     alpha: float | None = None  # where it is fixed
+    strength: float = 1.0  # at which the LoRAs were rendered
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class FewSeeds:
     training_seeds: int  # the fewest
     variants: tuple[str, ...]
     of_all: bool
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """The mean of a score that is measured from the base and so has no other comparison with it."""
+
+    metric: str
+    variant: str
+    mean: Mean
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,8 @@ class Front:
 
 
 Finding = (
-    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | AgainstBase | Pair | RankTrend | Copying | Front
+    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | MeanScore | AgainstBase | Pair | RankTrend | Copying
+    | Front
 )  # fmt: skip
 
 

@@ -36,7 +36,7 @@
     const print = event.target.closest("a.print");
     if (!print || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    row = [...print.closest("tr, .contact").querySelectorAll("a.print")];
+    row = [...print.closest("tr, .contact, .ranked, .given").querySelectorAll("a.print")];
     viewer.showModal();
     go(row.indexOf(print));
   });
@@ -51,5 +51,33 @@
   });
   viewer.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Enter") release(); });
   viewer.addEventListener("close", () => row[place] && row[place].focus());
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
+})();
+(() => { // arrows go from picture to picture; what is folded away is printed
+  const places = (line) => [...line.querySelectorAll("td, .contact > a, li")].map((place) => place.matches("a") ? place : place.querySelector("a.print"));
+  const lineOf = (print) => print.closest("tr, .contact, .ranked");
+  function beside(print, key) {
+    const line = lineOf(print), own = places(line), at = own.indexOf(print);
+    if (key === "Home") return own.find((each) => each);
+    if (key === "End") return own.findLast((each) => each);
+    if (key === "ArrowLeft") return own.slice(0, at).findLast((each) => each);
+    if (key === "ArrowRight") return own.slice(at + 1).find((each) => each);
+    const lines = [...print.closest("table, .contact, .ranked").querySelectorAll("tr.pictures")], here = lines.indexOf(line);
+    const others = key === "ArrowUp" ? lines.slice(0, Math.max(0, here)).reverse() : lines.slice(here + 1);
+    return others.map((other) => places(other)[at]).find((each) => each);
+  }
+  document.addEventListener("keydown", (event) => {
+    const print = event.target.closest("a.print");
+    if (!print || !lineOf(print) || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (!/^(Arrow(Left|Right|Up|Down)|Home|End)$/.test(event.key)) return;
+    const next = beside(print, event.key);
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    opened.forEach((each) => { each.open = true; });
+  });
+  addEventListener("afterprint", () => opened.splice(0).forEach((each) => { each.open = false; }));
 })();

@@ -15,7 +15,7 @@ from limner.measuring import (
     ceiling,
     gains,
     likeness,
-    nearest_photo,
+    photo_similarities,
     photo_spread,
     share_above,
 )
@@ -128,8 +128,9 @@ def _score_copying(work: Work, metric: str, embedder: ImageEmbedder, renders: Te
         work.scores.anchor(metric, None, None, too_few("copying", len(photos)))
         work.scores.notes.append(too_few("copying", len(photos)))
         return
-    values = nearest_photo(renders, views).tolist()
-    work.scores.add(metric, work.pictures, values)
+    most, places = photo_similarities(renders, views).max(1)
+    values = most.tolist()
+    work.scores.add(metric, work.pictures, values, [photos[place].name for place in places.tolist()])
     note = (
         "cosine to the nearest training photo, mirrored ones and parts included; floor: the base's renders; ceiling: "
         "the nearest that two real photos come; a render above it is nearer to a photo than any photo to another"
