@@ -372,9 +372,9 @@ def _record(
     training: Training, place: Place, index: int, start: AdapterFolder | None, order: Order, choice: Choice
 ) -> dict[str, Any]:
     run, log = order.run, read_log(order.work / LOG_FILE)
-    validated: dict[str, Any] = {}
-    if place.curve.records:
-        validated = {"chosen": asdict(choice), "validation": place.curve.records}
+    validated: dict[str, Any] = {"validation": place.curve.records} if place.curve.records else {}
+    if run.variant.validation.keep != "last":
+        validated["chosen"] = asdict(choice)
     return {
         "label": run.label,
         "method": run.variant.method,
