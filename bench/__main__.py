@@ -65,6 +65,7 @@ def add_choosing(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("choosing")
     group.add_argument("--seconds", type=float, default=86400, help="stop by then and tell what is whole")
     group.add_argument("--steps-factor", type=float, default=2.0, help="times the steps that the base recommends")
+    group.add_argument("--schedule", choices=["constant", "linear", "cosine"], help="instead of the recommended one")
     group.add_argument("--only", nargs="+", default=(), help="these subjects alone")
     group.add_argument("--training-seeds", nargs="+", type=int, default=choosing.TRAINING_SEEDS)
     group.add_argument("--methods", nargs="+", choices=choosing.METHODS, default=choosing.METHODS)
@@ -79,6 +80,7 @@ def told_choosing(options: argparse.Namespace) -> str:
     plan = choosing.Plan(
         options.work, options.subjects, base, options.device, options.processes, options.seconds, steps,
         options.only, options.training_seeds, options.methods,
+        {"learning_rate_schedule": options.schedule} if options.schedule else {},
     )  # fmt: skip
     return choosing.choosing(plan)
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -98,11 +98,13 @@ def split_photos(photos: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "study", folder / "test"
 
 
-def choosing_tables(job: Job, photos: Path, base: str, steps: int, validation: Mapping[str, Any]) -> dict[str, Any]:
+def choosing_tables(
+    job: Job, photos: Path, base: str, steps: int, variant_settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """The study of a job: all else is what the base recommends."""
     variant: dict[str, Any] = {
         "method": job.method, "training_seeds": list(job.seeds), "steps": steps, "checkpoint_every_steps": 0,
-        "validation": {"every_steps": max(1, steps // VALIDATIONS), "keep": "best", **validation},
+        "validation": {"every_steps": max(1, steps // VALIDATIONS), "keep": "best"}, **variant_settings,
     }  # fmt: skip
     variant |= {"rank": [16]} if job.method == "lora" else {}
     return {
@@ -269,6 +271,7 @@ class Plan:
     names: Sequence[str] = ()
     seeds: Sequence[int] = TRAINING_SEEDS
     methods: Sequence[str] = METHODS
+    variant: Mapping[str, Any] = field(default_factory=dict)  # settings of every variant beside the recommended
 
 
 def recommended_steps(base: str, factor: float) -> dict[str, int]:
@@ -308,7 +311,7 @@ def _rows(plan: Plan, job: Job, gpu: int, ends: float) -> list[dict[str, Any]]:
     folder = plan.work / "choosing" / job.name
     shutil.rmtree(folder, ignore_errors=True)
     photos, test = split_photos(plan.subjects / job.subject, folder / "parts")
-    study = write_toml(folder, choosing_tables(job, photos, plan.base, plan.steps[job.method], {}))
+    study = write_toml(folder, choosing_tables(job, photos, plan.base, plan.steps[job.method], plan.variant))
     record = folder / "record.json"
     extra = {"OMP_NUM_THREADS": "1"}
     if plan.device == "cuda" and torch.cuda.device_count() > 1:
