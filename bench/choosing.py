@@ -25,6 +25,7 @@ from bench.processes import TAIL_LINES, start_module
 from bench.studies import write_toml
 from bench.table import machine_line
 from limner.artifacts import PhotoSet, hash_file
+from limner.errors import LimnerError
 from limner.statistics import Described, Estimated, over_seeds
 
 RULES = ("ours", "last", "loss")
@@ -198,6 +199,8 @@ class Tester:
         adapter = load_adapter(kept_folder(work, step), content_hash="not grouped by")
         with placed(self.base, "unet", "text_encoder"), attached(self.base.modules(), adapter):
             record = self.scorer(validation_pictures(self.base, prompts, TEST_SEED))
+        if record["likeness_share"] is None or record["fidelity_share"] is None:
+            raise LimnerError("this base's pictures do not tell prompts or subjects apart: there is nothing to compare")
         halves = [min(record["likeness_share"], 1.0), min(record["fidelity_share"], 1.0)]
         return {"score": statistics.fmean(halves), **{name: record[name] for name in MEASURES if name in record}}
 
