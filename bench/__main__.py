@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import engine, measuring, peaks, processor, quality, tables, whole
+from bench import choosing, engine, measuring, peaks, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -38,7 +38,9 @@ ON_A_PROCESSOR = {
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", *ON_A_PROCESSOR])
+    parser.add_argument(
+        "table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", "choosing", *ON_A_PROCESSOR]
+    )
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -47,14 +49,40 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="folder for bases, pictures and runs")
     parser.add_argument("--out", type=Path, help="file that results are appended to; WORK/results.jsonl if left out")
     parser.add_argument("--brief", action="store_true", help="fewer rows and shorter windows, where time is dear")
-    parser.add_argument("--subjects", type=Path, help="`quality`: a folder of square crops for each subject")
-    parser.add_argument("--processes", type=int, default=2, help="`quality`: subjects at once")
+    parser.add_argument("--subjects", type=Path, help="`quality`, `choosing`: a folder of square crops a subject")
+    parser.add_argument("--processes", type=int, default=2, help="`quality`, `choosing`: trainings at once")
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
+    add_choosing(parser)
     parser.add_argument(
         "--models", nargs="+", default=[EFFICIENTNET, "base"], help="for `measure`: hub ids, folders, or what ships"
     )
     parser.add_argument("--split", action="store_true", help="profile some early steps of ours: GPU time by kernels")
     return parser
+
+
+def add_choosing(parser: argparse.ArgumentParser) -> None:
+    """The options of `choosing`."""
+    group = parser.add_argument_group("choosing")
+    group.add_argument("--seconds", type=float, default=86400, help="stop by then and tell what is whole")
+    group.add_argument("--steps-factor", type=float, default=2.0, help="times the steps that the base recommends")
+    group.add_argument("--schedule", choices=["constant", "linear", "cosine"], help="instead of the recommended one")
+    group.add_argument("--only", nargs="+", default=(), help="these subjects alone")
+    group.add_argument("--training-seeds", nargs="+", type=int, default=choosing.TRAINING_SEEDS)
+    group.add_argument("--methods", nargs="+", choices=choosing.METHODS, default=choosing.METHODS)
+
+
+def told_choosing(options: argparse.Namespace) -> str:
+    """The comparison of rules, on the embedded miniature unless another base is given."""
+    if options.subjects is None:
+        raise SystemExit("choosing needs --subjects FOLDER, with a folder of square crops for each subject")
+    base = str(options.base.resolve()) if options.base else "miniature"
+    steps = choosing.recommended_steps(base, options.steps_factor)
+    plan = choosing.Plan(
+        options.work, options.subjects, base, options.device, options.processes, options.seconds, steps,
+        options.only, options.training_seeds, options.methods,
+        {"learning_rate_schedule": options.schedule} if options.schedule else {},
+    )  # fmt: skip
+    return choosing.choosing(plan)
 
 
 def ground_of(options: argparse.Namespace) -> Ground:
@@ -71,7 +99,8 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    print(told_quality(options) if options.table == "quality" else told_speed(options))
+    told = {"quality": told_quality, "choosing": told_choosing}.get(options.table, told_speed)
+    print(told(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 

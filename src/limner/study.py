@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,7 @@ from limner.artifacts import (
 from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
-from limner.config import Study, VariantRun, expand_variants, stacks_of
+from limner.config import Study, Validation, VariantRun, expand_variants, stacks_of
 from limner.memory import largest_stack, ranks_not_low, read_parts, read_shapes
 from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
@@ -45,6 +45,7 @@ from limner.stages.prepare import prepare
 from limner.stages.render import render
 from limner.stages.report import report
 from limner.stages.train import Order, train
+from limner.stages.validate import Scorer, scoring
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 RUNS = Path("runs")
@@ -106,6 +107,7 @@ class Run:
     strict: bool = False
     progress: Progress = SILENT
     _bases: dict[torch.dtype | None, Base] = field(default_factory=dict)
+    _scorers: dict[str, Scorer] = field(default_factory=dict)
 
     def corridor(self) -> Iterator[tuple[Stage, Callable[[], Any]]]:
         """The stages in their order."""
@@ -193,7 +195,15 @@ class Run:
                 progress=self.progress,
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
+        chosen = {label: folder.record["chosen"] for label, folder in trained.items() if "chosen" in folder.record}
+        if chosen:
+            self._note_in_lock({"chosen": chosen})
         return [trained[run.label] for run in self.runs]
+
+    def _note_in_lock(self, more: dict[str, Any]) -> None:
+        lock = json.loads((self.out / LOCK).read_text(encoding="utf-8"))
+        if not _says(self.out / LOCK, more):
+            write_json(self.out / LOCK, lock | more)
 
     def _trained_at_once(self, runs: list[VariantRun]) -> int:
         """How many variants of a stack a GPU has the memory to train together, as far as it can be foretold."""
@@ -206,8 +216,32 @@ class Run:
     def _order(self, run: VariantRun) -> Order:
         work = self.out / "work" / run.label
         settings, slices = run.variant.validation, self.study.memory.vae_batch_size
-        validate = validation_renderer(self.training_base, self.study.subject, settings, work, vae_batch_size=slices)
-        return Order(run, self.out / "adapters" / run.label, work, validate)
+        show = validation_renderer(self.training_base, self.study.subject, settings, work, vae_batch_size=slices)
+        order = Order(run, self.out / "adapters" / run.label, work)
+        if show is None:
+            return order
+        if not settings.scored:
+            return replace(order, validate=scoring(show, None))
+        scorer = self._scorer(settings)
+        return replace(order, validate=scoring(show, scorer), begin=scorer.begin, judged_by=scorer.judged_by)
+
+    def _scorer(self, settings: Validation) -> Scorer:
+        """What scores validations with these settings; variants with the same settings share it."""
+        name = settings.model_dump_json()
+        if name not in self._scorers:
+            self._scorers[name] = Scorer(
+                self.training_base,
+                self.opened.base,
+                self.study.subject,
+                settings,
+                self.study.measure,
+                self.photos,
+                self.out / "work" / ".embeddings",
+                device=torch.device("cpu") if self.study.memory.offload else self.device,
+                vae_batch_size=self.study.memory.vae_batch_size,
+                progress=self.progress,
+            )
+        return self._scorers[name]
 
     @cached_property
     def renders(self) -> RenderSet:

@@ -136,17 +136,63 @@ class ClassImages(Section):
     ones, and 4 with less than 10 GiB) and 4 elsewhere."""
 
 
+CHOOSING_PROMPTS = (
+    "a photo of {subject}",
+    "a close up photo of {subject}",
+    "a pencil sketch of {subject}",
+    "a watercolour of {subject}",
+)
+
+
 class Validation(Section):
-    """Pictures made while training, to watch it."""
+    """Pictures made while training, to watch it, and which step's weights are delivered."""
 
     prompt: Prompt = "a photo of {subject}"
     """Prompt that is rendered."""
+    prompts: list[Prompt] = []
+    """Several prompts instead of the one. Left out with `keep = "best"`: two photos, a pencil sketch, a watercolour."""
     every_steps: NotNegative = 0
     """Render after every this many steps; 0 never."""
     count: AtLeastOne = 2
-    """Pictures each time."""
+    """Pictures of each prompt each time."""
     seed: int = 0
     """Seed of the pictures, the same each time."""
+    score: bool = False
+    """Score the pictures, and the loss on held-out photos at fixed noise levels: the report shows curves over steps."""
+    keep: Literal["last", "best"] = "last"
+    """"last" delivers the last step's weights; "best" those of the validated step that is best by likeness and prompt
+    fidelity, of those that copy no more than `copying_limit` allows (docs/choosing.md)."""
+    likeness_weight: Share = 0.5
+    """"best": the weight of likeness, as a share of the span from the base's renders to real photos. Prompt fidelity,
+    as a share of the base's own, has the rest."""
+    copying_limit: Share = 0.1
+    """"best": the largest share of pictures that may be nearer to a training photo than any two photos are."""
+    neighbours: NotNegative = 1
+    """"best": a step is judged by the mean over itself and this many validations before and after it."""
+    patience: NotNegative = 0
+    """"best": stop training after this many validations in a row without a better step; 0 trains to the end."""
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Validation:
+        if self.scored and not self.every_steps:
+            raise ValueError("scoring and choosing need validations; set every_steps to a tenth of the steps, say")
+        if self.keep == "best" and len(self.rendered_prompts) < 2:
+            raise ValueError('keep = "best" weighs prompt fidelity and needs two prompts or more; add to prompts')
+        if self.patience and self.keep != "best":
+            raise ValueError('patience stops by the rule of keep = "best"; set that too, or patience to 0')
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether the pictures are scored."""
+        return self.score or self.keep == "best"
+
+    @property
+    def rendered_prompts(self) -> list[str]:
+        """The prompts, each of which is rendered `count` times."""
+        if self.prompts:
+            return self.prompts
+        return list(CHOOSING_PROMPTS) if self.keep == "best" else [self.prompt]
 
 
 class VariantSettings(Section):
@@ -205,7 +251,7 @@ class VariantSettings(Section):
     start_from: str = ""
     """Name of another variant to start from (a LoRA on top of a DreamBooth result, say)."""
     validation: Validation = Validation()
-    """Pictures made while training."""
+    """Pictures made while training, and which step's weights are delivered."""
     checkpoint_every_steps: NotNegative = 100
     """Write a resumable state every this many steps; 0 only when interrupted."""
     log_to: list[Literal["tensorboard", "wandb"]] = []

@@ -202,7 +202,8 @@ def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]
     """What pictures made while training take beside all that training keeps: other parts, and a rendering's own."""
     if run.variant.validation.every_steps == 0:
         return {}
-    dtype, size, count = trained_in(run.variant.precision), shapes.native_size, run.variant.validation.count
+    dtype, size, settings = trained_in(run.variant.precision), shapes.native_size, run.variant.validation
+    count = settings.count * len(settings.rendered_prompts)
     rows, decoded = 2 * min(count, VALIDATED_AT_ONCE), min(count, study.memory.vae_batch_size)
     encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
     rendering = max(denoising_peak(shapes, size, dtype) * rows, decoding_peak(shapes, size, FP32) * decoded)

@@ -1,4 +1,4 @@
-"""Training curves: for each adapter its loss, raw and smoothed, above its learning rate. Inline SVG."""
+"""Training curves: for each adapter its loss above its learning rate, and its validations' scores. Inline SVG."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from limner.artifacts import AdapterFolder
 from limner.reporting.columns import Column, number
 from limner.reporting.svg import Scale, element, path_through, round_ticks
+from limner.reporting.validation_curves import chosen_fact, validation_panel
 
 WIDTH, HEIGHT = 340.0, 222.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 332.0, 20.0, 140.0
@@ -39,10 +40,20 @@ def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]
             adapter.label,
             colours.get(adapter.label, "k0"),
             _facts(adapter.record),
-            _panel(adapter.label, _log(adapter), top or 1.0, colours.get(adapter.label, "k0")),
+            _panels(adapter, top or 1.0, colours.get(adapter.label, "k0")),
         )
         for adapter in adapters
     ]
+
+
+def _panels(adapter: AdapterFolder, top: float, colour: str) -> Markup | None:
+    """The panel of losses, and beneath it that of validations where they were scored."""
+    panels = [
+        _panel(adapter.label, _log(adapter), top, colour),
+        validation_panel(adapter.label, adapter.record, colour),
+    ]
+    drawn = [panel for panel in panels if panel is not None]
+    return Markup("").join(drawn) if drawn else None
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
@@ -68,7 +79,7 @@ def _facts(record: dict[str, Any]) -> list[str]:
         facts.append(f"{seconds * 1000:,.0f} ms a step")
     if start := record.get("start_from"):
         facts.append(f"from {start['label']}")
-    return facts
+    return facts + chosen_fact(record)
 
 
 def short_count(count: float) -> str:

@@ -6,8 +6,9 @@ Unfinished work lies in `work/VARIANT/`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from limner.adapters import load_trained, save_adapter
 from limner.artifacts import (
+    MANIFEST,
     AdapterFolder,
     ClassSet,
     Manifest,
@@ -32,18 +34,26 @@ from limner.artifacts import (
 )
 from limner.base import Base
 from limner.config import Subject, VariantRun
+from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
 from limner.training import (
+    FULL_DTYPE,
     LOG_FILE,
+    Choice,
+    Curve,
     EncodedPictures,
+    HeldOutLoss,
     Place,
     Training,
     TrainingLog,
     Validate,
+    choose,
+    drop_kept,
     encode_pictures,
     newest_checkpoint,
     newest_step,
+    open_curve,
     read_log,
     remove_checkpoints,
     require_trackers,
@@ -56,9 +66,6 @@ STAGE, VERSION = "train", 1
 CACHE = ".moments"  # beside the variants' folders in work/, which cannot start with a dot
 NOT_READ = {"name", "training_seeds", "start_from", "validation", "checkpoint_every_steps", "log_to"}
 RUNS_OWN = {"rank", "alpha", "alpha_rule"}
-# Rounding whole weights of SD 1.5's spread (0.03) to fp16 changes 1.4% of the root mean square of what 800 steps at
-# 2e-6 added to them, without direction; fp32 would double 2 GB, and renders on a GPU compute in fp16 anyway.
-FULL_DTYPE = torch.float16
 BYTES_PER_PARAMETER = 12  # of a state on disk: weight and two moments, fp32
 
 
@@ -70,6 +77,8 @@ class Order:
     out: Path
     work: Path
     validate: Validate | None = None
+    begin: Callable[[], None] | None = None  # called with the untouched base before training begins
+    judged_by: Mapping[str, Any] | None = None  # what validations' scores depend on beside the settings
 
 
 def train(
@@ -98,6 +107,9 @@ def train(
     for order in orders:
         _require_start(order.run, start, order.out)
         settings, inputs = _read_settings(order.run, subject, of_class), _inputs(base_hash, photo_set, of_class, start)
+        if order.run.variant.validation.keep != "last":  # then they decide what is delivered
+            settings["validation"] = order.run.variant.validation.model_dump(mode="json")
+            inputs["judged_by"] = order.judged_by
         key = stage_key(STAGE, VERSION, settings, inputs)
         manifests.append(Manifest(STAGE, VERSION, key, settings, inputs, {}, {}, {}))
     pending = [
@@ -190,7 +202,11 @@ def _next_parts(batch_size: int, parts: int) -> int | None:
 def _train_together(materials: Materials, pending: Sequence[Pending], parts: int) -> None:
     orders = [one.order for one in pending]
     loaded, settings = materials.base(), pending[0].manifest.settings
+    for order in orders:
+        if order.begin is not None:
+            order.begin()
     groups = _encode(materials, orders[0], loaded)
+    held_out = _held_out_loss(materials, orders, loaded)
     prompts = [settings["instance_prompt"]] + ([settings["class_prompt"]] if materials.of_class else [])
     beginning = load_trained(materials.start) if materials.start else None
     runs = [order.run for order in orders]
@@ -200,12 +216,15 @@ def _train_together(materials: Materials, pending: Sequence[Pending], parts: int
         ) as training,
         contextlib.ExitStack() as open_logs,
     ):
+        training.held_out = held_out
         _go_on(training, pending, materials.progress)
         places = []
         for one in pending:
             order = one.order
             log = TrainingLog(order.work, order.run.label, order.run.variant.log_to, training.step)
-            places.append(Place(order.run, order.work, one.manifest.key, open_logs.enter_context(log), order.validate))
+            curve = open_curve(order.work, order.run.variant.validation, one.manifest.key, resumed=training.step > 0)
+            log = open_logs.enter_context(log)
+            places.append(Place(order.run, order.work, one.manifest.key, log, curve, order.validate))
         take_steps(training, places, progress=materials.progress)
         for index, one in enumerate(pending):
             if not places[index].failure:
@@ -213,6 +232,7 @@ def _train_together(materials: Materials, pending: Sequence[Pending], parts: int
     for order, place in zip(orders, places, strict=True):
         if not place.failure:
             remove_checkpoints(order.work)
+            drop_kept(order.work)
     if failures := [place.failure for place in places if place.failure]:
         raise LimnerError("; ".join(failures))
 
@@ -280,6 +300,18 @@ def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPict
     return photos, encoded(materials.of_class.files, False) if materials.of_class else None
 
 
+def _held_out_loss(materials: Materials, orders: Sequence[Order], base: Base) -> HeldOutLoss | None:
+    """The loss on held-out photos, where there are any and a variant's validations are scored."""
+    files = materials.photo_set.held_out_files
+    if not files or not any(order.run.variant.validation.scored for order in orders):
+        return None
+    pictures = encode_pictures(
+        base, files, materials.photo_set.size_px, flip=False, base_hash=materials.base_hash,
+        cache=orders[0].work.parent / CACHE, at_once=materials.vae_batch_size, progress=materials.progress,
+    )  # fmt: skip
+    return HeldOutLoss(pictures.moments, base.vae.config.scaling_factor, len(alphas_cumprod(base.noise_schedule)))
+
+
 def _go_on(training: Training, pending: Sequence[Pending], progress: Progress) -> None:
     """Resume from the newest whole states of these trainings, else begin with empty folders."""
     for index, one in enumerate(pending):
@@ -302,12 +334,15 @@ def _deliver(
 ) -> None:
     """Write one adapter whole; should that fail, the finished training's states stay in the work folders."""
     order, manifest = one.order, one.manifest
-    content = _record(training, index, start, order)
+    choice = choose(places[index].curve.records, order.run.variant.validation, training.step)
+    content = _record(training, places[index], index, start, order, choice)
     try:
-        with training.delivered():
-            adapter = training.trainable.adapter(order.run.label, FULL_DTYPE, index)
         with whole_folder(order.out) as folder:
-            save_adapter(folder, adapter)
+            if choice.step == training.step:
+                with training.delivered():
+                    save_adapter(folder, training.trainable.adapter(order.run.label, FULL_DTYPE, index))
+            else:
+                _copy_kept(places[index].curve, choice.step, folder)
             made = machine_record() | {
                 "device": str(training.work.number.device),
                 "arithmetic": str(training.work.objective.dtype),
@@ -320,8 +355,26 @@ def _deliver(
         raise
 
 
-def _record(training: Training, index: int, start: AdapterFolder | None, order: Order) -> dict[str, Any]:
+def _copy_kept(curve: Curve, step: int, folder: Path) -> None:
+    """The adapter of an earlier step, as it was written then."""
+    kept = curve.kept(step)
+    if kept is None:
+        raise LimnerError(
+            f"{curve.work}: the weights of step {step}, which is best, are gone or damaged; "
+            "remove this folder and run again to train anew"
+        )
+    for file in kept.iterdir():
+        if file.name != MANIFEST:
+            shutil.copyfile(file, folder / file.name)
+
+
+def _record(
+    training: Training, place: Place, index: int, start: AdapterFolder | None, order: Order, choice: Choice
+) -> dict[str, Any]:
     run, log = order.run, read_log(order.work / LOG_FILE)
+    validated: dict[str, Any] = {"validation": place.curve.records} if place.curve.records else {}
+    if run.variant.validation.keep != "last":
+        validated["chosen"] = asdict(choice)
     return {
         "label": run.label,
         "method": run.variant.method,
@@ -333,7 +386,8 @@ def _record(training: Training, index: int, start: AdapterFolder | None, order: 
         "start_from": {"label": start.folder.name, "content_hash": start.content_hash} if start else None,
         "trainable_parameters": training.trainable.count(index),
         "seconds": training.seconds,
-        "seconds_per_step": training.seconds / run.variant.steps,
+        "seconds_per_step": training.seconds / training.step,
         "final_loss": log[-1]["loss"] if log else None,
         "log": thinned(log),
+        **validated,
     }

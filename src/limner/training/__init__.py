@@ -1,21 +1,31 @@
 """Training: what a step is trained on, the step itself, and how it is interrupted and gone on with."""
 
 from limner.training.checkpoint import newest_checkpoint, newest_step, remove_checkpoints
+from limner.training.choosing import Choice, choose
 from limner.training.examples import EncodedPictures, encode_pictures
+from limner.training.held_out import HeldOutLoss
 from limner.training.log import LOG_FILE, TrainingLog, read_log, require_trackers, thinned
-from limner.training.loop import Place, Training, Validate, take_steps
+from limner.training.loop import FULL_DTYPE, Place, Training, Validate, take_steps
 from limner.training.setup import set_up, trained_modules
+from limner.training.validation import Curve, drop_kept, open_curve
 
 __all__ = [
+    "FULL_DTYPE",
     "LOG_FILE",
+    "Choice",
+    "Curve",
     "EncodedPictures",
+    "HeldOutLoss",
     "Place",
     "Training",
     "TrainingLog",
     "Validate",
+    "choose",
+    "drop_kept",
     "encode_pictures",
     "newest_checkpoint",
     "newest_step",
+    "open_curve",
     "read_log",
     "remove_checkpoints",
     "require_trackers",

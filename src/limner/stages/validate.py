@@ -1,0 +1,213 @@
+"""Scores a validation's pictures while training: the function that the corridor hands to the train stage.
+
+Likeness and prompt fidelity are told as shares of what the untouched base and real photos reach, so that they can be
+weighed against each other. What is measured, and how, is what the measure stage measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.artifacts import PhotoSet, hash_file
+from limner.base import Base, BaseLocation
+from limner.config import Measure, Subject, Validation
+from limner.embeddings import (
+    WHOLE,
+    Crop,
+    EmbedderLocation,
+    EmbeddingCache,
+    ImageEmbedder,
+    PairEmbedder,
+    around_head,
+    find_embedder,
+    view_crops,
+)
+from limner.errors import InputError
+from limner.measuring import (
+    DECIMALS,
+    FEWEST_PHOTOS,
+    PhotoSpread,
+    ceiling,
+    likeness,
+    nearest_photo,
+    photo_spread,
+    prompt_fidelity,
+    span_fraction,
+    styles_named,
+)
+from limner.progress import SILENT, Progress
+from limner.rendering.validation import validation_pictures, validation_prompts
+
+Show = Callable[[int], np.ndarray]
+"""Renders a step's pictures (N, H, W, 3) uint8, from the base's modules as they are."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What one image embedder compares with."""
+
+    embedder: ImageEmbedder
+    photos: Tensor  # (M, D), cut as the pictures are
+    views: Tensor  # (T, V, D) of the training photos
+    floor: float
+    top: float | None
+    spread: PhotoSpread | None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What the text model compares with."""
+
+    pair: PairEmbedder
+    texts: Tensor  # (N, D), each picture's own
+    floor: float  # the base's pictures beside the other prompts
+    top: float  # beside their own
+
+
+class Scorer:
+    """Scores the pictures of one study's validations; every variant with the same settings can share it."""
+
+    def __init__(
+        self,
+        base: Callable[[], Base],
+        location: BaseLocation,
+        subject: Subject,
+        settings: Validation,
+        measure: Measure,
+        photo_set: PhotoSet,
+        cache: Path,
+        *,
+        device: torch.device | str = "cpu",
+        vae_batch_size: int = 4,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.base, self.subject, self.settings, self.photo_set = base, subject, settings, photo_set
+        self.cache, self.device, self.vae_batch_size = EmbeddingCache(cache), device, vae_batch_size
+        self.crop: Crop = around_head(subject.class_noun) if measure.crop == "head" else WHOLE
+        self.left_out: dict[str, str] = {}
+        found = {f"likeness/{name}": self._find(f"likeness/{name}", name, location) for name in measure.likeness}
+        self.places = {metric: place for metric, place in found.items() if place is not None}
+        self.pair_name = f"prompt_fidelity/{measure.prompt_fidelity}"
+        self.pair_place = self._find(self.pair_name, measure.prompt_fidelity, location)
+        self.progress = progress
+        self._models: tuple[dict[str, Likeness], Fidelity | None] | None = None
+
+    def _find(self, metric: str, name: str, location: BaseLocation) -> EmbedderLocation | None:
+        try:
+            return find_embedder(name, location)
+        except InputError as error:
+            self.left_out[metric] = str(error)
+            return None
+
+    @cached_property
+    def judged_by(self) -> dict[str, Any]:
+        """What the scores depend on beside the settings of the validation and the photos."""
+        return {
+            "likeness": {metric: place.identity for metric, place in self.places.items()},
+            "prompt_fidelity": self.pair_place.identity if self.pair_place else None,
+            "crop": self.crop.name,
+            "prompts": validation_prompts(self.subject, self.settings),
+            "against": [hash_file(file) for file in self.likeness_photos],
+        }
+
+    @property
+    def likeness_photos(self) -> list[Path]:
+        """As the measure stage does: photos that no training saw where there are enough, else all."""
+        held_out = self.photo_set.held_out_files
+        return held_out if len(held_out) >= FEWEST_PHOTOS else self.photo_set.files
+
+    def begin(self) -> None:
+        """Measure what the untouched base reaches; to be called before the base's modules change."""
+        if self._models is not None:
+            return
+        prompts = validation_prompts(self.subject, self.settings, as_class=True)
+        images = validation_pictures(self.base(), prompts, self.settings.seed, vae_batch_size=self.vae_batch_size)
+        self._models = ({m: one for m in self.places if (one := self._likeness(m, images))}, self._fidelity(images))
+        for metric, reason in self.left_out.items():
+            self.progress.notice(f"validation: {metric} is left out: {reason}")
+
+    def __call__(self, images: np.ndarray) -> dict[str, Any]:
+        """A step's record from its pictures (N, H, W, 3) uint8; what cannot be measured is None."""
+        assert self._models is not None  # `begin` comes first
+        models, fidelity = self._models
+        own = [self._of_likeness(model, images) for model in models.values()]
+        record = {name: _mean([row[name] for row in own]) for name in ("likeness", "likeness_share", "copying_share")}
+        nearest = _mean([row["copying"] for row in own])
+        record |= {"copying": nearest, "prompt_fidelity": None, "fidelity_share": None}
+        if fidelity is not None:
+            value = float(prompt_fidelity(fidelity.pair.embed([*images]), fidelity.texts).mean())
+            record |= {
+                "prompt_fidelity": _round(value),
+                "fidelity_share": _round(span_fraction(value, fidelity.floor, fidelity.top)),
+            }
+        return record
+
+    def _likeness(self, metric: str, of_base: np.ndarray) -> Likeness | None:
+        try:
+            embedder = self.places[metric].load_image(self.device)
+        except InputError as error:
+            self.left_out[metric] = str(error)
+            return None
+        photos = self.cache.embed(embedder, self.likeness_photos, self.crop).vectors
+        training = self.photo_set.training_files
+        views = torch.stack([self.cache.embed(embedder, training, crop).vectors for crop in view_crops()], 1)
+        floor = float(likeness(self._cut_and_embedded(embedder, of_base), photos).mean())
+        return Likeness(embedder, photos, views, floor, ceiling(photos), photo_spread(views))
+
+    def _fidelity(self, of_base: np.ndarray) -> Fidelity | None:
+        if self.pair_place is None:
+            return None
+        try:
+            pair = self.pair_place.load_pair(self.device)
+        except InputError as error:
+            self.left_out[self.pair_name] = str(error)
+            return None
+        prompts = validation_prompts(self.subject, self.settings, as_class=True)
+        texts = pair.embed_texts(prompts)
+        similarity = pair.embed([*of_base]) @ texts.T  # (N, N)
+        other = torch.tensor([[one != another for another in prompts] for one in prompts])
+        floor = float(similarity[other].mean()) if other.any() else float("-inf")
+        return Fidelity(pair, texts, floor, float(similarity.diagonal().mean()))
+
+    def _of_likeness(self, model: Likeness, images: np.ndarray) -> dict[str, float | None]:
+        value = float(likeness(self._cut_and_embedded(model.embedder, images), model.photos).mean())
+        row = {"likeness": value, "likeness_share": span_fraction(value, model.floor, model.top)}
+        if model.spread is None:
+            return {**row, "copying": None, "copying_share": None}
+        nearest = nearest_photo(model.embedder.embed([*images]), model.views)
+        above = float((nearest > model.spread.limit).float().mean())
+        return {**row, "copying": float(nearest.mean()), "copying_share": above}
+
+    def _cut_and_embedded(self, embedder: ImageEmbedder, images: np.ndarray) -> Tensor:
+        """Embeddings of the pictures by which likeness is judged: of those that name no style, if there are any."""
+        prompts = validation_prompts(self.subject, self.settings, as_class=True)
+        plain = [place for place, prompt in enumerate(prompts) if styles_named(prompt) == []]
+        chosen = [images[place] for place in plain or range(len(prompts))]
+        return embedder.embed([self.crop.cut(image, embedder.size_px)[0] for image in chosen])
+
+
+def scoring(show: Show, score: Callable[[np.ndarray], dict[str, Any]] | None) -> Callable[[int], dict[str, Any] | None]:
+    """The function of the step that training is handed: show the pictures, and score them if anyone asks."""
+
+    def validate(step: int) -> dict[str, Any] | None:
+        images = show(step)
+        return score(images) if score is not None else None
+
+    return validate
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _round(sum(known) / len(known)) if known else None
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, DECIMALS)

@@ -1,0 +1,109 @@
+"""Which validated step is best: likeness and prompt fidelity under a copying limit, as a pure function of the curve.
+
+A curve is a list of records, one a validation, in the order of steps. Of a record the rule reads `step` and, each None
+where it could not be measured:
+
+- `likeness_share`: likeness as a share of the span from the base's renders (0) to real photos (1);
+- `fidelity_share`: prompt fidelity as a share of the span from a picture of another prompt (0) to the base's own (1);
+- `copying_share`: how many of the pictures are nearer to a training photo than any photo to another.
+
+Few pictures are noisy, so a step is judged by the mean over itself and its neighbours. A step whose neighbours have
+all been seen is decided: later validations cannot change what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limner.config import Validation
+
+Record = Mapping[str, Any]
+READ = ("likeness_share", "fidelity_share", "copying_share")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a step is worth."""
+
+    step: int
+    score: float  # weighted mean of both shares, neither counted above 1
+    copying: float
+    copies: bool  # more than the limit allows
+
+    @property
+    def order(self) -> tuple[float, float, int]:
+        """Larger is better: within the copying limit, then the score, then the earlier step."""
+        return (-self.copying if self.copies else 0.0, self.score, -self.step)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The step whose weights are delivered, why in words, and where training stopped early (None: it did not)."""
+
+    step: int
+    why: str
+    stopped_at: int | None = None
+
+
+def judged(curve: Sequence[Record], settings: Validation) -> list[Judged]:
+    """Every validation that has all three values, with its neighbours'."""
+    usable = [record for record in curve if can_judge(record)]
+    rows = [_values(record) for record in usable]
+    result = []
+    for place, record in enumerate(usable):
+        window = rows[max(0, place - settings.neighbours) : place + settings.neighbours + 1]
+        likeness, fidelity, copying = (sum(column) / len(window) for column in zip(*window, strict=True))
+        weight = settings.likeness_weight
+        score = weight * min(likeness, 1.0) + (1 - weight) * min(fidelity, 1.0)
+        result.append(Judged(record["step"], score, copying, copying > settings.copying_limit))
+    return result
+
+
+def possible_steps(curve: Sequence[Record], settings: Validation) -> set[int]:
+    """Steps that may still be chosen whatever comes: the best of those decided, and all that are not."""
+    steps = judged(curve, settings)
+    first_open = max(0, len(steps) - settings.neighbours)
+    decided, undecided = steps[:first_open], steps[first_open:]
+    best = [max(decided, key=lambda one: one.order).step] if decided else []
+    return {*best, *(one.step for one in undecided)}
+
+
+def stopping_step(curve: Sequence[Record], settings: Validation) -> int | None:
+    """The validation after which training stops: the best decided step is `patience` validations behind the newest."""
+    if not settings.patience:
+        return None
+    decided = judged(curve, settings)
+    for seen in range(1, len(decided) - settings.neighbours + 1):
+        best = max(range(seen), key=lambda place: decided[place].order)
+        if seen - 1 - best >= settings.patience:
+            return decided[seen - 1 + settings.neighbours].step
+    return None
+
+
+def choose(curve: Sequence[Record], settings: Validation, last_step: int) -> Choice:
+    """The step to deliver. Where the rule cannot be applied it is the last, and `why` says so."""
+    stopped = stopping_step(curve, settings)
+    seen = [record for record in curve if stopped is None or record["step"] <= stopped]
+    steps = judged(seen, settings)
+    if settings.keep != "best":
+        return Choice(last_step, 'the last step, as keep = "last" asks')
+    if not steps:
+        return Choice(last_step, "the last step: likeness, prompt fidelity or copying could not be measured")
+    best = max(steps, key=lambda one: one.order)
+    within = "within" if not best.copies else "nearest to, as no step was within,"
+    why = (
+        f"best of {len(steps)} validated steps: {best.score:.3f}, {within} the copying limit "
+        f"({best.copying:.0%} of at most {settings.copying_limit:.0%}); the last is {steps[-1].score:.3f}"
+    )
+    return Choice(best.step, why, stopped)
+
+
+def can_judge(record: Record) -> bool:
+    """Whether all that the rule needs was measured."""
+    return None not in _values(record)
+
+
+def _values(record: Record) -> tuple[Any, ...]:
+    return tuple(record.get(name) for name in READ)

@@ -1,0 +1,56 @@
+"""A study that chooses its steps, from its file to its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from limner.artifacts import AdapterFolder
+from limner.study import run_study
+from tests.studies import write_study
+
+RULE = """prior_preservation = true
+[variants.validation]
+every_steps = 1
+keep = "best"
+count = 1
+seed = 6
+neighbours = 0
+prompts = ["a photo of {subject}", "a sketch of {subject}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("choosing")
+    study = write_study(folder, tiny_folder, changes={"prior_preservation = true\n": RULE})
+    run_study(study, folder / "run")
+    return folder / "run"
+
+
+def record(run: Path, label: str) -> dict:
+    return AdapterFolder(run / "adapters" / label).record
+
+
+def test_each_rank_delivers_its_best_step_and_says_why_in_manifest_lock_and_report(run):
+    lock = json.loads((run / "study.lock.json").read_text(encoding="utf-8"))
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert set(lock["chosen"]) == {"lora-1", "lora-2"}
+    for label in ("lora-1", "lora-2"):
+        curve, chosen = record(run, label)["validation"], record(run, label)["chosen"]
+        assert [row["step"] for row in curve] == [1, 2, 3]
+        scores = [min(row["likeness_share"], 1) + min(row["fidelity_share"], 1) for row in curve]
+        allowed = [place for place in range(3) if curve[place]["copying_share"] <= 0.1]
+        assert chosen["step"] == 1 + max(allowed, key=lambda place: scores[place])
+        assert lock["chosen"][label] == chosen
+        assert f"step {chosen['step']} kept (best of 3 validated steps" in page
+    assert "chosen" not in record(run, "full")
+
+
+def test_the_same_command_again_trains_nothing_and_leaves_the_lock_file_alone(run, monkeypatch):
+    lock = (run / "study.lock.json").read_bytes()
+    monkeypatch.setattr("limner.study.load_base", lambda *given, **options: pytest.fail("a base was loaded"))
+    run_study(run.parent / "study.toml", run)
+    assert (run / "study.lock.json").read_bytes() == lock
