@@ -235,6 +235,23 @@ def report(study: StudyFile, out: Out = None, device: Device = "auto", json_outp
     _run_until("report", study, out, device, False, False, json_output)
 
 
+@app.command("inspect")
+def inspect_path(
+    path: Annotated[Path, typer.Argument(help="File or folder of a model.", show_default=False)],
+    json_output: Json = False,
+) -> None:
+    """What a file is: family, prediction type, precision, problems; read from its header alone.
+
+    Example: `limner inspect downloads/dreamlike.safetensors --json`
+    """
+    from limner.base.inspect import inspect
+
+    report = inspect(path)
+    print(json.dumps(report.to_json(), indent=2, ensure_ascii=False) if json_output else "\n".join(report.lines()))
+    if not report.is_identified:
+        raise typer.Exit(InputError.exit_code)
+
+
 @app.command()
 def doctor(
     study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to foretell.", show_default=False)] = None,
