@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from limner.artifacts import canonical_json, hash_bytes, hash_file, hash_files
 from limner.base.inspect import require_sd15
+from limner.base.single_file.configuration import Configuration, configuration_of_file, configuration_of_folder
+from limner.base.weights.header import read_header
 from limner.errors import BaseError
 
 MINIATURE = "miniature"
@@ -39,6 +41,14 @@ class BaseLocation:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BaseError(f"{file} is not JSON ({error}); mend or remove it") from None
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What weights do not say: a folder's configuration files, or what a single file's header carries."""
+        if self.kind == "folder":
+            return configuration_of_folder(self.path)
+        report = require_sd15(self.path)
+        return configuration_of_file(read_header(self.path).metadata, report.prediction_type)
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -253,6 +253,29 @@ def inspect_path(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A single file or a diffusers folder.", show_default=False)],
+    destination: Annotated[Path, typer.Argument(help="NAME.safetensors, or a new folder.", show_default=False)],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; as it is where left out.")] = "",
+    vae: Annotated[Path | None, typer.Option(help="A VAE's file or folder, in place of the base's own.")] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the moving averages that some files carry.")] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read .ckpt and .bin, in a process apart.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """An SD 1.5 base from a single file to a diffusers folder, or back; bit for bit unless --precision is given.
+
+    Example: `limner convert downloads/dreamlike.safetensors bases/dreamlike`
+    """
+    from limner.base.convert import convert as convert_base
+    from limner.base.devices import dtype_named
+
+    convert_base(source, destination, dtype=dtype_named(precision), vae=vae, ema=ema, allow_pickle=allow_pickle)
+    _print_path("written", destination, json_output)
+
+
+@app.command()
 def doctor(
     study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to foretell.", show_default=False)] = None,
     device: Device = "auto",

@@ -32,7 +32,7 @@ def inspect_folder(folder: Path, inspect_file: InspectFile) -> Report:
     if unet or index:
         return _pipeline(folder, index, unet, inspect_file)
     own = _config(folder / "config.json")
-    files = _weight_files(folder)
+    files = weight_files(folder)
     lora = folder / LORA_FILE
     if lora.is_file():
         return _told(lora, inspect_file)
@@ -48,11 +48,9 @@ def inspect_folder(folder: Path, inspect_file: InspectFile) -> Report:
 
 def _pipeline(folder: Path, index: dict[str, Any], unet: dict[str, Any], inspect_file: InspectFile) -> Report:
     family, notes = _family(index, unet)
-    reports = {part: _together(folder / part, _weight_files(folder / part), inspect_file) for part in WEIGHED_PARTS}
+    reports = {part: _together(folder / part, weight_files(folder / part), inspect_file) for part in WEIGHED_PARTS}
     if family in ("sd3", "flux"):
-        reports = {
-            "transformer": _together(folder / "transformer", _weight_files(folder / "transformer"), inspect_file)
-        }
+        reports = {"transformer": _together(folder / "transformer", weight_files(folder / "transformer"), inspect_file)}
     problems = [
         f"{part}: {problem}"
         for part, report in reports.items()
@@ -124,7 +122,7 @@ def _told(file: Path, inspect_file: InspectFile) -> Report:
         return Report(str(file), UNKNOWN, problems=[str(error)])
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """A part's weights: without a hub folder's second copy in fp16; pickles where there is nothing else."""
     files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     whole = [file for file in files if ".fp16." not in file.name and ".non_ema." not in file.name]
