@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,9 +12,8 @@ from limner.base import find_base, load_base
 from limner.base.devices import rendering_dtype
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError, PromptError
+from limner.opening import study_of_run
 from limner.rendering import render_prompt
-
-LOCK = "study.lock.json"
 
 
 def quick_look(
@@ -38,7 +36,7 @@ def quick_look(
         raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
     if not (folder / "manifest.json").is_file():
         raise AdapterError(f"{folder} is neither a study file (.toml) nor the folder of a trained adapter")
-    study = _study_of(folder)
+    study = study_of_run(folder)
     model = base or (study.base.model if study else "")
     if not model:
         raise BaseError(f"{folder} does not lie in a run's folder, so its base is unknown; name it with --base")
@@ -73,10 +71,3 @@ def _picture_path(folder: Path, seed: int, out: Path | None) -> Path:
     path = Path(name) if out is None else out / name if out.is_dir() else out
     require_folder(path.parent)
     return path
-
-
-def _study_of(folder: Path) -> Study | None:
-    lock = folder.resolve().parent.parent / LOCK
-    if not lock.is_file():
-        return None
-    return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import torch
 
-from limner.artifacts import require_space
+from limner.artifacts import require_absent, require_space, whole_folder
 from limner.artifacts.disk import TEMPORARY_PREFIX
 from limner.base.inspect import inspect
 from limner.base.inspect.folders import weight_files
 from limner.base.pickled import unpickled
 from limner.base.single_file.opening import open_base
 from limner.base.single_file.parts import WEIGHED_PARTS, Parts
-from limner.base.single_file.writing import write_folder, write_single_file
+from limner.base.single_file.writing import fill_folder, write_single_file
 from limner.base.weights.kinds import kind_of
 from limner.base.weights.streaming import NewTensor, TensorFile, write_tensors
-from limner.errors import BaseError, InputError
+from limner.errors import BaseError
 
 FILE_SUFFIX = ".safetensors"
 
@@ -39,10 +39,10 @@ def convert(
 
     `dtype` None keeps every weight's precision, bit for bit. `vae` takes the place of the base's own. A pickle is
     read only with `allow_pickle`, in a process of its own; one that is no base becomes a .safetensors file as it is.
-    Raises BaseError for what is not a whole SD 1.5 base; nothing is written then.
+    Raises BaseError for what is not a whole SD 1.5 base, DiskError where `destination` is
+    taken; nothing is written then.
     """
-    if destination.resolve() == source.resolve():
-        raise InputError(f"{destination} would be written over itself; give another destination")
+    require_absent(destination)
     with contextlib.ExitStack() as opened:
         readable = opened.enter_context(_without_pickle(source, allow_pickle, destination.parent))
         if readable != source and destination.suffix == FILE_SUFFIX and inspect(readable).family != "sd15":
@@ -55,9 +55,9 @@ def convert(
             prefix = base.parts.text_prefix
             write_single_file(destination, base.parts.tensors, base.configuration, dtype, base.metadata, prefix)
         else:
-            write_folder(
-                destination, base.parts.tensors, base.configuration, dtype, base.parts.text_prefix, base.others
-            )
+            with whole_folder(destination) as folder:
+                prefix = base.parts.text_prefix
+                fill_folder(folder, base.parts.tensors, base.configuration, dtype, prefix, base.others)
 
 
 def _require_room(destination: Path, parts: Parts, dtype: torch.dtype | None) -> None:

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from limner import __version__
+from limner.cli import models
+from limner.cli.options import Device, Json, device_named, print_path
 from limner.errors import InputError, LimnerError
 
 ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM"}
@@ -31,12 +33,10 @@ app = typer.Typer(
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
-Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
 Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
 Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
 
 
@@ -71,8 +71,8 @@ def demo(
     """
     from limner.demo import run_demo
 
-    path = run_demo(out, photos, class_noun, device=_device(device), progress=_progress())
-    _print_path("report", path, json_output)
+    path = run_demo(out, photos, class_noun, device=device_named(device), progress=_progress())
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -204,8 +204,8 @@ def render(
         return
     from limner.quick_look import quick_look
 
-    path = quick_look(target, prompt, seed, strength=scale, base=base, out=out, device=_device(device))
-    _print_path("picture", path, json_output)
+    path = quick_look(target, prompt, seed, strength=scale, base=base, out=out, device=device_named(device))
+    print_path("picture", path, json_output)
 
 
 @app.command()
@@ -235,44 +235,8 @@ def report(study: StudyFile, out: Out = None, device: Device = "auto", json_outp
     _run_until("report", study, out, device, False, False, json_output)
 
 
-@app.command("inspect")
-def inspect_path(
-    path: Annotated[Path, typer.Argument(help="File or folder of a model.", show_default=False)],
-    json_output: Json = False,
-) -> None:
-    """What a file is: family, prediction type, precision, problems; read from its header alone.
-
-    Example: `limner inspect downloads/dreamlike.safetensors --json`
-    """
-    from limner.base.inspect import inspect
-
-    report = inspect(path)
-    print(json.dumps(report.to_json(), indent=2, ensure_ascii=False) if json_output else "\n".join(report.lines()))
-    if not report.is_identified:
-        raise typer.Exit(InputError.exit_code)
-
-
-@app.command()
-def convert(
-    source: Annotated[Path, typer.Argument(help="A single file or a diffusers folder.", show_default=False)],
-    destination: Annotated[Path, typer.Argument(help="NAME.safetensors, or a new folder.", show_default=False)],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; as it is where left out.")] = "",
-    vae: Annotated[Path | None, typer.Option(help="A VAE's file or folder, in place of the base's own.")] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the moving averages that some files carry.")] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read .ckpt and .bin, in a process apart.")
-    ] = False,
-    json_output: Json = False,
-) -> None:
-    """An SD 1.5 base from a single file to a diffusers folder, or back; bit for bit unless --precision is given.
-
-    Example: `limner convert downloads/dreamlike.safetensors bases/dreamlike`
-    """
-    from limner.base.convert import convert as convert_base
-    from limner.base.devices import dtype_named
-
-    convert_base(source, destination, dtype=dtype_named(precision), vae=vae, ema=ema, allow_pickle=allow_pickle)
-    _print_path("written", destination, json_output)
+for model_command in models.COMMANDS:
+    app.command()(model_command)
 
 
 @app.command()
@@ -288,7 +252,7 @@ def doctor(
     """
     from limner.doctor import examine, foretell
 
-    told = foretell(study, _device(device), memory) if study else examine(_device(device))
+    told = foretell(study, device_named(device), memory) if study else examine(device_named(device))
     print(json.dumps(told.record, indent=2) if json_output else "\n".join(told.lines))
     if told.faults:
         raise typer.Exit(InputError.exit_code)
@@ -368,23 +332,13 @@ def _run_until(
 
     use_deterministic(deterministic)
     path = run_study(
-        study, out, until=stage, device=_device(device), memory=memory, strict=strict, progress=_progress()
+        study, out, until=stage, device=device_named(device), memory=memory, strict=strict, progress=_progress()
     )
-    _print_path("report" if stage == "report" else "run", path, as_json)
-
-
-def _print_path(what: str, path: Path, as_json: bool) -> None:
-    print(json.dumps({what: str(path)}) if as_json else f"{what}: {path}")
-
-
-def _device(name: str) -> Any:
-    from limner.base.devices import choose_device
-
-    return choose_device(name)
+    print_path("report" if stage == "report" else "run", path, as_json)
 
 
 def _checked(device: str) -> str:
-    _device(device)
+    device_named(device)
     return device
 
 

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import torch
 
-from limner.artifacts import whole_folder
 from limner.base.single_file.configuration import Configuration
 from limner.base.single_file.names import TEXT_MODEL, is_channels_by_channels, original_key
 from limner.base.single_file.parts import WEIGHED_PARTS
@@ -73,21 +72,20 @@ def write_single_file(
     write_tensors(path, tensors, MODELSPEC | own | dict(metadata) | configuration.metadata())
 
 
-def write_folder(
+def fill_folder(
     folder: Path,
     weights: Weights,
     configuration: Configuration,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | None = None,
     text_prefix: str = TEXT_MODEL,
     others: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a diffusers folder, whole or not at all. `others` are files copied beside, by their path in the folder."""
-    with whole_folder(folder) as temporary:
-        configuration.write(temporary)
-        for part in WEIGHED_PARTS:
-            prefix = text_prefix if part == "text_encoder" else ""
-            tensors = {prefix + key: weight.written(weight.shape, dtype) for key, weight in weights[part].items()}
-            write_tensors(temporary / part / WEIGHT_FILES[part], tensors, {})
-        for name, source in (others or {}).items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, temporary / name)
+    """Write a diffusers folder's files into `folder`, a temporary one. `others` are copied beside, by path in it."""
+    configuration.write(folder)
+    for part in WEIGHED_PARTS:
+        prefix = text_prefix if part == "text_encoder" else ""
+        tensors = {prefix + key: weight.written(weight.shape, dtype) for key, weight in weights[part].items()}
+        write_tensors(folder / part / WEIGHT_FILES[part], tensors, {})
+    for name, source in (others or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
