@@ -105,6 +105,8 @@ def require_sd15(path: Path) -> Report:
         raise BaseError(report.problems[0])
     if report.family != "sd15":
         raise BaseError(f"{sentence(report)}; limner trains and renders Stable Diffusion 1.5 only")
+    if path.is_file() and kind_of(path).kind != "safetensors":
+        raise BaseError(f"{path}: {report.problems[0]}")
     damage = [problem for problem in report.problems if "truncated" in problem]
     if damage:
         raise BaseError(f"{path} cannot be loaded as Stable Diffusion 1.5: {damage[0]}")

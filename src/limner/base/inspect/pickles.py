@@ -43,20 +43,23 @@ def read_pickled(path: Path) -> PickledTensors:
 
 
 def _directory(path: Path) -> bytes:
+    size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             if file.read(2) == b"PK":
                 raise zipfile.BadZipFile("truncated: the archive's directory at its end is not there")
             file.seek(0)
-            return file.read(MAX_PICKLE_BYTES)
+            return file.read(min(size, MAX_PICKLE_BYTES))
     with zipfile.ZipFile(path) as archive:
         found = [entry for entry in archive.infolist() if entry.filename.lower().rsplit("/", 1)[-1] == "data.pkl"]
         if len(found) != 1:
             raise ValueError("an archive without the one data.pkl that torch writes")
-        if found[0].file_size > MAX_PICKLE_BYTES:
+        if found[0].compress_type != zipfile.ZIP_STORED:  # torch does not compress; a bomb does
+            raise ValueError("its directory is compressed, which torch's never is")
+        if found[0].file_size > min(size, MAX_PICKLE_BYTES):
             raise ValueError(f"its directory takes {found[0].file_size:,} bytes")
         with archive.open(found[0]) as file:
-            return file.read(MAX_PICKLE_BYTES)
+            return file.read(found[0].file_size)
 
 
 INTEGERS = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4"}
