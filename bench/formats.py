@@ -21,6 +21,17 @@ from limner.base.weights.streaming import TensorFile
 from limner.memory import read_shapes
 
 RANK = 16
+COPY = """
+import os, shutil, sys
+*sources, target = sys.argv[1:]
+with open(target, "wb") as out:
+    for source in sources:
+        with open(source, "rb") as file:
+            shutil.copyfileobj(file, out, 8 * 2**20)
+    out.flush()
+    os.fsync(out.fileno())
+os.remove(target)
+"""
 LOAD = """
 import sys
 from diffusers import StableDiffusionPipeline
@@ -41,6 +52,7 @@ def formats(work: Path, base: Path) -> list[Row]:
     named = ["--base", str(base), "--device", "cpu"]
     commands = {
         "start Python and limner's convert alone": [sys.executable, "-c", "import limner.base.convert"],
+        "copy the single file's bytes, with fsync": [sys.executable, "-c", COPY, *map(str, weight_files(base, made))],
         "inspect the folder": [*limner, "inspect", str(base)],
         "convert: folder to single file": [*limner, "convert", str(base), str(single)],
         "inspect the single file": [*limner, "inspect", str(single)],
@@ -71,6 +83,11 @@ def _row(what: str, command: Sequence[str], work: Path) -> Row:
         raise SystemExit(f"{what}: ended with {status}; see {work / 'log.txt'}")
     proof = next((line for line in said.splitlines() if "rendered again" in line), "")
     return Row(what, Figure((seconds,), resident_bytes=usage.ru_maxrss * 1024), None, "s", note=proof)
+
+
+def weight_files(base: Path, work: Path) -> list[Path]:
+    """What a single file is made of, and where a plain copy of it may go."""
+    return [*(next((base / part).glob("*.safetensors")) for part in WEIGHED_PARTS), work / "copy.bin"]
 
 
 def write_lora(folder: Path, base: Path) -> Path:

@@ -249,3 +249,17 @@ def test_the_command(tiny_folder, tmp_path, limner):
     outcome = limner("convert", tiny_folder, tmp_path / "s2.safetensors", "--precision", "int4")
     assert outcome.code == 2
     assert "fp32, bf16, fp16" in outcome.err
+
+
+def test_a_folder_made_of_a_bare_file_of_sd15_says_all_that_diffusers_asks_for(tmp_path):
+    """diffusers' own converter reads the configuration files as they are, without the classes' defaults."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    sd15().write(tmp_path)
+    unet, vae = (json.loads((tmp_path / part / "config.json").read_text()) for part in ("unet", "vae"))
+    asked = {"layers_per_block", "down_block_types", "up_block_types", "block_out_channels", "norm_num_groups"}
+    assert asked <= unet.keys() & vae.keys()
+    for config, kind in ((unet, UNet2DConditionModel), (vae, AutoencoderKL)):
+        with torch.device("meta"):
+            made = dict(kind.from_config(config).config)
+        assert all(made[name] == value for name, value in config.items() if name != "_class_name")

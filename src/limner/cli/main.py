@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from limner import __version__
-from limner.cli import models
+from limner.cli import lora, models
 from limner.cli.options import Device, Json, device_named, print_path
 from limner.errors import InputError, LimnerError
 
@@ -113,7 +113,7 @@ def subjects(
     path = run_subjects(
         template, folder, out, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
     )
-    _print_path("report", path, json_output)
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -138,7 +138,7 @@ def dreambench(
     path = run_dreambench(
         folder, out, base, study, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
     )
-    _print_path("report", path, json_output)
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -184,7 +184,7 @@ def train(
 @app.command()
 def render(
     target: Annotated[
-        Path, typer.Argument(help="A study file, or the folder of a trained adapter.", show_default=False)
+        Path, typer.Argument(help="A study file, a trained adapter's folder, or a LoRA's file.", show_default=False)
     ],
     prompt: Annotated[str, typer.Option(help="Prompt for a quick look; {subject} is filled in.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the picture.")] = 0,
@@ -237,6 +237,7 @@ def report(study: StudyFile, out: Out = None, device: Device = "auto", json_outp
 
 for model_command in models.COMMANDS:
     app.command()(model_command)
+app.add_typer(lora.app)
 
 
 @app.command()

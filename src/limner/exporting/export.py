@@ -82,7 +82,7 @@ def _diffusers(order: Order) -> Exported:
         source.adapter()  # says why a DoRA cannot be written as a LoRA
     with whole_folder(order.destination) as folder:
         if source.full:
-            with _base_of(source) as (opened, weights):
+            with base_of(source) as (opened, weights):
                 fill_folder(folder, weights, opened.configuration, order.dtype, others=opened.others)
         if source.low_rank:
             _save_lora(order, folder)
@@ -121,7 +121,7 @@ def _kohya(order: Order) -> Exported:
         )
     with whole_folder(destination) as folder:
         save_kohya(folder / f"{source.label}{FILE_SUFFIX}", source.low_rank, metadata, order.dtype)
-        with _base_of(source) as (opened, weights):
+        with base_of(source) as (opened, weights):
             base = folder / f"{source.label}-base{FILE_SUFFIX}"
             write_single_file(base, weights, opened.configuration, order.dtype, full_metadata(order.origin))
         _write_card(order, folder, folder / CARD)
@@ -132,7 +132,7 @@ def _kohya(order: Order) -> Exported:
 def _merged(order: Order) -> Exported:
     """A whole model with everything in it: one file for NAME.safetensors, else a diffusers folder."""
     source, destination = order.source, order.destination
-    with _base_of(source) as (opened, weights):
+    with base_of(source) as (opened, weights):
         made = merged_weights(weights, source.low_rank, order.strength, source.magnitudes)
         if destination.suffix == FILE_SUFFIX:
             write_single_file(destination, made, opened.configuration, order.dtype, full_metadata(order.origin))
@@ -160,7 +160,7 @@ FORMS: dict[str, Callable[[Order], Exported]] = {
 
 
 @contextlib.contextmanager
-def _base_of(source: Source) -> Iterator[tuple[OpenedBase, dict[str, dict[str, StoredTensor]]]]:
+def base_of(source: Source) -> Iterator[tuple[OpenedBase, dict[str, dict[str, StoredTensor]]]]:
     """The base with the full weights that were trained in place of its own, opened for streaming."""
     location, vae = source.base(), source.settings.vae
     with contextlib.ExitStack() as opened:

@@ -53,11 +53,20 @@ SCHEDULER = {
     "clip_sample": False,
 }  # fmt: skip
 CLASSES = {
-    "unet": {"_class_name": "UNet2DConditionModel"},
-    "vae": {"_class_name": "AutoencoderKL", "scaling_factor": 0.18215},
+    "unet": {
+        "_class_name": "UNet2DConditionModel", "act_fn": "silu", "center_input_sample": False, "downsample_padding": 1,
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "flip_sin_to_cos": True, "freq_shift": 0,
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3, "in_channels": 4, "out_channels": 4,
+        "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-5, "norm_num_groups": 32,
+    },
+    "vae": {
+        "_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3, "norm_num_groups": 32,
+        "scaling_factor": 0.18215,
+    },
     "text_encoder": {
         "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_act": "quick_gelu",
-        "max_position_embeddings": MAX_TOKENS, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,
+        "max_position_embeddings": MAX_TOKENS, "layer_norm_eps": 1e-5, "bos_token_id": 49406,
+        "eos_token_id": 49407, "pad_token_id": 49407,
     },
 }  # fmt: skip
 MODEL_INDEX = {
@@ -84,8 +93,10 @@ class Configuration:
 
     @property
     def is_sd15(self) -> bool:
-        """Whether the weights are of SD 1.5's shapes; 49,408 embeddings then stand for CLIP's tokens."""
-        return all(getattr(self, part).get(key) == value for part in SD15 for key, value in SD15[part].items())
+        """Whether the weights are of SD 1.5's shapes and the tokenizer is CLIP's."""
+        alike = all(getattr(self, part).get(key) == value for part in SD15 for key, value in SD15[part].items())
+        merges, clips = self.tokenizer.get("merges.txt"), sd15().tokenizer["merges.txt"]
+        return alike and (merges is None or merges.split() == clips.split())  # a folder may have tokenizer.json alone
 
     @property
     def prediction_type(self) -> str:
