@@ -96,7 +96,7 @@ def told_speed(options: argparse.Namespace) -> str:
         title, rows = "Scoring", measuring.measuring(options.work / "measure", options.device, options.models)
     elif options.table == "formats":
         base = options.base or write_base(options.work / "sd15", SD15)
-        title, rows = "Converting and exporting", formats.formats(options.work, base)
+        title, rows = "Converting and exporting", formats.formats(options.work, base, brief=options.brief)
     else:
         lengths = tables.BRIEF if options.brief else tables.Lengths()
         bench = tables.Bench(ground_of(options), options.peers, lengths, options.split)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,12 @@ with open(target, "wb") as out:
     os.fsync(out.fileno())
 os.remove(target)
 """
+LAUNCH = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stderr=sys.stderr).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, used.ru_maxrss * 1024, used.ru_utime + used.ru_stime]))
+"""  # in a process of a few MiB: a child's peak counts its parent's size at the fork
 LOAD = """
 import sys
 from diffusers import StableDiffusionPipeline
@@ -40,10 +47,14 @@ pipeline.load_lora_weights(sys.argv[3])
 """
 
 
-def formats(work: Path, base: Path) -> list[Row]:
-    """One row a command, each in a process of its own; what they write is checked against what they read."""
+def formats(work: Path, base: Path, *, brief: bool = False) -> list[Row]:
+    """One row a command, each in a process of its own; what they write is checked against what they read.
+
+    `brief` leaves out rendering, which takes a processor minutes.
+    """
     made = work / "formats"
-    made.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
     lora = write_lora(made / "adapters" / f"lora-{RANK}", base)
     single, folder, full = made / "single.safetensors", made / "folder", made / "fp32.safetensors"
     kohya, merged = made / "lora.safetensors", made / "merged.safetensors"
@@ -65,6 +76,8 @@ def formats(work: Path, base: Path) -> list[Row]:
             *export, str(made / "again.safetensors"), "--format", "kohya", "--steps", "2", *named,
         ],
     }  # fmt: skip
+    if brief:
+        commands.popitem()
     rows = [_row(what, command, made) for what, command in commands.items()]
     return [
         *rows,
@@ -74,15 +87,17 @@ def formats(work: Path, base: Path) -> list[Row]:
 
 def _row(what: str, command: Sequence[str], work: Path) -> Row:
     started = time.perf_counter()
+    launched = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
     with (work / "log.txt").open("ab") as log:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        said = child.stdout.read().decode() if child.stdout else ""
-        _, status, usage = os.wait4(child.pid, 0)
+        ended = subprocess.run(launched, stdout=subprocess.PIPE, stderr=log, text=True, check=True)
     seconds = time.perf_counter() - started
-    if status:
-        raise SystemExit(f"{what}: ended with {status}; see {work / 'log.txt'}")
-    proof = next((line for line in said.splitlines() if "rendered again" in line), "")
-    return Row(what, Figure((seconds,), resident_bytes=usage.ru_maxrss * 1024), None, "s", note=proof)
+    *said, last = ended.stdout.splitlines()
+    code, peak_bytes, worked = json.loads(last)
+    if code:
+        raise SystemExit(f"{what}: ended with {code}; see {work / 'log.txt'}")
+    proof = [line for line in said if line.startswith("rendered again")]
+    note = "; ".join([f"{worked:.1f} s of processor time", *proof])
+    return Row(what, Figure((seconds,), resident_bytes=peak_bytes), None, "s", note=note)
 
 
 def weight_files(base: Path, work: Path) -> list[Path]:
@@ -98,7 +113,7 @@ def write_lora(folder: Path, base: Path) -> Path:
         made = shapes.module(module, torch.float16)
         for index, name in enumerate(target_layers(made, "transformer")):
             fresh = initial_update(made.get_submodule(name), RANK, RANK / 2, 0, index)
-            up = torch.randn(fresh.up.shape, generator=torch.Generator().manual_seed(index)) * 0.01
+            up = torch.randn(fresh.up.shape, generator=torch.Generator().manual_seed(index)) * 0.2
             low_rank.setdefault(module, {})[name] = LowRankUpdate(fresh.down, up, fresh.alpha)
     with whole_folder(folder) as temporary:
         save_adapter(temporary, Adapter(folder.name, low_rank=low_rank))

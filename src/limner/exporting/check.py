@@ -15,7 +15,7 @@ from limner.adapters import attached
 from limner.base import Base, load_base
 from limner.config import Render
 from limner.diffusion.samplers import make_sampler
-from limner.errors import InputError
+from limner.errors import InputError, LimnerError
 from limner.exporting.export import Exported
 from limner.exporting.source import Source
 from limner.rendering import PromptEmbeddings, Recipe, Request, initial_latents, render_latents
@@ -62,6 +62,8 @@ def render_again(
     with torch.no_grad():
         colours = [_colours(pipeline, latents) for latents in (ours, theirs)]
     largest = (ours - theirs).abs().max() / theirs.abs().max()
+    if not torch.isfinite(largest):
+        raise LimnerError("one of both pictures is no number: the base or the adapter has values that overflow")
     return Difference(
         request.prompt, request.seed, recipe.steps, float(largest), int((colours[0] - colours[1]).abs().max())
     )

@@ -68,6 +68,7 @@ class Source:
             self.label,
             plain_name(self.base_name),
             base.content_hash if base else "",
+            base is not None and base.kind == "file",
             licence_of(base) if base else OTHER_LICENCE,
             known.get("instance_prompt", ""),
             subject.phrase if subject else "",

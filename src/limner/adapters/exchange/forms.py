@@ -82,7 +82,7 @@ def _lokr(tensors: Tensors, alpha: float | None, kernel_px: int) -> LowRankUpdat
         raise ValueError("a LoKr of convolutions with a core is not read")
     first, rank_1 = _factors(tensors, "k1")
     second, rank_2 = _factors(tensors, "k2")
-    rank = rank_1 or rank_2
+    rank = rank_2 or rank_1  # where both are factored, loaders divide alpha by the second's
     scale = alpha / rank if rank and alpha is not None else 1.0  # two whole factors are not scaled
     (out_1, in_1), (out_2, in_2) = first, second
     if kernel_px:

@@ -32,7 +32,8 @@ class Provenance:
 
     title: str
     base_name: str = ""
-    base_hash: str = ""
+    base_hash: str = ""  # of its file, or over all files of its folder
+    base_is_file: bool = False
     licence: str = OTHER_LICENCE
     instance_prompt: str = ""
     phrase: str = ""  # what stands for the subject: identifier and class noun
@@ -65,7 +66,7 @@ def lora_metadata(origin: Provenance, low_rank: LowRank) -> dict[str, str]:
         "ss_network_args": json.dumps(_convolutions(low_rank)),
         "ss_output_name": origin.title,
         "ss_sd_model_name": origin.base_name,
-        "ss_new_sd_model_hash": origin.base_hash,
+        "ss_new_sd_model_hash": origin.base_hash if origin.base_is_file else "None",
         "ss_resolution": f"({origin.size_px}, {origin.size_px})",
         "ss_clip_skip": str(origin.clip_skip + 1) if origin.clip_skip else "None",  # theirs counts from the end
         "ss_num_train_images": str(origin.images),
