@@ -33,6 +33,7 @@ def kohya(width, name=KOHYA, **others):
 CLIP, OPEN_CLIP = {"cond_stage_model.transformer.text_model.x": (1,)}, {"cond_stage_model.model.x": (1,)}
 FAMILIES = [
     (unet(768, **CLIP), "sd15"),
+    (unet(768, **CLIP, **{f"{KOHYA}.lora_up.weight": (320, 8)}), "sd15"),  # a merge that left a LoRA's key behind
     (unet(768, 9, **CLIP), "sd15-inpainting"),
     (unet(1024, **OPEN_CLIP), "sd2"),
     (unet(1024, 9, **OPEN_CLIP), "sd2-inpainting"),

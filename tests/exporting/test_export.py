@@ -212,3 +212,10 @@ def test_the_command_prints_the_difference(run, tmp_path, limner):
     alone = Path(shutil.copytree(run / "adapters" / "lora-2", tmp_path / "alone"))
     outcome = limner("export", alone, tmp_path / "b.safetensors", "--format", "kohya")
     assert "name it with --base" in outcome.out
+
+
+def test_a_runs_own_folders_are_told_apart(run):
+    lora, full = (inspect(run / "adapters" / label) for label in ("lora-2", "full"))
+    assert (lora.family, full.family) == ("lora-sd15", "sd15")
+    assert "rank 2" in lora.notes
+    assert any("without its base" in problem for problem in full.problems)

@@ -170,9 +170,10 @@ def _begins(*prefixes: str) -> Callable[[Shapes], bool]:
 
 
 _RULES: list[tuple[Callable[[Shapes], bool], Callable[[Shapes], Identity]]] = [  # the first that holds
+    (_has(*CONTROLNET_KEYS), _controlnet),
+    (lambda shapes: UNET_PREFIX + "input_blocks.0.0.weight" in shapes, _single_file),  # whatever else was left in it
     (is_lora, lambda shapes: Identity(*lora_family(shapes))),
     (_is_embedding, lambda shapes: Identity("textual-inversion", "embedding")),
-    (_has(*CONTROLNET_KEYS), _controlnet),
     (_has(FLUX_KEYS[0]), lambda shapes: Identity("flux", "original")),
     (_has(FLUX_KEYS[1]), lambda shapes: Identity("flux", "diffusers")),
     (_has(SD3_KEYS[0]), lambda shapes: Identity("sd3", "original")),
