@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import choosing, engine, measuring, peaks, processor, quality, tables, whole
+from bench import choosing, engine, formats, measuring, peaks, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -39,7 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", "choosing", *ON_A_PROCESSOR]
+        "table",
+        choices=[*ON_A_GPU, *OURS_ALONE, "measure", "formats", "coursework", "quality", "choosing", *ON_A_PROCESSOR],
     )
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
@@ -121,6 +122,9 @@ def told_speed(options: argparse.Namespace) -> str:
         rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
     elif options.table == "measure":
         title, rows = "Scoring", measuring.measuring(options.work / "measure", options.device, options.models)
+    elif options.table == "formats":
+        base = options.base or write_base(options.work / "sd15", SD15)
+        title, rows = "Converting and exporting", formats.formats(options.work, base, brief=options.brief)
     else:
         lengths = tables.BRIEF if options.brief else tables.Lengths()
         bench = tables.Bench(ground_of(options), options.peers, lengths, options.split)

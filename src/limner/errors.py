@@ -5,6 +5,7 @@ LimnerError            something failed; exit code 1
     StudyError         the study file; carries all its faults at once
     PhotoError         photos: none there, none usable, or one refused under --strict
     BaseError          the base model: unknown, absent, of another family
+      WeightsError     a weight file: damaged, or no weight file at all
     AdapterError       an adapter: wrong format, keys that find no place
     EmbedderError      a model that measures: unknown, absent, unfit
     PromptError        a prompt: unknown placeholder, subject cut off
@@ -45,6 +46,10 @@ class PhotoError(InputError):
 
 class BaseError(InputError):
     """The base model is unknown, absent, damaged or of a family that limner does not train."""
+
+
+class WeightsError(BaseError):
+    """A file of weights is damaged, or is something else: a web page, a pointer, a picture."""
 
 
 class AdapterError(InputError):

@@ -92,6 +92,14 @@ def fitted_to(
     return replace(opened, study=fitted.study, origins=opened.origins | chosen, limit_gib=limit)
 
 
+def study_of_run(adapter: Path) -> Study | None:
+    """The resolved study of the run that an adapter's folder lies in (two folders up); None where it lies elsewhere."""
+    lock = adapter.resolve().parent.parent / LOCK
+    if not lock.is_file():
+        return None
+    return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])
+
+
 def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Literal["auto"] | None:
     """What is asked for: by `memory`, by the study, or by the run that has begun (None: it began without a limit)."""
     if memory and memory != "auto":

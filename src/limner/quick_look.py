@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
-from limner.adapters import load_trained
-from limner.artifacts import AdapterFolder, require_folder, write_whole
+from limner.adapters import Adapter, load_trained
+from limner.adapters.exchange import load_foreign
+from limner.artifacts import MANIFEST, AdapterFolder, require_folder, write_whole
 from limner.base import find_base, load_base
 from limner.base.devices import rendering_dtype
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError, PromptError
+from limner.opening import study_of_run
 from limner.rendering import render_prompt
-
-LOCK = "study.lock.json"
 
 
 def quick_look(
@@ -30,22 +29,24 @@ def quick_look(
 ) -> Path:
     """Render `prompt` with the adapter in `folder`, as its run's study renders; returns the picture's path.
 
+    `folder` may also be another program's LoRA, a file or a folder around one, with `base` given.
+
     The base and the subject come from the run's lock file (two folders up) unless `base` is given. Raises
     AdapterError for a folder without an adapter, PromptError without a prompt or for an unknown placeholder,
     BaseError for an unknown base.
     """
     if not prompt:
         raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
-    if not (folder / "manifest.json").is_file():
-        raise AdapterError(f"{folder} is neither a study file (.toml) nor the folder of a trained adapter")
-    study = _study_of(folder)
+    is_trained = (folder / MANIFEST).is_file()
+    foreign = None if is_trained else _foreign(folder)
+    study = study_of_run(folder)
     model = base or (study.base.model if study else "")
     if not model:
         raise BaseError(f"{folder} does not lie in a run's folder, so its base is unknown; name it with --base")
     text, path = _filled(prompt, study), _picture_path(folder, seed, out)
     settings = study.base if study else BaseSettings()
     location = find_base(model, settings.revision if model == settings.model else "")
-    adapter = load_trained(AdapterFolder(folder))
+    adapter = foreign or load_trained(AdapterFolder(folder))
     device = device or torch.device("cpu")
     loaded = load_base(
         location,
@@ -60,6 +61,13 @@ def quick_look(
     return path
 
 
+def _foreign(path: Path) -> Adapter:
+    """Another program's LoRA as an adapter."""
+    if path.suffix != ".safetensors" and not any(path.glob("*.safetensors")):
+        raise AdapterError(f"{path} is neither a study file (.toml), the folder of a trained adapter nor a LoRA's file")
+    return load_foreign(path).adapter()
+
+
 def _filled(prompt: str, study: Study | None) -> str:
     try:
         return study.subject.fill(prompt) if study else prompt.format()
@@ -69,14 +77,8 @@ def _filled(prompt: str, study: Study | None) -> str:
 
 
 def _picture_path(folder: Path, seed: int, out: Path | None) -> Path:
-    name = f"{folder.resolve().name}-{seed}.png"
+    own = folder.resolve()
+    name = f"{own.stem if own.is_file() else own.name}-{seed}.png"
     path = Path(name) if out is None else out / name if out.is_dir() else out
     require_folder(path.parent)
     return path
-
-
-def _study_of(folder: Path) -> Study | None:
-    lock = folder.resolve().parent.parent / LOCK
-    if not lock.is_file():
-        return None
-    return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])

@@ -3,7 +3,7 @@
 from limner.adapters.adapter import Adapter, attached, untouched
 from limner.adapters.formats import load_adapter, save_adapter
 from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, inject_stacked, target_layers
-from limner.adapters.trained import load_trained
+from limner.adapters.trained import full_weights_of, load_trained, low_rank_of
 
 __all__ = [
     "Adapter",
@@ -11,10 +11,12 @@ __all__ = [
     "LowRankUpdate",
     "attached",
     "eject",
+    "full_weights_of",
     "inject",
     "inject_stacked",
     "load_adapter",
     "load_trained",
+    "low_rank_of",
     "save_adapter",
     "target_layers",
     "untouched",

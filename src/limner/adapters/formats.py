@@ -10,21 +10,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from limner.adapters.adapter import MODULES, Adapter, hash_weights
 from limner.adapters.low_rank import LowRankUpdate
+from limner.base.weights.streaming import from_tensor, write_tensors
 from limner.errors import AdapterError
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 METADATA_KEY = "lora_adapter_metadata"  # diffusers reads rank and alpha from it
 DOWN, UP = "lora_A.weight", "lora_B.weight"
+LowRank = Mapping[str, Mapping[str, LowRankUpdate]]
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
@@ -39,30 +42,18 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
         save_low_rank(folder / LORA_FILE, adapter.low_rank)
 
 
-def save_low_rank(
-    path: Path, low_rank: Mapping[str, Mapping[str, LowRankUpdate]], dtype: torch.dtype | None = None
-) -> None:
+def save_low_rank(path: Path, low_rank: LowRank, dtype: torch.dtype | None = None) -> None:
     """Write low-rank updates as diffusers' `load_lora_weights` reads them, alpha included."""
-    tensors: dict[str, Tensor] = {}
+    tensors = {}
     for module, updates in low_rank.items():
         for name, update in updates.items():
-            tensors[f"{module}.{name}.{DOWN}"] = update.down.detach().to("cpu", dtype).contiguous()
-            tensors[f"{module}.{name}.{UP}"] = update.up.detach().to("cpu", dtype).contiguous()
-    metadata = json.dumps(lora_metadata(low_rank), sort_keys=True)
-    content = save(tensors, metadata={"format": "pt", METADATA_KEY: metadata})
-    path.write_bytes(_ordered_header(content))
+            for part, tensor in ((DOWN, update.down), (UP, update.up)):
+                made = partial(Tensor.detach, tensor)
+                tensors[f"{module}.{name}.{part}"] = from_tensor(dtype or tensor.dtype, tuple(tensor.shape), made)
+    write_tensors(path, tensors, {METADATA_KEY: json.dumps(lora_metadata(low_rank), sort_keys=True)})
 
 
-def _ordered_header(content: bytes) -> bytes:
-    """A safetensors file with its header's metadata in the order of names: the library writes it in a random one."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    ordered = json.dumps({"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}).encode()
-    ordered += b" " * (-len(ordered) % 8)  # the format wants the data aligned
-    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
-
-
-def lora_metadata(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> dict[str, Any]:
+def lora_metadata(low_rank: LowRank) -> dict[str, Any]:
     """What PEFT's LoraConfig needs to know, prefixed by module: the most common rank and alpha, and the exceptions."""
     metadata: dict[str, Any] = {}
     for module, updates in low_rank.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from limner.adapters.adapter import Adapter
-from limner.adapters.formats import load_adapter
+from limner.adapters.adapter import MODULES, Adapter
+from limner.adapters.formats import LORA_FILE, load_adapter, load_low_rank
+from limner.adapters.low_rank import LowRankUpdate
 from limner.artifacts import AdapterFolder
 from limner.errors import AdapterError
 
@@ -18,9 +20,41 @@ def load_trained(folder: AdapterFolder) -> Adapter:
     when the start is gone or is no longer what it was.
     """
     own = load_adapter(folder.folder, folder.label, folder.content_hash)
-    start = folder.record.get("start_from")
-    if start is None or own.full:  # full weights replace all
+    beside = None if own.full else _start_of(folder)  # full weights replace all
+    if beside is None:
         return own
+    earlier = load_trained(beside)
+    low_rank = {**earlier.low_rank, **own.low_rank}
+    return replace(own, full=earlier.full, low_rank=low_rank, full_hash=earlier.full_hash)
+
+
+def full_weights_of(folder: AdapterFolder) -> dict[str, Path]:
+    """Files of the full weights that a variant has, or that it was trained on top of, by module; none for a LoRA alone.
+
+    Raises AdapterError as `load_trained`.
+    """
+    own = {module: folder.folder / f"{module}.safetensors" for module in MODULES}
+    found = {module: file for module, file in own.items() if file.is_file()}
+    beside = None if found else _start_of(folder)
+    return found if beside is None else full_weights_of(beside)
+
+
+def low_rank_of(folder: AdapterFolder) -> dict[str, dict[str, LowRankUpdate]]:
+    """The low-rank updates that `load_trained` would give, without reading any full weights."""
+    file, is_full = (
+        folder.folder / LORA_FILE,
+        any((folder.folder / f"{name}.safetensors").is_file() for name in MODULES),
+    )
+    own = load_low_rank(file) if file.is_file() else {}
+    beside = None if is_full else _start_of(folder)
+    return own if beside is None else {**low_rank_of(beside), **own}
+
+
+def _start_of(folder: AdapterFolder) -> AdapterFolder | None:
+    """The result that a variant started from, as it was then."""
+    start = folder.record.get("start_from")
+    if start is None:
+        return None
     beside = AdapterFolder(folder.folder.parent / start["label"])
     if not beside.folder.is_dir():
         raise AdapterError(
@@ -31,6 +65,4 @@ def load_trained(folder: AdapterFolder) -> Adapter:
             f'{folder.folder} was trained on another result of "{start["label"]}" than {beside.folder} holds now; '
             f'train "{folder.label}" again'
         )
-    earlier = load_trained(beside)
-    low_rank = {**earlier.low_rank, **own.low_rank}
-    return replace(own, full=earlier.full, low_rank=low_rank, full_hash=earlier.full_hash)
+    return beside

@@ -231,6 +231,13 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
+def require_absent(path: Path) -> None:
+    """Raise DiskError when something lies where a new file or folder should go: nothing of a user's is replaced."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise DiskError(f"{path} is there already; give another name, or remove it first")
+    require_folder(path.parent)
+
+
 def require_folder(folder: Path) -> None:
     """Raise DiskError unless `folder` can be made: a file may not lie in its way."""
     for path in [folder, *folder.parents]:

@@ -1,9 +1,15 @@
-"""Find, load and describe base models; turn prompts into embeddings."""
+"""Find, load, inspect, convert and describe base models; turn prompts into embeddings."""
 
-from limner.base.find import BaseLocation, find_base
-from limner.base.load import Base, load_base, quiet_libraries
-from limner.base.placing import Part, modules_placed, placed
-from limner.base.prompts import PromptTokens, encode_prompts, tokenize
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limner.base.find import BaseLocation, find_base
+    from limner.base.load import Base, load_base, quiet_libraries
+    from limner.base.placing import Part, modules_placed, placed
+    from limner.base.prompts import PromptTokens, encode_prompts, tokenize
 
 __all__ = [
     "Base",
@@ -18,3 +24,18 @@ __all__ = [
     "quiet_libraries",
     "tokenize",
 ]
+
+_HOMES = {
+    "find": ("BaseLocation", "find_base"),
+    "load": ("Base", "load_base", "quiet_libraries"),
+    "placing": ("Part", "modules_placed", "placed"),
+    "prompts": ("PromptTokens", "encode_prompts", "tokenize"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: inspecting a file should not wait a second for torch."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,6 +33,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def dtype_named(precision: str) -> torch.dtype | None:
+    """The precision of that name; None for "", which leaves it as it is. Raises InputError for another name."""
+    if precision and precision not in DTYPES:
+        raise InputError(f'--precision "{precision}" is unknown; there are {", ".join(DTYPES)}')
+    return DTYPES.get(precision)
+
+
 def device_memory_gib(device: torch.device) -> float | None:
     """How much memory a GPU has in all; None for what shares the processor's."""
     if device.type != "cuda":

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limner.artifacts import canonical_json, hash_bytes, hash_file, hash_files
+from limner.base.inspect import require_sd15
+from limner.base.single_file.configuration import Configuration, configuration_of_file, configuration_of_folder
+from limner.base.weights.header import read_header
 from limner.errors import BaseError
 
 MINIATURE = "miniature"
@@ -38,6 +41,14 @@ class BaseLocation:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BaseError(f"{file} is not JSON ({error}); mend or remove it") from None
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What weights do not say: a folder's configuration files, or what a single file's header carries."""
+        if self.kind == "folder":
+            return configuration_of_folder(self.path)
+        report = require_sd15(self.path)
+        return configuration_of_file(read_header(self.path).metadata, report.prediction_type)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -70,19 +81,26 @@ class BaseLocation:
 
 
 def find_base(model: str, revision: str = "") -> BaseLocation:
-    """Find `model`: "miniature", a diffusers folder, a .safetensors file, or a hub id (its cached copy first)."""
+    """Find `model`: "miniature", a diffusers folder, a .safetensors file, or a hub id (its cached copy first).
+
+    Raises BaseError for what is not there, is damaged, or is of another family than Stable Diffusion 1.5.
+    """
     if model == MINIATURE:
         return _checked_folder(model, MINIATURE_FOLDER)
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked_folder(model, path)
     if path.suffix in PICKLED:
-        raise BaseError(f"{path} is a pickle, which can run code when it is read; convert it to .safetensors first")
+        raise BaseError(
+            f"{path} is a pickle, which can run code when it is read; convert it first: "
+            f"limner convert {path} {path.with_suffix('.safetensors').name} --allow-pickle"
+        )
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise BaseError(
                 f"there is no file {path}; base.model names a .safetensors file that exists, a folder or a hub id"
             )
+        require_sd15(path)
         return BaseLocation(model, path, "file")
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return _checked_folder(model, find_on_hub(model, revision))
@@ -147,9 +165,12 @@ def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) 
 
 def _checked_folder(name: str, folder: Path) -> BaseLocation:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing and (folder / "model_index.json").is_file():
+        require_sd15(folder)
     if missing:
         raise BaseError(
             f"{folder} is not a Stable Diffusion folder: it has no {', '.join(missing)}; "
             "base.model needs the diffusers layout"
         )
+    require_sd15(folder)
     return BaseLocation(name, folder, "folder")

@@ -13,6 +13,10 @@ import torch
 from torch import nn
 
 from limner.base.find import BaseLocation, find_vae
+from limner.base.single_file.building import built, tokenizer_of
+from limner.base.single_file.configuration import sd15
+from limner.base.single_file.opening import open_base
+from limner.base.single_file.parts import WEIGHED_PARTS, parts_of_vae
 from limner.errors import BaseError
 
 SD15_LATENT_CHANNELS = 4
@@ -134,14 +138,11 @@ def _own_dtype(part: Path) -> torch.dtype:
 
 
 def _from_file(location: BaseLocation, dtype: torch.dtype | None) -> Base:
-    from diffusers import StableDiffusionPipeline
-
-    with plain_base_error(str(location.path)):
-        pipeline = StableDiffusionPipeline.from_single_file(
-            str(location.path), torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
-        )
-    schedule = dict(pipeline.scheduler.config)
-    return Base(location, pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.unet, schedule)
+    with plain_base_error(str(location.path)), contextlib.ExitStack() as opened:
+        stored = open_base(location.path, opened)
+        modules = {part: built(part, stored.configuration, stored.parts.tensors[part], dtype) for part in WEIGHED_PARTS}
+        schedule = stored.configuration.scheduler
+        return Base(location, tokenizer_of(stored.configuration), **modules, noise_schedule=schedule)
 
 
 def _scheduler_config(path: Path) -> dict[str, Any]:
@@ -152,9 +153,9 @@ def _load_vae(vae: str, dtype: torch.dtype | None) -> Any:
     from diffusers import AutoencoderKL
 
     path = find_vae(vae)
-    with plain_base_error(vae):
+    with plain_base_error(vae), contextlib.ExitStack() as opened:
         if path.is_file():
-            return AutoencoderKL.from_single_file(str(path), torch_dtype=dtype)
+            return built("vae", sd15(), parts_of_vae(path, opened), dtype)
         return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _own_dtype(path))
 
 

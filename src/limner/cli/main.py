@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from limner import __version__
+from limner.cli import lora, models
+from limner.cli.options import Device, Json, device_named, print_path
 from limner.errors import InputError, LimnerError
 
 ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM"}
@@ -31,12 +33,10 @@ app = typer.Typer(
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
-Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
 Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
 Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
 
 
@@ -71,8 +71,8 @@ def demo(
     """
     from limner.demo import run_demo
 
-    path = run_demo(out, photos, class_noun, device=_device(device), progress=_progress())
-    _print_path("report", path, json_output)
+    path = run_demo(out, photos, class_noun, device=device_named(device), progress=_progress())
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -113,7 +113,7 @@ def subjects(
     path = run_subjects(
         template, folder, out, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
     )
-    _print_path("report", path, json_output)
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -138,7 +138,7 @@ def dreambench(
     path = run_dreambench(
         folder, out, base, study, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
     )
-    _print_path("report", path, json_output)
+    print_path("report", path, json_output)
 
 
 @app.command()
@@ -184,7 +184,7 @@ def train(
 @app.command()
 def render(
     target: Annotated[
-        Path, typer.Argument(help="A study file, or the folder of a trained adapter.", show_default=False)
+        Path, typer.Argument(help="A study file, a trained adapter's folder, or a LoRA's file.", show_default=False)
     ],
     prompt: Annotated[str, typer.Option(help="Prompt for a quick look; {subject} is filled in.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the picture.")] = 0,
@@ -204,8 +204,8 @@ def render(
         return
     from limner.quick_look import quick_look
 
-    path = quick_look(target, prompt, seed, strength=scale, base=base, out=out, device=_device(device))
-    _print_path("picture", path, json_output)
+    path = quick_look(target, prompt, seed, strength=scale, base=base, out=out, device=device_named(device))
+    print_path("picture", path, json_output)
 
 
 @app.command()
@@ -235,6 +235,11 @@ def report(study: StudyFile, out: Out = None, device: Device = "auto", json_outp
     _run_until("report", study, out, device, False, False, json_output)
 
 
+for model_command in models.COMMANDS:
+    app.command()(model_command)
+app.add_typer(lora.app)
+
+
 @app.command()
 def doctor(
     study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to foretell.", show_default=False)] = None,
@@ -248,7 +253,7 @@ def doctor(
     """
     from limner.doctor import examine, foretell
 
-    told = foretell(study, _device(device), memory) if study else examine(_device(device))
+    told = foretell(study, device_named(device), memory) if study else examine(device_named(device))
     print(json.dumps(told.record, indent=2) if json_output else "\n".join(told.lines))
     if told.faults:
         raise typer.Exit(InputError.exit_code)
@@ -328,23 +333,13 @@ def _run_until(
 
     use_deterministic(deterministic)
     path = run_study(
-        study, out, until=stage, device=_device(device), memory=memory, strict=strict, progress=_progress()
+        study, out, until=stage, device=device_named(device), memory=memory, strict=strict, progress=_progress()
     )
-    _print_path("report" if stage == "report" else "run", path, as_json)
-
-
-def _print_path(what: str, path: Path, as_json: bool) -> None:
-    print(json.dumps({what: str(path)}) if as_json else f"{what}: {path}")
-
-
-def _device(name: str) -> Any:
-    from limner.base.devices import choose_device
-
-    return choose_device(name)
+    print_path("report" if stage == "report" else "run", path, as_json)
 
 
 def _checked(device: str) -> str:
-    _device(device)
+    device_named(device)
     return device
 
 

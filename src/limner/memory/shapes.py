@@ -14,33 +14,8 @@ from torch import nn
 
 from limner.base import BaseLocation, quiet_libraries
 from limner.base.find import find_vae
+from limner.base.single_file.configuration import SD15
 from limner.errors import BaseError
-
-SD15_LEVELS = [320, 640, 1280, 1280]
-SD15: dict[str, dict[str, Any]] = {  # what a single file cannot say of itself; it is always of this shape
-    "unet": {
-        "sample_size": 64,
-        "block_out_channels": SD15_LEVELS,
-        "cross_attention_dim": 768,
-        "attention_head_dim": 8,
-    },
-    "text_encoder": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "vocab_size": 49408,
-        "projection_dim": 768,
-    },
-    "vae": {
-        "block_out_channels": [128, 256, 512, 512],
-        "layers_per_block": 2,
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
-        "latent_channels": 4,
-        "sample_size": 512,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -78,11 +53,11 @@ class Shapes:
 
 
 def read_shapes(base: BaseLocation, vae: str = "") -> Shapes:
-    """What the base's configuration files say; SD 1.5's shapes for a single file. Raises BaseError for damaged ones.
+    """What the base's configuration files say, or a single file's header. Raises BaseError for damaged ones.
 
     `vae` is the study's other VAE: a folder's configuration is read, a single file is of SD 1.5's shape.
     """
-    read = {part: _read(base.path / part) if base.kind == "folder" else SD15[part] for part in SD15}
+    read = {part: getattr(base.configuration, part) for part in SD15}
     if vae:
         path = find_vae(vae)
         read["vae"] = _read(path) if path.is_dir() else SD15["vae"]

@@ -1,0 +1,141 @@
+"""Read a LoRA of any program: kohya's keys, diffusers' old and new ones, PEFT's; every key must find its place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limner.adapters.adapter import Adapter
+from limner.adapters.exchange.forms import ENDINGS, KNOWN_ENDINGS, as_update
+from limner.adapters.exchange.names import kernel_px, place_of_layer
+from limner.adapters.low_rank import LowRankUpdate
+from limner.base.inspect import inspect
+from limner.base.inspect.report import TITLES
+from limner.base.weights.streaming import TensorFile
+from limner.errors import AdapterError, WeightsError
+
+LORA_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+PEFT_CONFIG = "adapter_config.json"
+METADATA_KEYS = ("lora_adapter_metadata",)
+SHOWN = 5
+
+Layers = dict[tuple[str, str], dict[str, Tensor]]
+
+
+def lora_file_in(path: Path) -> Path:
+    """The LoRA's file: `path` itself, or the one in that folder. Raises AdapterError where there is none."""
+    if path.is_file():
+        return path
+    found = [path / name for name in LORA_FILES if (path / name).is_file()]
+    others = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if found or len(others) == 1:
+        return (found or others)[0]
+    raise AdapterError(f"{path} holds no LoRA: neither {' nor '.join(LORA_FILES)}, nor one .safetensors file alone")
+
+
+@dataclass(frozen=True)
+class ForeignLora:
+    """A LoRA of another program; with `magnitudes` (by module and layer) it is a DoRA and can only be merged."""
+
+    path: Path
+    low_rank: Mapping[str, Mapping[str, LowRankUpdate]]
+    magnitudes: Mapping[tuple[str, str], Tensor]
+    metadata: Mapping[str, str]
+
+    def adapter(self, label: str = "") -> Adapter:
+        """It as an adapter. Raises AdapterError for a DoRA, whose update depends on the base's weights."""
+        if self.magnitudes:
+            raise AdapterError(
+                f"{self.path} is a DoRA: it rescales the base's weights instead of adding to them; merge it first: "
+                f"limner export {self.path} MERGED.safetensors --format merged --base BASE"
+            )
+        return Adapter(label or self.path.stem, low_rank=self.low_rank)
+
+
+def load_foreign(path: Path) -> ForeignLora:
+    """A LoRA of SD 1.5 from a file or folder, whoever made it.
+
+    Raises AdapterError for another family, for keys that find no place (they are named, up to five), for tensors that
+    do not fit each other, and for damaged files.
+    """
+    file = lora_file_in(path)
+    report = inspect(file)
+    if report.family != "lora-sd15":
+        why = f": {report.problems[0]}" if report.problems else ""
+        raise AdapterError(f"{file} is {TITLES[report.family]}; here a LoRA of Stable Diffusion 1.5 is needed{why}")
+    try:
+        with TensorFile(file) as opened:
+            metadata = dict(opened.header.metadata)
+            tensors = {name: opened.tensor(name) for name in opened.header.tensors}
+    except WeightsError as error:
+        raise AdapterError(str(error)) from None
+    alphas = _alphas_apart(file, metadata)
+    low_rank: dict[str, dict[str, LowRankUpdate]] = {}
+    magnitudes = {}
+    for (module, layer), own in _by_layer(file, tensors).items():
+        low_rank.setdefault(module, {})[layer] = _update(file, module, layer, own, alphas)
+        if "magnitude" in own:
+            magnitudes[module, layer] = own["magnitude"]
+    return ForeignLora(file, low_rank, magnitudes, metadata)
+
+
+def _by_layer(file: Path, tensors: Mapping[str, Tensor]) -> Layers:
+    layers: Layers = {}
+    lost = []
+    for key, tensor in tensors.items():
+        stem, ending = _split(key)
+        place = place_of_layer(stem) if ending else None
+        if place is None or ending in layers.get(place, {}):
+            lost.append(key)
+        else:
+            layers.setdefault(place, {})[ending] = tensor
+    if lost:
+        shown = ", ".join(sorted(lost)[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
+        raise AdapterError(f"{file}: {len(lost)} of {len(tensors)} keys find no place in SD 1.5: {shown}")
+    return layers
+
+
+def _split(key: str) -> tuple[str, str]:
+    """A key's layer and what the tensor is ("down", "up", "alpha", …); "" for an ending that is not known."""
+    for ending in KNOWN_ENDINGS:
+        if key.endswith("." + ending):
+            return key.removesuffix("." + ending), ENDINGS[ending]
+    return key, ""
+
+
+def _update(
+    file: Path, module: str, layer: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, Any]
+) -> LowRankUpdate:
+    alpha = _alpha_apart(module, layer, alphas)
+    try:
+        return as_update(tensors, alpha, kernel_px(module, layer))
+    except AdapterError as error:
+        raise AdapterError(f"{file}: {module}.{layer}: {error}; the file is incomplete or damaged") from None
+
+
+def _alphas_apart(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Rank and alpha that are said beside the weights: in diffusers' header metadata or PEFT's configuration file."""
+    text = metadata.get(METADATA_KEYS[0], "")
+    config = file.with_name(PEFT_CONFIG)
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        read = json.loads(text or config.read_text(encoding="utf-8"))
+        if isinstance(read, dict):
+            return read
+    return {}
+
+
+def _alpha_apart(module: str, layer: str, alphas: Mapping[str, Any]) -> float | None:
+    """PEFT's alpha for a layer: the pattern that its name ends with, else the common one."""
+    prefix = f"{module}." if f"{module}.lora_alpha" in alphas else ""
+    patterns = alphas.get(f"{prefix}alpha_pattern") or {}
+    for pattern, alpha in patterns.items():
+        if layer == pattern or layer.endswith("." + pattern) or pattern.endswith("." + layer):
+            return float(alpha)
+    common = alphas.get(f"{prefix}lora_alpha")
+    return None if common is None else float(common)
