@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from limner.decoding import heif_is_readable
 from limner.errors import PhotoError
 from limner.photos import list_photos
-from limner.photos.listing import heif_is_readable
 
 
 def put(folder, *names):

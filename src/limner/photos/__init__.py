@@ -1,21 +1,17 @@
-"""Photos: listing a folder, decoding to upright sRGB, where to look, which square to cut, and the contact sheet."""
+"""Photos: listing a folder, where to look, which square to cut, and the contact sheet."""
 
 from limner.photos.contact_sheet import SheetEntry, contact_sheet, used_entry
 from limner.photos.cropping import CropPlan, cut, plan_crop
 from limner.photos.focus import Focus, find_focus
 from limner.photos.held_out import choose_held_out
 from limner.photos.listing import Listing, Refusal, list_photos
-from limner.photos.reading import MOST_BYTES, Photo, RefusedPhotoError, read_photo
 from limner.photos.twins import Twins
 
 __all__ = [
-    "MOST_BYTES",
     "CropPlan",
     "Focus",
     "Listing",
-    "Photo",
     "Refusal",
-    "RefusedPhotoError",
     "SheetEntry",
     "Twins",
     "choose_held_out",
@@ -24,6 +20,5 @@ __all__ = [
     "find_focus",
     "list_photos",
     "plan_crop",
-    "read_photo",
     "used_entry",
 ]

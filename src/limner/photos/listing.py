@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from limner.decoding import HEIF_EXTRA, heif_is_readable
 from limner.errors import PhotoError
 
 READABLE = {
@@ -36,17 +35,6 @@ class Listing:
     refused: list[Refusal]
 
 
-@functools.cache
-def heif_is_readable() -> bool:
-    """Whether pillow-heif is there; registers it with Pillow on the first call."""
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif  # pyright: ignore[reportMissingImports]
-
-    pillow_heif.register_heif_opener()
-    return True
-
-
 def list_photos(folder: Path) -> Listing:
     """List the photos of `folder`; dotfiles, captions and all else that is no picture are passed over.
 
@@ -66,7 +54,7 @@ def list_photos(folder: Path) -> Listing:
         if ending in READABLE or (ending in HEIF and heif_is_readable()):
             listing.photos.append(path)
         elif ending in HEIF:
-            listing.refused.append(Refusal(path.name, "HEIC needs pillow-heif: pip install 'limner[heif]'"))
+            listing.refused.append(Refusal(path.name, HEIF_EXTRA))
         elif ending in PICTURES_OF_OTHER_KINDS:
             listing.refused.append(Refusal(path.name, f"{ending} is not read; save it as PNG or JPEG"))
     if not listing.photos and not listing.refused:
