@@ -110,6 +110,10 @@ class Prepare(Section):
     held_out: Literal["auto"] | NotNegative = "auto"
     """How many photos no training sees, so that likeness is measured against them (four or more are needed for that).
     "auto" is one in five from 20 photos on, and none of fewer. Which ones follows from their content."""
+    most_megapixels: Annotated[float, Field(gt=0, le=200)] = 50.0
+    """Photos of more are left out."""
+    keep: list[str] = []
+    """Names of photos that are used although they are too small, or too large, to be."""
 
 
 class ClassImages(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import queue
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -44,9 +45,8 @@ class _Process:
             env=os.environ | alone,
         )
         self.timed_out = False
-        assert self.popen.stdin is not None
-        assert self.popen.stdout is not None
-        self.requests, self.answers = self.popen.stdin, self.popen.stdout
+        self.requests = cast(io.BufferedWriter, self.popen.stdin)
+        self.answers = cast(io.BufferedReader, self.popen.stdout)
         try:
             with self.within(START_SECONDS):
                 receive(self.answers)

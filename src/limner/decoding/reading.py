@@ -112,7 +112,7 @@ def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], N
             _refuse_by_size(image.size, rules)
             notes, size = _frame_notes(image), image.size
             if image.format in ("JPEG", "MPO"):
-                image.draft(image.mode, (_kept_px(rules, size),) * 2)
+                image.draft(image.mode, (_kept_px(rules, size), _kept_px(rules, size)))
             drafted = image.size
             before_decoding(drafted[0] * drafted[1])
             image.load()
