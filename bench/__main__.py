@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import engine, measuring, peaks, processor, quality, tables, whole
+from bench import engine, measuring, peaks, photos, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -38,7 +38,9 @@ ON_A_PROCESSOR = {
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", *ON_A_PROCESSOR])
+    parser.add_argument(
+        "table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "photos", "coursework", "quality", *ON_A_PROCESSOR]
+    )
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -71,7 +73,10 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    print(told_quality(options) if options.table == "quality" else told_speed(options))
+    if options.table == "photos":
+        print(photos.photos(options.work))
+    else:
+        print(told_quality(options) if options.table == "quality" else told_speed(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 

@@ -58,7 +58,7 @@ def _through_profile(image: Image.Image, profile: bytes | None, notes: list[str]
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" in ImageCms.getProfileDescription(embedded) and image.mode == "RGB":
                 return image
-            if image.mode == "L" and embedded.profile.xcolor_space.strip() == "RGB":
+            if image.mode == "L" and profile[16:20] == b"RGB ":
                 image = image.convert("RGB")  # as some programs write grey photos
             converted = ImageCms.profileToProfile(
                 image,
