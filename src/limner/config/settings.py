@@ -68,7 +68,8 @@ class Subject(Section):
     photos: Path
     """Folder of photos of the subject, relative to the study file."""
     class_noun: Annotated[str, Field(min_length=1)]
-    """What the subject is one of, for example "woman face" or "cat"."""
+    """What the subject is one of, for example "woman face" or "cat". Left out, it is taken with the identifier from
+    photos in kohya's folders, such as `10_sks woman`."""
     identifier: Annotated[str, Field(min_length=1)] = "sks"
     """A rare word that will come to mean this subject."""
     consent: str = ""

@@ -108,7 +108,8 @@ def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], N
     formats = (*FORMATS, "HEIF") if heif_is_readable() else FORMATS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
-        with Image.open(path, formats=formats) as image:
+        # From an open file: of a path Pillow maps some TIFF files' pixels, and turns those on their side wrongly.
+        with path.open("rb") as file, Image.open(file, formats=formats) as image:
             _refuse_by_size(image.size, rules)
             notes, size = _frame_notes(image), image.size
             if image.format in ("JPEG", "MPO"):

@@ -6,7 +6,7 @@ from limner.photos.cropping import Box, CropPlan, cut, plan_crop
 from limner.photos.focus import Focus, find_focus
 from limner.photos.held_out import choose_held_out
 from limner.photos.judging import Look, judge, look_at
-from limner.photos.listing import KohyaName, Listed, Listing, Refusal, kohya_name, list_photos
+from limner.photos.listing import KohyaName, Listed, Listing, Refusal, kohya_name, list_photos, named_subject
 from limner.photos.table import checked_table
 from limner.photos.twins import Twins
 
@@ -33,6 +33,7 @@ __all__ = [
     "kohya_name",
     "list_photos",
     "look_at",
+    "named_subject",
     "plan_crop",
     "strangers",
     "used_entry",

@@ -75,6 +75,15 @@ def kohya_name(folder: Path) -> KohyaName | None:
     return KohyaName(int(found[1]), identifier, class_noun.strip())
 
 
+def named_subject(folder: Path) -> KohyaName | None:
+    """What the names of `folder`, or of kohya's folders in it, agree to call the subject; None where they do not."""
+    if not folder.is_dir():
+        return None
+    inner = [kohya_name(path) for path in _entries(folder) if path.is_dir()]
+    found = [name for name in (kohya_name(folder.resolve()), *inner) if name is not None and name.class_noun]
+    return found[0] if len({(name.identifier, name.class_noun) for name in found}) == 1 else None
+
+
 def list_photos(folder: Path) -> Listing:
     """List the photos of `folder` and of kohya's folders in it; dotfiles and what is no picture are passed over.
 
