@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import choosing, engine, formats, measuring, peaks, processor, quality, tables, whole
+from bench import choosing, engine, formats, measuring, peaks, photos, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -40,7 +40,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "table",
-        choices=[*ON_A_GPU, *OURS_ALONE, "measure", "formats", "coursework", "quality", "choosing", *ON_A_PROCESSOR],
+        choices=[
+            *ON_A_GPU,
+            *OURS_ALONE,
+            "measure",
+            "photos",
+            "formats",
+            "coursework",
+            "quality",
+            "choosing",
+            *ON_A_PROCESSOR,
+        ],
     )
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
@@ -100,8 +110,8 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    told = {"quality": told_quality, "choosing": told_choosing}.get(options.table, told_speed)
-    print(told(options))
+    told = {"quality": told_quality, "choosing": told_choosing, "photos": lambda options: photos.photos(options.work)}
+    print(told.get(options.table, told_speed)(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 

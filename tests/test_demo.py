@@ -49,7 +49,10 @@ def test_what_the_study_leaves_out_comes_from_the_miniatures_own_recommendation(
 def test_what_ships_can_be_read_and_is_attributed(opened):
     photos = list_photos(CHELSEA).photos
     assert [photo.name for photo in photos] == ["chelsea.png"]
-    for file in [*photos, *(reference.image for reference in opened.study.control.references)]:
+    for file in [
+        *(photo.path for photo in photos),
+        *(reference.image for reference in opened.study.control.references),
+    ]:
         with Image.open(file) as picture:
             assert min(picture.size) >= 256
     attribution = (HERE / "ATTRIBUTION.md").read_text(encoding="utf-8")

@@ -34,6 +34,7 @@ from limner.config import (
 from limner.errors import BaseError, InputError, StudyError
 from limner.memory import faults as memory_faults
 from limner.memory import fit, read_parts
+from limner.photos import named_subject
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
 from limner.training import require_trackers
@@ -123,6 +124,7 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
 def checked_study(source: Path) -> OpenStudy:
     """The study as its file and its base say it, whatever device it will run on. Raises StudyError as `open_study`."""
     raw = _models_beside(source.parent, read_toml(source))
+    raw, by_folder = _subject_by_folder(source.parent, raw)
     faults: list[str] = []
     try:
         base = find_base(
@@ -141,7 +143,19 @@ def checked_study(source: Path) -> OpenStudy:
     faults += [*_vae_faults(study.base.vae), *_variant_faults(study)]
     if faults or base is None:
         raise StudyError(str(source), faults)
-    return OpenStudy(study, source, base, setting_origins(study, raw, defaults))
+    return OpenStudy(study, source, base, setting_origins(study, raw, defaults) | by_folder)
+
+
+def _subject_by_folder(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A study without a class noun takes it, and the identifier, from kohya's folder names; and what it took."""
+    subject = raw.get("subject")
+    if not isinstance(subject, dict) or "class_noun" in subject or not isinstance(subject.get("photos"), str):
+        return raw, {}
+    named = named_subject(folder / subject["photos"])
+    if named is None:
+        return raw, {}
+    taken = {"class_noun": named.class_noun} | ({} if "identifier" in subject else {"identifier": named.identifier})
+    return raw | {"subject": subject | taken}, {f"subject.{name}": "folder name" for name in taken}
 
 
 def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from limner.decoding import heif_is_readable
 from limner.errors import PhotoError
 from limner.photos import list_photos
-from limner.photos.listing import heif_is_readable
 
 
 def put(folder, *names):
@@ -18,7 +18,7 @@ def test_photos_come_in_name_order_and_strays_are_passed_over(tmp_path):
     put(tmp_path, "b.PNG", "a.jpg", "c.webp", "ünï 写真.jpeg", "a.txt", ".hidden.jpg", "Thumbs.db", "notes", "clip.mp4")
     (tmp_path / "folder.png").mkdir()
     listing = list_photos(tmp_path)
-    assert [path.name for path in listing.photos] == ["a.jpg", "b.PNG", "c.webp", "ünï 写真.jpeg"]
+    assert [photo.name for photo in listing.photos] == ["a.jpg", "b.PNG", "c.webp", "ünï 写真.jpeg"]
     assert listing.refused == []
 
 

@@ -15,7 +15,7 @@ from limner.training.ema import ExponentialMovingAverage
 from limner.training.flat_weights import FlatWeights
 from limner.training.learning_rate_schedule import learning_rate_at
 from limner.training.log import LOG_FILE, StepRecord, TrainingLog, read_log, thinned
-from limner.training.prompts import embedder, prompt_ids
+from limner.training.prompts import PromptEmbeds, prompt_ids
 from tests.training.sets import SUBJECT
 
 
@@ -144,7 +144,7 @@ def test_a_cut_prompt_is_told_and_a_lost_subject_refused(tiny_base):
 
 def test_a_frozen_text_encoder_encodes_once(tiny_base):
     ids = prompt_ids(tiny_base, SUBJECT, ["a photo of sks cat"])
-    frozen, trained = (embedder(tiny_base, ids, variants=2, trained=trained) for trained in (False, True))
+    frozen, trained = (PromptEmbeds(tiny_base, ids, variants=2, trained=trained) for trained in (False, True))
     before = frozen()
     assert before.shape[:2] == (1, 1)
     assert torch.equal(before.expand(2, -1, -1, -1), trained())

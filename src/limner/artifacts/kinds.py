@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,13 +45,28 @@ class PhotoSet(Artifact):
     @property
     def training_files(self) -> list[Path]:
         """Those that are trained on."""
-        return [self.folder / photo["file"] for photo in self.photos if not photo.get("held_out")]
+        return [self.folder / photo["file"] for photo in self.training_photos]
+
+    @property
+    def training_photos(self) -> list[dict[str, Any]]:
+        """Records of those that are trained on."""
+        return [photo for photo in self.photos if not photo.get("held_out")]
+
+    @property
+    def training_repeats(self) -> list[int]:
+        """How often each of those comes while the rarest come once, or as small a whole number as it goes."""
+        repeats = [photo.get("repeats", 1) for photo in self.training_photos]
+        shared = math.gcd(*repeats)
+        return [count // shared for count in repeats]
 
     @property
     def training_hash(self) -> str:
-        """What a training names as its input: which photos are held out matters too."""
+        """What a training names as its input: which photos are held out, and which come oftener, matters too."""
         names = [file.name for file in self.held_out_files]
-        return hash_bytes(canonical_json([self.content_hash, names])) if names else self.content_hash
+        repeats = [] if max(self.training_repeats, default=1) == 1 else [self.training_repeats]
+        if not names and not repeats:
+            return self.content_hash
+        return hash_bytes(canonical_json([self.content_hash, names, *repeats]))
 
     @property
     def held_out_files(self) -> list[Path]:
@@ -59,7 +75,8 @@ class PhotoSet(Artifact):
 
     @property
     def photos(self) -> list[dict[str, Any]]:
-        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes, held_out."""
+        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes, warnings (some of them),
+        and where they have them held_out, caption and repeats."""
         return self.manifest.content["photos"]
 
     @property

@@ -148,6 +148,7 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
     focus: Annotated[str, typer.Option(help="auto or center.")] = "auto",
     zoom: Annotated[str, typer.Option(help="picture (largest square) or head (closer).")] = "picture",
+    keep: Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")] = None,
     strict: Strict = False,
     json_output: Json = False,
 ) -> None:
@@ -157,7 +158,7 @@ def prepare(
     """
     from limner.stages.prepare import prepare as prepare_photos
 
-    settings = _settings("Prepare", size_px=size, focus=focus, zoom=zoom)
+    settings = _settings("Prepare", size_px=size, focus=focus, zoom=zoom, keep=keep or [])
     photo_set = prepare_photos(photos, out, settings, strict=strict, progress=_progress())
     if json_output:
         print(json.dumps(photo_set.manifest.to_json(), indent=2))

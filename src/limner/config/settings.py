@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 SamplerName = Literal["ddim", "unipc", "dpm++", "euler"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PLACEHOLDERS = ("subject", "identifier", "class_noun")
+CAPTION = "caption"  # a placeholder of instance prompts alone
 SQRT_RULE_ALPHA = 4.0  # makes the scale 1 at rank 16
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 _.+-]*$"
 
@@ -23,11 +24,11 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _known_placeholders(prompt: str) -> str:
+def _known_placeholders(prompt: str, names: tuple[str, ...] = PLACEHOLDERS) -> str:
     try:
-        prompt.format(**dict.fromkeys(PLACEHOLDERS, ""))
+        prompt.format(**dict.fromkeys(names, ""))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        known = ", ".join(f"{{{name}}}" for name in names)
         raise ValueError(f"unknown placeholder ({error}); there are {known}") from None
     return prompt
 
@@ -43,6 +44,9 @@ def _differing_names(rows: list[Any]) -> list[Any]:
 Integers = Annotated[list[int], BeforeValidator(_as_list), Field(min_length=1)]
 Numbers = Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)]
 Prompt = Annotated[str, Field(min_length=1), AfterValidator(_known_placeholders)]
+InstancePrompt = Annotated[
+    str, Field(min_length=1), AfterValidator(lambda prompt: _known_placeholders(prompt, (*PLACEHOLDERS, CAPTION)))
+]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -64,7 +68,8 @@ class Subject(Section):
     photos: Path
     """Folder of photos of the subject, relative to the study file."""
     class_noun: Annotated[str, Field(min_length=1)]
-    """What the subject is one of, for example "woman face" or "cat"."""
+    """What the subject is one of, for example "woman face" or "cat". Left out, it is taken with the identifier from
+    photos in kohya's folders, such as `10_sks woman`."""
     identifier: Annotated[str, Field(min_length=1)] = "sks"
     """A rare word that will come to mean this subject."""
     consent: str = ""
@@ -74,6 +79,17 @@ class Subject(Section):
     def phrase(self) -> str:
         """What `{subject}` stands for: identifier and class noun."""
         return f"{self.identifier} {self.class_noun}"
+
+    def fill_captioned(self, prompt: str, caption: str) -> str:
+        """The same for a photo's instance prompt, which may hold `{caption}`, and for a caption with placeholders."""
+        if f"{{{CAPTION}}}" not in prompt:
+            return self.fill(prompt)
+        for name, words in (("subject", self.phrase), ("identifier", self.identifier), ("class_noun", self.class_noun)):
+            caption = caption.replace(f"{{{name}}}", words)
+        filled = prompt.format(
+            subject=self.phrase, identifier=self.identifier, class_noun=self.class_noun, caption=caption
+        )
+        return (filled if caption else re.sub(r"\s+", " ", filled).strip(" ,;:")) or self.phrase
 
     def fill(self, prompt: str, *, as_class: bool = False) -> str:
         """Replace the placeholders of `prompt`; `as_class` reads the subject as the class noun (for the base)."""
@@ -110,6 +126,10 @@ class Prepare(Section):
     held_out: Literal["auto"] | NotNegative = "auto"
     """How many photos no training sees, so that likeness is measured against them (four or more are needed for that).
     "auto" is one in five from 20 photos on, and none of fewer. Which ones follows from their content."""
+    most_megapixels: Annotated[float, Field(gt=0, le=200)] = 50.0
+    """Photos of more are left out."""
+    keep: list[str] = []
+    """Names of photos that are used although they are too small, or too large, to be."""
 
 
 class ClassImages(Section):
@@ -204,8 +224,9 @@ class VariantSettings(Section):
     """Optimizer steps."""
     learning_rate: Positive = 2e-6
     """Peak learning rate."""
-    instance_prompt: Prompt = "a photo of {subject}"
-    """What the subject's photos are trained with."""
+    instance_prompt: InstancePrompt = "a photo of {subject}"
+    """What the subject's photos are trained with. `{caption}` in it stands for each photo's own caption; where it has
+    none it is left out, and alone it then reads as the subject."""
     prior_preservation: bool = False
     """Train on class images too, so that the class is not forgotten."""
     prior_loss_weight: Annotated[float, Field(ge=0)] = 1.0

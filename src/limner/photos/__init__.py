@@ -1,29 +1,41 @@
-"""Photos: listing a folder, decoding to upright sRGB, where to look, which square to cut, and the contact sheet."""
+"""Photos: listing a folder, where to look, which square to cut, and the contact sheet."""
 
+from limner.photos.checks import CHECKS_VERSION, LEAST_PHOTOS, flaws, strangers, without_head
 from limner.photos.contact_sheet import SheetEntry, contact_sheet, used_entry
-from limner.photos.cropping import CropPlan, cut, plan_crop
+from limner.photos.cropping import Box, CropPlan, cut, plan_crop
 from limner.photos.focus import Focus, find_focus
 from limner.photos.held_out import choose_held_out
-from limner.photos.listing import Listing, Refusal, list_photos
-from limner.photos.reading import MOST_BYTES, Photo, RefusedPhotoError, read_photo
+from limner.photos.judging import Look, judge, look_at
+from limner.photos.listing import KohyaName, Listed, Listing, Refusal, kohya_name, list_photos, named_subject
+from limner.photos.table import checked_table
 from limner.photos.twins import Twins
 
 __all__ = [
-    "MOST_BYTES",
+    "CHECKS_VERSION",
+    "LEAST_PHOTOS",
+    "Box",
     "CropPlan",
     "Focus",
+    "KohyaName",
+    "Listed",
     "Listing",
-    "Photo",
+    "Look",
     "Refusal",
-    "RefusedPhotoError",
     "SheetEntry",
     "Twins",
+    "checked_table",
     "choose_held_out",
     "contact_sheet",
     "cut",
     "find_focus",
+    "flaws",
+    "judge",
+    "kohya_name",
     "list_photos",
+    "look_at",
+    "named_subject",
     "plan_crop",
-    "read_photo",
+    "strangers",
     "used_entry",
+    "without_head",
 ]

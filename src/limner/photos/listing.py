@@ -1,13 +1,19 @@
-"""Which files of a folder are photos."""
+"""Which files of a folder are photos, what captions lie beside them, and what kohya's folder names say.
+
+kohya's trainers take folders such as `10_sks woman`: how often each of its photos comes in an epoch, then identifier
+and class noun. A folder of such folders is understood, and one that is called so itself.
+"""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
+import json
+import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from limner.decoding import HEIF_EXTRA, heif_is_readable
 from limner.errors import PhotoError
 
 READABLE = {
@@ -18,6 +24,9 @@ PICTURES_OF_OTHER_KINDS = {
     ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".ico", ".j2k", ".jp2", ".jpf", ".jxl", ".nef",
     ".orf", ".pcx", ".pef", ".pgm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".sr2", ".svg", ".tga", ".xcf",
 }  # fmt: skip
+KOHYA_NAME = re.compile(r"([1-9][0-9]{0,3})_(.*\S)\s*")
+CAPTIONS = "metadata.jsonl"  # of Hugging Face's image folders
+MOST_CAPTION_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -29,46 +38,138 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class KohyaName:
+    """What a folder name such as `10_sks woman` says; the class noun is empty where one word stands alone."""
+
+    repeats: int
+    identifier: str
+    class_noun: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A photo that was found: its name below the listed folder, its caption if it has one, how often it counts."""
+
+    path: Path
+    name: str
+    caption: str = ""
+    repeats: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Listing:
     """The photos of a folder in the order of their names, and pictures of kinds that limner does not read."""
 
-    photos: list[Path]
+    photos: list[Listed]
     refused: list[Refusal]
+    kohya: list[KohyaName] = field(default_factory=list)
 
 
-@functools.cache
-def heif_is_readable() -> bool:
-    """Whether pillow-heif is there; registers it with Pillow on the first call."""
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif  # pyright: ignore[reportMissingImports]
+def kohya_name(folder: Path) -> KohyaName | None:
+    """What the name of a folder says in kohya's way, or None."""
+    found = KOHYA_NAME.fullmatch(folder.name)
+    if found is None:
+        return None
+    identifier, _, class_noun = found[2].partition(" ")
+    return KohyaName(int(found[1]), identifier, class_noun.strip())
 
-    pillow_heif.register_heif_opener()
-    return True
+
+def named_subject(folder: Path) -> KohyaName | None:
+    """What the names of `folder`, or of kohya's folders in it, agree to call the subject; None where they do not."""
+    if not folder.is_dir():
+        return None
+    inner = [kohya_name(path) for path in _entries(folder) if path.is_dir()]
+    found = [name for name in (kohya_name(folder.resolve()), *inner) if name is not None and name.class_noun]
+    return found[0] if len({(name.identifier, name.class_noun) for name in found}) == 1 else None
 
 
 def list_photos(folder: Path) -> Listing:
-    """List the photos of `folder`; dotfiles, captions and all else that is no picture are passed over.
+    """List the photos of `folder` and of kohya's folders in it; dotfiles and what is no picture are passed over.
 
-    Raises PhotoError when the folder is not there, cannot be read or holds no picture at all.
+    Raises PhotoError when the folder is not there, cannot be read or holds no picture at all, and for captions that
+    cannot be understood.
     """
     if not folder.exists():
         raise PhotoError(f"there is no folder {folder}; name a folder that holds photos of the subject")
     if not folder.is_dir():
         raise PhotoError(f"{folder} is a file; name the folder that holds the photos")
-    try:
-        files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
-    except OSError as error:
-        raise PhotoError(f"{folder} cannot be read ({error.strerror}); mend its permissions") from None
     listing = Listing([], [])
-    for path in sorted(files, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name)):
-        ending = path.suffix.lower()
-        if ending in READABLE or (ending in HEIF and heif_is_readable()):
-            listing.photos.append(path)
-        elif ending in HEIF:
-            listing.refused.append(Refusal(path.name, "HEIC needs pillow-heif: pip install 'limner[heif]'"))
-        elif ending in PICTURES_OF_OTHER_KINDS:
-            listing.refused.append(Refusal(path.name, f"{ending} is not read; save it as PNG or JPEG"))
+    own = kohya_name(folder.resolve())
+    _add(listing, folder, "", own)
+    for inner in _in_name_order(path for path in _entries(folder) if path.is_dir()):
+        if name := kohya_name(inner):
+            _add(listing, inner, f"{inner.name}/", name)
     if not listing.photos and not listing.refused:
         raise PhotoError(f"{folder} holds no photo; put PNG, JPEG, WebP, AVIF or TIFF files there")
     return listing
+
+
+def _add(listing: Listing, folder: Path, prefix: str, name: KohyaName | None) -> None:
+    """Add what lies in one folder."""
+    files = _in_name_order(path for path in _entries(folder) if not path.is_dir())
+    captions = _captions_of(folder / CAPTIONS)
+    before = len(listing.photos)
+    for path in files:
+        ending, called = path.suffix.lower(), prefix + path.name
+        if ending in READABLE or (ending in HEIF and heif_is_readable()):
+            caption, notes = _caption_beside(path)
+            caption = caption or captions.get(path.name, "")
+            listing.photos.append(Listed(path, called, caption, name.repeats if name else 1, notes))
+        elif ending in HEIF:
+            listing.refused.append(Refusal(called, HEIF_EXTRA))
+        elif ending in PICTURES_OF_OTHER_KINDS:
+            listing.refused.append(Refusal(called, f"{ending} is not read; save it as PNG or JPEG"))
+    if name and len(listing.photos) > before:
+        listing.kohya.append(name)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise PhotoError(f"{folder} cannot be read ({error.strerror}); mend its permissions") from None
+
+
+def _in_name_order(paths: Iterator[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name))
+
+
+def _caption_beside(photo: Path) -> tuple[str, list[str]]:
+    """The text of `a.txt` beside `a.jpg`, on one line; or none, and a note that says why it is not used."""
+    path = photo.with_suffix(".txt")
+    try:
+        if not path.is_file():
+            return "", []
+        with path.open("rb") as file:
+            content = file.read(MOST_CAPTION_BYTES + 1)
+        if len(content) > MOST_CAPTION_BYTES:
+            return "", [f"{path.name} is too long for a caption and is not used"]
+        return " ".join(content.decode("utf-8-sig").split()), []
+    except UnicodeDecodeError:
+        return "", [f"{path.name} is not UTF-8 and is not used as its caption"]
+    except OSError as error:
+        return "", [f"{path.name} cannot be read ({error.strerror}) and is not used as its caption"]
+
+
+def _captions_of(path: Path) -> dict[str, str]:
+    """Captions by file name from JSON lines with `file_name` and `text`."""
+    if not path.is_file():
+        return {}
+    captions = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PhotoError(f"{path} cannot be read ({error}); mend or remove it") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, text = row["file_name"], row.get("text", "")
+            captions[str(name)] = " ".join(str(text).split())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise PhotoError(
+                f'{path}, line {number}: {line[:60]!r} is no caption; write {{"file_name": "a.jpg", "text": "…"}}'
+            ) from None
+    return captions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +28,41 @@ from limner.artifacts import (
     write_whole,
 )
 from limner.config import Prepare
+from limner.decoding import Decoders, Photo, ReadingRules, RefusedPhotoError, heif_is_readable
+from limner.embeddings import EfficientNetLite0
 from limner.embeddings.heads import HEAD_FINDER_VERSION
 from limner.errors import DiskError, PhotoError
 from limner.photos import (
-    MOST_BYTES,
+    CHECKS_VERSION,
+    LEAST_PHOTOS,
+    Box,
+    CropPlan,
+    Listed,
     Listing,
+    Look,
     Refusal,
-    RefusedPhotoError,
     SheetEntry,
     Twins,
+    checked_table,
     choose_held_out,
     contact_sheet,
     cut,
     find_focus,
+    flaws,
+    judge,
     list_photos,
+    look_at,
     plan_crop,
-    read_photo,
+    strangers,
     used_entry,
+    without_head,
 )
 from limner.progress import SILENT, Progress
 
-STAGE, VERSION = "prepare", 1
+STAGE, VERSION = "prepare", 2
 CONTACT_SHEET = "contact.jpg"
 HELD_OUT = "held out of training"
+KEPT_BYTES, KEPT_PIXELS = 400_000_000, 200_000_000  # of a photo that is to be kept whatever its size
 
 
 def prepare(
@@ -63,7 +75,8 @@ def prepare(
     cannot and `strict` asks for all.
     """
     listing = list_photos(photos)
-    inputs = _inputs(listing)
+    _require_kept(listing, settings, photos)
+    inputs = _inputs(listing, settings)
     key = stage_key(STAGE, VERSION, settings.model_dump(mode="json"), inputs)
     if is_current(out, key):
         done = PhotoSet(out)
@@ -72,17 +85,28 @@ def prepare(
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
     with whole_folder(out) as folder:
-        records, refused, entries = _make_crops(listing, folder, settings, progress)
-        if not records:
-            raise PhotoError(f"no photo in {photos} can be used: {_listed(refused)}")
-        _refuse_strictly(refused, photos, strict)
-        entries += [SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in refused]
-        write_whole(folder / CONTACT_SHEET, contact_sheet(entries))
-        content = {"photos": records, "refused": [asdict(refusal) for refusal in refused]}
+        made = _make_crops(listing, folder, settings, progress)
+        if not made.records:
+            raise PhotoError(f"no photo in {photos} can be used: {_listed(made.refused)}")
+        _refuse_strictly(made.refused, photos, strict)
+        _compare(made, folder, settings)
+        judgement = judge(made.looks)
+        for sentence in filter(None, [checked_table(made.records, made.refused), *judgement]):
+            progress.notice(sentence)
+        _hold_out(made, folder, settings)
+        write_whole(folder / CONTACT_SHEET, _sheet(made))
+        refused = [asdict(refusal) for refusal in made.refused]
+        content = {"photos": made.records, "refused": refused, "judgement": judgement}
         read, files = settings.model_dump(mode="json"), file_hashes(folder)
-        made = machine_record() | {"seconds": time.perf_counter() - began}
-        write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, files, made, content))
+        record = machine_record() | {"seconds": time.perf_counter() - began}
+        write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, files, record, content))
     return PhotoSet(out)
+
+
+def _require_kept(listing: Listing, settings: Prepare, photos: Path) -> None:
+    names = {photo.name for photo in listing.photos}
+    if absent := [name for name in settings.keep if name not in names]:
+        raise PhotoError(f"{photos} holds no photo {absent[0]} to keep; name it as its file is called")
 
 
 def _refuse_to_replace(out: Path, photos: Path) -> None:
@@ -100,71 +124,135 @@ def _refuse_to_replace(out: Path, photos: Path) -> None:
         raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
 
 
-def _inputs(listing: Listing) -> dict[str, Any]:
-    return {
-        "photos": {path.name: _content_hash(path) for path in listing.photos},
+def _inputs(listing: Listing, settings: Prepare) -> dict[str, Any]:
+    inputs: dict[str, Any] = {
+        "photos": {photo.name: _content_hash(photo, settings) for photo in listing.photos},
         "not_read": [refusal.source for refusal in listing.refused],
         "head_finder": HEAD_FINDER_VERSION,
+        "checks": CHECKS_VERSION,
+        "heif": heif_is_readable(),
     }
+    captions = {photo.name: photo.caption for photo in listing.photos if photo.caption}
+    repeats = {photo.name: photo.repeats for photo in listing.photos if photo.repeats != 1}
+    return inputs | ({"captions": captions} if captions else {}) | ({"repeats": repeats} if repeats else {})
 
 
-def _content_hash(path: Path) -> str:
+def _content_hash(photo: Listed, settings: Prepare) -> str:
     with contextlib.suppress(OSError):
-        length = path.stat().st_size
-        return hash_file(path) if length <= MOST_BYTES else f"{length} bytes"
+        if not photo.path.is_file():
+            return "no file"
+        length = photo.path.stat().st_size
+        return hash_file(photo.path) if length <= _rules(photo, settings).most_bytes else f"{length} bytes"
     return "not readable"
 
 
-def _make_crops(
-    listing: Listing, folder: Path, settings: Prepare, progress: Progress
-) -> tuple[list[dict[str, Any]], list[Refusal], list[SheetEntry]]:
-    records: list[dict[str, Any]] = []
-    refused = list(listing.refused)
-    entries: list[SheetEntry] = []
-    twins = Twins()
-    with progress.task("prepare photos", len(listing.photos)) as advance:
-        for path in listing.photos:
-            try:
-                record, crop, entry = _crop_of(path, settings, twins)
-            except RefusedPhotoError as error:
-                refused.append(Refusal(path.name, str(error)))
+def _rules(photo: Listed, settings: Prepare) -> ReadingRules:
+    """What may be decoded; a crop around a head may need every pixel there is."""
+    whole = settings.zoom == "head"
+    if photo.name in settings.keep:
+        return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, whole=whole)
+    return ReadingRules(settings.size_px, most_pixels=round(settings.most_megapixels * 1e6), whole=whole)
+
+
+@dataclass
+class Made:
+    """What came of the photos so far, each list in their order."""
+
+    refused: list[Refusal]
+    records: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[SheetEntry] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    twins: Twins = field(default_factory=Twins)
+
+
+def _make_crops(listing: Listing, folder: Path, settings: Prepare, progress: Progress) -> Made:
+    made = Made(list(listing.refused))
+    wanted = [(photo.path, _rules(photo, settings)) for photo in listing.photos]
+    with progress.task("prepare photos", len(wanted)) as advance, Decoders.for_photos(len(wanted)) as decoders:
+        for listed, photo in zip(listing.photos, decoders.read_all(wanted), strict=True):
+            if isinstance(photo, RefusedPhotoError):
+                made.refused.append(Refusal(listed.name, str(photo)))
             else:
-                record["file"] = f"{len(records):04d}.png"
-                write_whole(folder / record["file"], _png(crop))
-                records.append(record)
-                entries.append(entry)
+                _make_crop(listed, photo, folder, settings, made)
             advance(1)
-    _hold_out(folder, records, entries, twins, settings)
-    refused.sort(key=lambda refusal: refusal.source)
-    for refusal in refused:
-        progress.notice(f"left out {refusal.source}: {refusal.reason}")
-    return records, refused, entries
+    made.refused.sort(key=lambda refusal: refusal.source)
+    return made
 
 
-def _hold_out(
-    folder: Path, records: list[dict[str, Any]], entries: list[SheetEntry], twins: Twins, settings: Prepare
-) -> None:
-    """Mark in records and entries which photos no training sees."""
-    hashes = [hash_file(folder / record["file"]) for record in records]
-    repeated = [record["source"] in twins.names for record in records]
-    for place in choose_held_out(hashes, repeated, settings.held_out):
-        records[place]["held_out"] = True
-        records[place]["notes"] += [HELD_OUT]
-        entries[place] = replace(entries[place], caption=f"{entries[place].caption}; {HELD_OUT}")
-
-
-def _crop_of(path: Path, settings: Prepare, twins: Twins) -> tuple[dict[str, Any], np.ndarray, SheetEntry]:
-    photo = read_photo(path, settings.size_px)
+def _make_crop(listed: Listed, photo: Photo, folder: Path, settings: Prepare, made: Made) -> None:
     height, width = photo.pixels.shape[:2]
     focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
     head = focus.head.box if focus.head else None
     plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px)
     crop = cut(photo.pixels, plan, settings.size_px)
-    notes = [*photo.notes, *plan.notes, *twins.notes(path.name, crop)]
-    box = {"x0": plan.x0, "y0": plan.y0, "x1": plan.x1, "y1": plan.y1}
-    record = {"source": path.name, "file": "", "crop": box, "focus": focus.how, "notes": notes}
-    caption = "; ".join([f"{path.name}: {focus.how}", *notes])
-    return record, crop, used_entry(caption, photo.pixels, plan, crop)
+    warnings = [*plan.notes, *flaws(crop), *made.twins.notes(listed.name, crop)]
+    record = {
+        "source": listed.name,
+        "file": f"{len(made.records):04d}.png",
+        "crop": _in_source(plan, photo),
+        "focus": focus.how,
+        "notes": [*photo.notes, *listed.notes, *warnings],
+        "warnings": warnings,
+    }
+    if listed.caption:
+        record["caption"] = listed.caption
+    if listed.repeats != 1:
+        record["repeats"] = listed.repeats
+    write_whole(folder / record["file"], _png(crop))
+    made.records.append(record)
+    made.entries.append(used_entry("", photo.pixels, plan, crop))
+    made.looks.append(look_at(crop, _in_crop(head, plan, settings.size_px) if head else None))
+
+
+def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
+    """A box of the photo in px of its crop."""
+    scale = size_px / plan.side_px
+    x0, y0, x1, y1 = box
+    return (x0 - plan.x0) * scale, (y0 - plan.y0) * scale, (x1 - plan.x0) * scale, (y1 - plan.y0) * scale
+
+
+def _in_source(plan: CropPlan, photo: Photo) -> dict[str, int]:
+    """The crop's box in px of the upright source, which may be larger than what was read."""
+    width, height = photo.source_size
+    scale = min(photo.source_size) / min(photo.pixels.shape[:2])
+    side = min(round(plan.side_px * scale), width, height)
+    x0 = min(round(plan.x0 * scale), width - side)
+    y0 = min(round(plan.y0 * scale), height - side)
+    return {"x0": x0, "y0": y0, "x1": x0 + side, "y1": y0 + side}
+
+
+def _compare(made: Made, folder: Path, settings: Prepare) -> None:
+    """Warn of photos that stand out from the others: no head, or another subject."""
+    if settings.focus == "center" or len(made.records) < LEAST_PHOTOS:
+        return
+    for place in without_head([look.framing != "" for look in made.looks]):
+        _warn(made.records[place], "no head was found, as in most others")
+    crops = [np.asarray(Image.open(folder / record["file"])) for record in made.records]
+    for place in strangers(EfficientNetLite0().embed(crops).numpy()):
+        _warn(made.records[place], "unlike the others: perhaps another subject, or hardly any of it")
+
+
+def _warn(record: dict[str, Any], warning: str) -> None:
+    record["warnings"].append(warning)
+    record["notes"].append(warning)
+
+
+def _hold_out(made: Made, folder: Path, settings: Prepare) -> None:
+    """Mark in the records which photos no training sees."""
+    hashes = [hash_file(folder / record["file"]) for record in made.records]
+    repeated = [record["source"] in made.twins.names for record in made.records]
+    for place in choose_held_out(hashes, repeated, settings.held_out):
+        made.records[place]["held_out"] = True
+        made.records[place]["notes"] += [HELD_OUT]
+
+
+def _sheet(made: Made) -> bytes:
+    """The contact sheet, with all that is noted of each photo under it."""
+    entries = [
+        replace(entry, caption="; ".join([f"{record['source']}: {record['focus']}", *record["notes"]]))
+        for entry, record in zip(made.entries, made.records, strict=True)
+    ]
+    return contact_sheet([*entries, *(SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in made.refused)])
 
 
 def _png(crop: np.ndarray) -> bytes:

@@ -103,10 +103,12 @@ def train(
     missing. A variant without finite losses raises LimnerError after the others are whole.
     """
     of_class = _class_images(orders[0].run, class_set)
+    captions = [photo.get("caption", "") for photo in photo_set.training_photos]
     manifests = []
     for order in orders:
         _require_start(order.run, start, order.out)
-        settings, inputs = _read_settings(order.run, subject, of_class), _inputs(base_hash, photo_set, of_class, start)
+        settings = _read_settings(order.run, subject, of_class, captions)
+        inputs = _inputs(base_hash, photo_set, of_class, start)
         if order.run.variant.validation.keep != "last":  # then they decide what is delivered
             settings["validation"] = order.run.variant.validation.model_dump(mode="json")
             inputs["judged_by"] = order.judged_by
@@ -205,9 +207,10 @@ def _train_together(materials: Materials, pending: Sequence[Pending], parts: int
     for order in orders:
         if order.begin is not None:
             order.begin()
-    groups = _encode(materials, orders[0], loaded)
+    groups = _encode(materials, orders[0], loaded, settings.get("instance_prompts"))
     held_out = _held_out_loss(materials, orders, loaded)
-    prompts = [settings["instance_prompt"]] + ([settings["class_prompt"]] if materials.of_class else [])
+    of_photos = list(dict.fromkeys(settings.get("instance_prompts", [settings["instance_prompt"]])))
+    prompts = of_photos + ([settings["class_prompt"]] if materials.of_class else [])
     beginning = load_trained(materials.start) if materials.start else None
     runs = [order.run for order in orders]
     with (
@@ -266,11 +269,17 @@ def _require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> N
         raise InputError(f'{run.label}: start_from "{start.folder.name}" {fault}')
 
 
-def _read_settings(run: VariantRun, subject: Subject, of_class: ClassSet | None) -> dict[str, Any]:
+def _read_settings(
+    run: VariantRun, subject: Subject, of_class: ClassSet | None, captions: Sequence[str]
+) -> dict[str, Any]:
+    """What the training reads; `instance_prompts` is there where each photo has its own."""
     unread = NOT_READ | RUNS_OWN | (set() if of_class else {"prior_loss_weight"})
     settings = run.variant.model_dump(mode="json", exclude=unread)
     own = {"rank": run.rank, "alpha": run.alpha, "training_seed": run.training_seed}
-    prompts = {"instance_prompt": subject.fill(run.variant.instance_prompt)}
+    prompts: dict[str, Any] = {"instance_prompt": subject.fill_captioned(run.variant.instance_prompt, "")}
+    own_prompts = [subject.fill_captioned(run.variant.instance_prompt, caption) for caption in captions]
+    if set(own_prompts) != {prompts["instance_prompt"]}:
+        prompts["instance_prompts"] = own_prompts
     if of_class:
         prompts["class_prompt"] = subject.fill(of_class.prompt)
     return settings | own | prompts
@@ -287,7 +296,9 @@ def _inputs(
     }
 
 
-def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPictures, EncodedPictures | None]:
+def _encode(
+    materials: Materials, order: Order, base: Base, own_prompts: Sequence[str] | None
+) -> tuple[EncodedPictures, EncodedPictures | None]:
     """Both groups' pictures; only photos are flipped. What is encoded is shared by all variants of the run."""
 
     def encoded(files: list[Path], flip: bool) -> EncodedPictures:
@@ -297,6 +308,11 @@ def _encode(materials: Materials, order: Order, base: Base) -> tuple[EncodedPict
         )  # fmt: skip
 
     photos = encoded(materials.photo_set.training_files, order.run.variant.flip)
+    if own_prompts is not None:
+        different = list(dict.fromkeys(own_prompts))
+        rows = torch.tensor([different.index(prompt) for prompt in own_prompts], device=base.device)
+        photos = replace(photos, prompt_rows=rows)
+    photos = photos.repeated(materials.photo_set.training_repeats)
     return photos, encoded(materials.of_class.files, False) if materials.of_class else None
 
 

@@ -44,9 +44,18 @@ class EncodedPictures:
 
     moments: Tensor  # (N, 8, H/8, W/8), fp32
     mirrored: Tensor | None = None  # the same shape
+    prompt_rows: Tensor | None = None  # (N,): the prompt of each, where they have prompts of their own
 
     def __len__(self) -> int:
         return self.moments.shape[0]
+
+    def repeated(self, counts: Sequence[int]) -> EncodedPictures:
+        """Each picture as often in a row as `counts` (N) says."""
+        if all(count == 1 for count in counts):
+            return self
+        times = torch.tensor(counts, device=self.moments.device)
+        parts = (self.moments, self.mirrored, self.prompt_rows)
+        return EncodedPictures(*(None if part is None else part.repeat_interleave(times, 0) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Batch:
     latents: Tensor  # (S·G·B, 4, H/8, W/8)
     noise: Tensor  # (S·G·B, 4, H/8, W/8)
     timesteps: Tensor  # (S·G·B,)
-    prompt_rows: Tensor  # (G·B,), INSTANCE or CLASS, the same for every seed
+    prompt_rows: Tensor  # (G·B,), INSTANCE or CLASS, the same for every seed; (S, G·B) where photos have their own
     loss_weights: Tensor  # (G·B,), 1/B_i or λ/B_c
 
 
@@ -176,6 +185,13 @@ class BatchDraw:
         self.noise_streams = streams("posterior", "noise")  # (2·S·G·B) streams
         self.prompt_rows = torch.tensor([INSTANCE, CLASS][: len(groups)], device=device).repeat_interleave(count)
         self.loss_weights = example_weights(self.prompt_rows == CLASS, drawing.prior_loss_weight)
+        self.own_prompts = instance.prompt_rows is not None
+        if instance.prompt_rows is not None:
+            last = int(instance.prompt_rows.max()) + 1  # the class prompt comes after those of the photos
+            self.rows = [
+                part.prompt_rows if part.prompt_rows is not None else torch.full((len(part),), last, device=device)
+                for part in self.sources
+            ]
 
     def __call__(self, number: int | Tensor) -> Batch:
         """Micro-batch `number`; all of its work is done on the pictures' device."""
@@ -189,7 +205,8 @@ class BatchDraw:
         values = self.value_streams.words(positions.repeat(3 * sources), shape[0] + shape[0] % 2)  # (3·S·G·B, 4)
         flip_words, timestep_words, offset_words = values.chunk(3)  # (S·G·B, 4) each
         flips = (uniform_of(flip_words[:, 0]) < 0.5).view(sources, count)
-        moments = self._moments(self.pictures(positions), flips)  # (S·G·B, 8, H/8, W/8)
+        chosen = self.pictures(positions)  # (S·G, B)
+        moments = self._moments(chosen, flips)  # (S·G·B, 8, H/8, W/8)
 
         words = self.noise_streams.words(positions.repeat(2 * sources), 2 * math.ceil(math.prod(shape) / 2))
         normals = normal_of(words)[:, : math.prod(shape)].unflatten(1, shape)  # (2·S·G·B, 4, H/8, W/8)
@@ -198,7 +215,7 @@ class BatchDraw:
         if self.drawing.noise_offset:
             noise = offset_noise(noise, normal_of(offset_words)[:, : shape[0]], self.drawing.noise_offset)
         timesteps = integers_of(timestep_words[:, 0], self.drawing.timestep_count)
-        return Batch(latents, noise, timesteps, self.prompt_rows, self.loss_weights)
+        return Batch(latents, noise, timesteps, self._prompt_rows(chosen), self.loss_weights)
 
     def pictures(self, positions: Tensor) -> Tensor:
         """Which picture (S·G, B) stands at each position (B,): epochs of N, each in an order of its own, none twice."""
@@ -208,6 +225,13 @@ class BatchDraw:
         order = orders(words, self.sizes.expand_as(touched).flatten())  # (S·G·epochs, N)
         place = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (S·G, B), in the source's epochs
         return order.view(len(self.sources), -1).gather(1, place)
+
+    def _prompt_rows(self, chosen: Tensor) -> Tensor:
+        """Which prompts go with the `chosen` pictures (S·G, B)."""
+        if not self.own_prompts:
+            return self.prompt_rows
+        rows = [rows.index_select(0, index) for rows, index in zip(self.rows, chosen, strict=True)]
+        return torch.stack(rows).view(len(self.drawing.seeds), -1)  # (S, G·B)
 
     def _moments(self, chosen: Tensor, flips: Tensor) -> Tensor:
         """Moments (S·G·B, 8, H/8, W/8) of the `chosen` pictures (S·G, B), mirrored where `flips` (S·G, B) says so."""

@@ -44,7 +44,7 @@ class HeldOutLoss:
         embeds = objective.prompt_embeds()[:1]  # (1, G, 77, C)
         plain = replace(
             objective,
-            prompt_embeds=lambda: embeds,
+            prompt_embeds=lambda: embeds,  # type: ignore[arg-type]  # its rows are the first prompt alone
             seed_rows=torch.zeros(1, dtype=torch.int64, device=self.latents.device),
             groups=1,
             snr_gamma=None,

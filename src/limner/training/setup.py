@@ -21,7 +21,7 @@ from limner.training.examples import BatchDraw, Drawing, EncodedPictures
 from limner.training.loop import Training, learning_rate_of
 from limner.training.loss_scale import LossScale
 from limner.training.optimizer import FlatAdamW
-from limner.training.prompts import embedder, prompt_ids
+from limner.training.prompts import PromptEmbeds, prompt_ids
 from limner.training.step import Objective, Step
 from limner.training.trainable import LowRankPlan, Trainable, trainable
 
@@ -49,12 +49,12 @@ def set_up(
     """A training of `runs`, which share all settings but rank, alpha, learning rate and seed, at step 0.
 
     The base's modules carry its weights while the block runs. A frozen text encoder that waits on the CPU is on the
-    device only while the prompts are encoded. `prompts` are the instance prompt and, with prior
-    preservation, the class prompt, placeholders filled. `parts` cuts every micro-batch for the sake of memory; the step
-    is the same.
+    device only while the prompts are encoded. `prompts` are the instance prompt (all that the photos' own rows name,
+    where they have some) and, with prior preservation, the class prompt, placeholders filled. `parts` cuts every
+    micro-batch for the sake of memory; the step is the same.
     """
     variant, names = runs[0].variant, trained_modules(runs[0])
-    ids = prompt_ids(base, subject, prompts, progress)
+    ids = prompt_ids(base, subject, prompts, progress, of_class=of_class is not None)
     dtype = training_dtype(variant.precision, base.device)
     plans = _plans(runs)
     with (
@@ -71,7 +71,7 @@ def set_up(
     ):
         half = dtype == torch.float16
         with placed(base, "text_encoder"), torch.autocast(base.device.type, torch.float16, enabled=half):
-            embeds = embedder(base, ids, variants=len(runs), trained="text_encoder" in names)
+            embeds = PromptEmbeds(base, ids, variants=len(runs), trained="text_encoder" in names)
         yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)
 
 
@@ -87,7 +87,7 @@ def _training(
     runs: Sequence[VariantRun],
     base: Base,
     ready: Trainable,
-    embeds,
+    embeds: PromptEmbeds,
     instance: EncodedPictures,
     of_class: EncodedPictures | None,
     dtype: torch.dtype,

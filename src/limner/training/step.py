@@ -23,6 +23,7 @@ from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
 from limner.training.optimizer import FlatAdamW
+from limner.training.prompts import PromptEmbeds
 
 RING = 64  # steps whose records wait on the device to be read
 
@@ -32,7 +33,7 @@ class Objective:
     """What one micro-batch asks of the denoiser, and how its errors are weighed."""
 
     denoiser: nn.Module
-    prompt_embeds: Callable[[], Tensor]  # (V or 1, G, 77, C): of the instance and of the class prompt
+    prompt_embeds: PromptEmbeds
     seed_rows: Tensor  # (V,): which of the S drawn seeds each variant trains with
     groups: int
     alphas: Tensor  # ā (T,)
@@ -42,7 +43,7 @@ class Objective:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Each variant's objective (V,), and its mean errors of instance and class examples (V, G)."""
-        variants, examples = len(self.seed_rows), len(batch.prompt_rows)
+        variants, examples = len(self.seed_rows), batch.prompt_rows.shape[-1]
         latents, noise, timesteps = (
             drawn.unflatten(0, (-1, examples)).index_select(0, self.seed_rows).flatten(0, 1)  # (V·G·B, …)
             for drawn in (batch.latents, batch.noise, batch.timesteps)
@@ -61,8 +62,11 @@ class Objective:
         """The denoiser's prediction (V·G·B, 4, H/8, W/8)."""
         autocast = self.dtype == torch.float16
         with torch.autocast(noisy.device.type, torch.float16, enabled=autocast):
-            embeds = self.prompt_embeds()[:, prompt_rows]  # (V or 1, G·B, 77, C)
-            embeds = embeds.expand(len(self.seed_rows), -1, -1, -1).flatten(0, 1)
+            if prompt_rows.dim() == 2:
+                embeds = self.prompt_embeds.drawn(prompt_rows.index_select(0, self.seed_rows))  # (V·G·B, 77, C)
+            else:
+                embeds = self.prompt_embeds()[:, prompt_rows]  # (V or 1, G·B, 77, C)
+                embeds = embeds.expand(len(self.seed_rows), -1, -1, -1).flatten(0, 1)
             noisy = noisy if autocast else noisy.to(self.dtype)
             noisy = noisy.contiguous(memory_format=torch.channels_last) if noisy.is_cuda else noisy
             return self.denoiser(noisy, timesteps, embeds, return_dict=False)[0]

@@ -12,18 +12,22 @@ WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 DEEP_GREY = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Convert a loaded picture to mode RGB in sRGB; returns it and what is worth telling.
+def to_srgb(image: Image.Image, factor: int = 1) -> tuple[Image.Image, list[str]]:
+    """Convert a loaded picture to mode RGB in sRGB, `factor` times smaller; returns it and what is worth telling.
 
     An embedded ICC profile is followed (relative colorimetric, black point compensated). Transparent parts are
-    laid on white. Grey deeper than 8 bits is scaled, not clipped.
+    laid on white. Grey deeper than 8 bits is scaled, not clipped. A picture is made smaller first, as means of its
+    pixels, so that the rest costs little memory.
     """
     notes: list[str] = []
     profile = image.info.get("icc_profile")
+    see_through = image.mode in WITH_ALPHA or "transparency" in image.info
+    if factor > 1:
+        image = _smaller(image, factor, see_through)
     if image.mode in DEEP_GREY:
         image = _shallow_grey(image, notes)
     alpha = None
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
+    if see_through:
         whole = image.convert("RGBA")
         alpha = whole.getchannel("A")
         image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
@@ -38,12 +42,24 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image, notes
 
 
+def _smaller(image: Image.Image, factor: int, see_through: bool) -> Image.Image:
+    if image.mode in ("P", "PA") or (see_through and image.mode not in ("LA", "La")):
+        image = image if image.mode == "RGBA" else image.convert("RGBA" if see_through else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode.startswith("I;16"):
+        image = image.convert("I")
+    return image.reduce(factor)
+
+
 def _through_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
     if profile:
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" in ImageCms.getProfileDescription(embedded) and image.mode == "RGB":
                 return image
+            if image.mode == "L" and profile[16:20] == b"RGB ":
+                image = image.convert("RGB")  # as some programs write grey photos
             converted = ImageCms.profileToProfile(
                 image,
                 embedded,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from limner.photos import RefusedPhotoError, read_photo
+from limner.decoding import ReadingRules, RefusedPhotoError, read_photo
 
-SIZE_PX = 128
+RULES = ReadingRules(128)
 CORNERS = {"top left": (250, 10, 10), "top right": (10, 250, 10), "bottom left": (10, 10, 250)}
 
 
@@ -39,34 +39,34 @@ def test_every_orientation_comes_out_upright(tmp_path, orientation, ending, opti
     exif[274] = orientation
     path = tmp_path / f"photo.{ending}"
     stored_as(corners_picture(), orientation).save(path, exif=exif, **options)
-    pixels = read_photo(path, SIZE_PX).pixels
+    pixels = read_photo(path, RULES).pixels
     assert pixels.shape == (140, 160, 3)
     assert np.abs(pixels.astype(int) - np.asarray(corners_picture()).astype(int)).mean() < 6
 
 
 def test_damaged_metadata_does_not_lose_the_picture(tmp_path):
     corners_picture().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
-    assert read_photo(tmp_path / "a.jpg", SIZE_PX).pixels.shape == (140, 160, 3)
+    assert read_photo(tmp_path / "a.jpg", RULES).pixels.shape == (140, 160, 3)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     ramp = np.linspace(0, 65535, 150 * 150).reshape(150, 150).astype(np.uint16)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    pixels = read_photo(tmp_path / "a.png", SIZE_PX).pixels
+    pixels = read_photo(tmp_path / "a.png", RULES).pixels
     assert np.abs(pixels[..., 0] - ramp / 257.0).max() <= 0.51
 
 
 def test_floating_point_grey_is_stretched_and_says_so(tmp_path):
     values = np.linspace(-3, 5, 150 * 150, dtype=np.float32).reshape(150, 150)
     Image.fromarray(values).save(tmp_path / "a.tif")
-    photo = read_photo(tmp_path / "a.tif", SIZE_PX)
+    photo = read_photo(tmp_path / "a.tif", RULES)
     assert (photo.pixels.min(), photo.pixels.max()) == (0, 255)
     assert "stretched" in photo.notes[0]
 
 
 def test_cmyk_becomes_rgb(tmp_path):
     Image.new("CMYK", (150, 150), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
-    photo = read_photo(tmp_path / "a.jpg", SIZE_PX)
+    photo = read_photo(tmp_path / "a.jpg", RULES)
     red, green, blue = photo.pixels[70, 70]
     assert red > 200
     assert max(green, blue) < 40
@@ -79,13 +79,13 @@ def test_an_embedded_profile_is_followed(tmp_path):
     to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), profile, "RGB", "LAB")
     lab = ImageCms.applyTransform(source, to_lab)
     lab.save(tmp_path / "a.tif", icc_profile=profile.tobytes())
-    pixels = read_photo(tmp_path / "a.tif", SIZE_PX).pixels
+    pixels = read_photo(tmp_path / "a.tif", RULES).pixels
     assert np.abs(pixels.astype(int) - np.asarray(source).astype(int)).mean() < 4
 
 
 def test_a_damaged_profile_is_noted_and_the_picture_kept(tmp_path):
     corners_picture().save(tmp_path / "a.png", icc_profile=b"not a profile")
-    photo = read_photo(tmp_path / "a.png", SIZE_PX)
+    photo = read_photo(tmp_path / "a.png", RULES)
     assert np.array_equal(photo.pixels, np.asarray(corners_picture()))
     assert "profile" in photo.notes[0]
 
@@ -95,7 +95,7 @@ def test_transparent_parts_are_laid_on_white(tmp_path, mode):
     picture = Image.new(mode, (150, 150), (0,) * len(mode))
     picture.paste((40,) * (len(mode) - 1) + (255,), (0, 0, 75, 150))
     picture.save(tmp_path / "a.png")
-    photo = read_photo(tmp_path / "a.png", SIZE_PX)
+    photo = read_photo(tmp_path / "a.png", RULES)
     assert (photo.pixels[:, :75] == 40).all()
     assert (photo.pixels[:, 75:] == 255).all()
     assert "white" in photo.notes[0]
@@ -103,7 +103,7 @@ def test_transparent_parts_are_laid_on_white(tmp_path, mode):
 
 def test_an_opaque_alpha_channel_is_not_mentioned(tmp_path):
     corners_picture().convert("RGBA").save(tmp_path / "a.png")
-    photo = read_photo(tmp_path / "a.png", SIZE_PX)
+    photo = read_photo(tmp_path / "a.png", RULES)
     assert np.array_equal(photo.pixels, np.asarray(corners_picture()))
     assert photo.notes == []
 
@@ -112,14 +112,14 @@ def test_an_opaque_alpha_channel_is_not_mentioned(tmp_path):
 def test_palette_grey_and_bilevel(tmp_path, mode):
     picture = corners_picture().convert(mode)
     picture.save(tmp_path / "a.png")
-    assert np.array_equal(read_photo(tmp_path / "a.png", SIZE_PX).pixels, np.asarray(picture.convert("RGB")))
+    assert np.array_equal(read_photo(tmp_path / "a.png", RULES).pixels, np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "png"])
 def test_an_animated_picture_gives_its_first_frame(tmp_path, ending):
     frames = [Image.new("RGB", (150, 150), colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
     frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:], duration=50)
-    photo = read_photo(tmp_path / f"a.{ending}", SIZE_PX)
+    photo = read_photo(tmp_path / f"a.{ending}", RULES)
     assert np.abs(photo.pixels[75, 75].astype(int) - (200, 0, 0)).max() < 8
     assert photo.notes == ["the first of 3 frames is used"]
 
@@ -129,18 +129,18 @@ def test_a_truncated_file_is_refused(tmp_path, ending):
     noise = np.random.default_rng(0).integers(0, 255, (160, 160, 3), dtype=np.uint8)
     whole = tmp_path / f"whole.{ending}"
     Image.fromarray(noise).save(whole)
-    read_photo(whole, SIZE_PX)
+    read_photo(whole, RULES)
     content = whole.read_bytes()
     cut_off = tmp_path / f"cut.{ending}"
     cut_off.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(RefusedPhotoError):
-        read_photo(cut_off, SIZE_PX)
+        read_photo(cut_off, RULES)
 
 
 def test_other_reasons_to_refuse(tmp_path):
     def reason(name: str, size_px: int = 512) -> str:
         with pytest.raises(RefusedPhotoError) as caught:
-            read_photo(tmp_path / name, size_px)
+            read_photo(tmp_path / name, ReadingRules(size_px))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -162,7 +162,7 @@ def test_other_reasons_to_refuse(tmp_path):
     assert reason("bomb.png")
     assert "MB" in reason("heavy.bmp")
     assert "not a picture" in reason("script.png")
-    assert read_photo(tmp_path / "thin.png", 64).pixels.shape == (900, 127, 3)
+    assert read_photo(tmp_path / "thin.png", ReadingRules(64)).pixels.shape == (900, 127, 3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path_factory, po
         content[position % len(content)] = value
         path.write_bytes(bytes(content[: max(1, int(len(content) * keep))]))
         try:
-            pixels = read_photo(path, SIZE_PX).pixels
+            pixels = read_photo(path, RULES).pixels
         except RefusedPhotoError:
             continue
         assert pixels.dtype == np.uint8

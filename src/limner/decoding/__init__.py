@@ -1,0 +1,27 @@
+"""Decoding of pictures that nobody vouches for: within limits, in processes of their own, to upright 8-bit sRGB."""
+
+from limner.decoding.pool import Decoders
+from limner.decoding.reading import (
+    HEIF_EXTRA,
+    MOST_BYTES,
+    MOST_PIXELS,
+    SMALLEST_SIDE_PX,
+    Photo,
+    ReadingRules,
+    RefusedPhotoError,
+    heif_is_readable,
+    read_photo,
+)
+
+__all__ = [
+    "HEIF_EXTRA",
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "SMALLEST_SIDE_PX",
+    "Decoders",
+    "Photo",
+    "ReadingRules",
+    "RefusedPhotoError",
+    "heif_is_readable",
+    "read_photo",
+]
