@@ -1,14 +1,30 @@
-"""Where to look in a photo: at the head when one is found, else at what stands out."""
+"""Where to look in photos: at the head that recurs in them, where heads are found, else at what stands out."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from limner.embeddings.heads import Head, find_heads
+from limner.embeddings.head_finder import FoundHead, HeadFinder
 from limner.photos.saliency import salient_point
+
+FocusMode = Literal["auto", "center", "saliency", "face", "cat", "dog"]
+KINDS_LOOKED_FOR: dict[FocusMode, list[str] | None] = {"auto": None, "face": ["person"], "cat": ["cat"], "dog": ["dog"]}
+UNRELATED = 0.2  # cosine of two heads' vectors that says nothing
+ALONE = 0.15  # what a head counts that no other photo shows, beside one that all others show (1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen in one photo: its size (width, height) px, heads best first, and the salient point (x, y) px."""
+
+    size: tuple[int, int]
+    heads: tuple[FoundHead, ...]
+    salient: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -16,22 +32,70 @@ class Focus:
     """A point in px of the photo (x, y), the head there if one was found, and how it was found."""
 
     point: tuple[float, float]
-    head: Head | None
+    head: FoundHead | None
     how: str
 
 
-def find_focus(pixels: np.ndarray, mode: Literal["auto", "center"], *, zoom_to_head: bool = False) -> Focus:
-    """Find the focus of a photo (H, W, 3) uint8 RGB.
+def look_at(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Look:
+    """See what the mode needs of a photo (H, W, 3) uint8 RGB: heads where it looks for them, or to zoom in on one."""
+    size = (pixels.shape[1], pixels.shape[0])
+    heads: list[FoundHead] = []
+    if mode in KINDS_LOOKED_FOR or zoom_to_head:
+        heads = _finder().find([pixels], KINDS_LOOKED_FOR.get(mode))[0]
+    needed = mode == "saliency" or (mode in KINDS_LOOKED_FOR and not heads)
+    return Look(size, tuple(heads), salient_point(pixels) if needed else _centre(size))
 
-    With mode "center" the middle of the picture, though a head is still looked for when the crop is to zoom in
-    on one. With "auto" the best head's middle, else the salient point.
+
+def choose_focuses(looks: Sequence[Look], mode: FocusMode) -> list[Focus]:
+    """The focus of each photo of one subject.
+
+    "center" is the middle, "saliency" the salient point, though the best head near it is kept for zooming in on. The
+    others take a head: of several in a photo the one that recurs in the other photos, by kind and vector.
     """
-    height, width = pixels.shape[:2]
-    if mode == "center" and not zoom_to_head:
-        return Focus((width / 2, height / 2), None, "center")
-    heads = find_heads(pixels)
-    if heads:
-        return Focus(heads[0].centre, heads[0], f"head, by the {heads[0].kind} cascades")
-    if mode == "center":
-        return Focus((width / 2, height / 2), None, "center")
-    return Focus(salient_point(pixels), None, "salient point")
+    return [_focus(look, _choose(place, looks), mode) for place, look in enumerate(looks)]
+
+
+def find_focus(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Focus:
+    """The focus of a single photo (H, W, 3) uint8 RGB, which no other can explain."""
+    return choose_focuses([look_at(pixels, mode, zoom_to_head=zoom_to_head)], mode)[0]
+
+
+def _focus(look: Look, head: FoundHead | None, mode: FocusMode) -> Focus:
+    if mode not in KINDS_LOOKED_FOR:
+        point = _centre(look.size) if mode == "center" else look.salient
+        return Focus(point, head, "center" if mode == "center" else "salient point")
+    if head is None:
+        return Focus(look.salient, None, "salient point")
+    several = f", of {len(look.heads)} heads" if len(look.heads) > 1 else ""
+    return Focus(head.centre, head, f"{head.kind}'s head{several}")
+
+
+def _choose(place: int, looks: Sequence[Look]) -> FoundHead | None:
+    """The head of one photo with the most weight: its score times how much it recurs in the other photos."""
+    heads = looks[place].heads
+    if not heads:
+        return None
+    others = [other.heads for index, other in enumerate(looks) if index != place]
+    return max(heads, key=lambda head: head.score * (ALONE + _recurrence(head, others)))
+
+
+def _recurrence(head: FoundHead, others: Sequence[Sequence[FoundHead]]) -> float:
+    """How much the other photos show the same head: the mean over them of their most alike one's score, 0 to 1."""
+    if not others:
+        return 0.0
+    return float(np.mean([max((_alike(head, other) for other in heads), default=0.0) for heads in others]))
+
+
+def _alike(head: FoundHead, other: FoundHead) -> float:
+    if head.kind != other.kind:
+        return 0.0
+    return other.score * max(0.0, float(head.vector @ other.vector) - UNRELATED) / (1 - UNRELATED)
+
+
+def _centre(size: tuple[int, int]) -> tuple[float, float]:
+    return size[0] / 2, size[1] / 2
+
+
+@functools.cache
+def _finder() -> HeadFinder:
+    return HeadFinder()
