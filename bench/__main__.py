@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import engine, measuring, peaks, processor, quality, tables, whole
+from bench import engine, focal, measuring, peaks, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -34,11 +34,13 @@ ON_A_PROCESSOR = {
     "peer-cpu-lora": ("A LoRA on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "lora")),
 }
 
+OTHERS = ("measure", "coursework", "quality", "focal")
+
 
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, "measure", "coursework", "quality", *ON_A_PROCESSOR])
+    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, *OTHERS, *ON_A_PROCESSOR])
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -48,6 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="file that results are appended to; WORK/results.jsonl if left out")
     parser.add_argument("--brief", action="store_true", help="fewer rows and shorter windows, where time is dear")
     parser.add_argument("--subjects", type=Path, help="`quality`: a folder of square crops for each subject")
+    parser.add_argument(
+        "--pictures", type=Path, help="`focal`: a folder of pictures with their head boxes in FOLDER.csv"
+    )
     parser.add_argument("--processes", type=int, default=2, help="`quality`: subjects at once")
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
     parser.add_argument(
@@ -71,7 +76,8 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    print(told_quality(options) if options.table == "quality" else told_speed(options))
+    told = {"quality": told_quality, "focal": told_focal}.get(options.table, told_speed)
+    print(told(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 
@@ -82,6 +88,13 @@ def told_quality(options: argparse.Namespace) -> str:
     base = str(options.base.resolve()) if options.base else "miniature"
     subjects, processes = options.subjects, options.processes
     return quality.quality(options.work, subjects, base, options.device, processes, options.training_steps)
+
+
+def told_focal(options: argparse.Namespace) -> str:
+    """Where crops look, and how fast heads are found."""
+    if options.pictures is None:
+        raise SystemExit("focal needs --pictures FOLDER, with the head boxes in FOLDER.csv")
+    return focal.focal(options.pictures, options.device)
 
 
 def told_speed(options: argparse.Namespace) -> str:

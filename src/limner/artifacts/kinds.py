@@ -59,7 +59,8 @@ class PhotoSet(Artifact):
 
     @property
     def photos(self) -> list[dict[str, Any]]:
-        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes, held_out."""
+        """Records: source, file, size [width, height] of the upright source, crop {x0, y0, x1, y1} in its pixels,
+        focus, head {box, kind, score} or null, notes, held_out."""
         return self.manifest.content["photos"]
 
     @property

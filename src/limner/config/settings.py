@@ -104,9 +104,9 @@ class Prepare(Section):
     size_px: SizePx = 512
     """Side of the square crops in pixels."""
     focus: Literal["auto", "face", "cat", "dog", "saliency", "center"] = "auto"
-    """Where to crop: around the head that recurs in the photos, a person's, a cat's or a dog's ("auto"), or of one of these
-    kinds alone, and where there is none around what stands out; around what stands out ("saliency"); or the centre. What
-    `focus.toml` beside the photos says of a photo overrules it."""
+    """Where to crop: around the head of a person, a cat or a dog that recurs in the photos ("auto"), or of one of these
+    kinds alone, and where there is none around what stands out; around what stands out ("saliency"); or the centre.
+    What `focus.toml` beside the photos says of a photo overrules it."""
     zoom: Literal["picture", "head"] = "picture"
     """"picture" keeps the largest square; "head" crops closer, so that a found head fills about 60% of the side."""
     held_out: Literal["auto"] | NotNegative = "auto"

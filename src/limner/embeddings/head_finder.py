@@ -90,7 +90,7 @@ class HeadFinder:
 
 def head_weights() -> Path:
     """The network's weights that come with limner."""
-    return Path(str(resources.files("limner.embeddings") / "heads" / WEIGHTS_FILE))
+    return Path(str(resources.files("limner.embeddings") / "weights" / WEIGHTS_FILE))
 
 
 @functools.cache

@@ -28,27 +28,34 @@ from limner.artifacts import (
     write_whole,
 )
 from limner.config import Prepare
-from limner.embeddings.heads import HEAD_FINDER_VERSION
+from limner.embeddings.head_finder import finder_identity
 from limner.errors import DiskError, PhotoError
 from limner.photos import (
+    BY_HAND,
     MOST_BYTES,
+    CropPlan,
+    Focus,
     Listing,
     Refusal,
     RefusedPhotoError,
     SheetEntry,
     Twins,
+    Wish,
+    choose_focuses,
     choose_held_out,
     contact_sheet,
     cut,
     find_focus,
     list_photos,
+    look_at,
     plan_crop,
     read_photo,
+    read_wishes,
     used_entry,
 )
 from limner.progress import SILENT, Progress
 
-STAGE, VERSION = "prepare", 1
+STAGE, VERSION = "prepare", 2
 CONTACT_SHEET = "contact.jpg"
 HELD_OUT = "held out of training"
 
@@ -63,7 +70,8 @@ def prepare(
     cannot and `strict` asks for all.
     """
     listing = list_photos(photos)
-    inputs = _inputs(listing)
+    wishes = read_wishes(photos, [path.name for path in listing.photos])
+    inputs = _inputs(listing, wishes)
     key = stage_key(STAGE, VERSION, settings.model_dump(mode="json"), inputs)
     if is_current(out, key):
         done = PhotoSet(out)
@@ -72,7 +80,7 @@ def prepare(
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
     with whole_folder(out) as folder:
-        records, refused, entries = _make_crops(listing, folder, settings, progress)
+        records, refused, entries = _make_crops(listing, folder, settings, wishes, progress)
         if not records:
             raise PhotoError(f"no photo in {photos} can be used: {_listed(refused)}")
         _refuse_strictly(refused, photos, strict)
@@ -100,11 +108,12 @@ def _refuse_to_replace(out: Path, photos: Path) -> None:
         raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
 
 
-def _inputs(listing: Listing) -> dict[str, Any]:
+def _inputs(listing: Listing, wishes: dict[str, Wish]) -> dict[str, Any]:
     return {
         "photos": {path.name: _content_hash(path) for path in listing.photos},
         "not_read": [refusal.source for refusal in listing.refused],
-        "head_finder": HEAD_FINDER_VERSION,
+        "head_finder": finder_identity(),
+        "focus": {name: asdict(wish) for name, wish in sorted(wishes.items())},
     }
 
 
@@ -115,17 +124,32 @@ def _content_hash(path: Path) -> str:
     return "not readable"
 
 
+def _find_focuses(listing: Listing, settings: Prepare, progress: Progress) -> dict[str, Focus]:
+    """Where to look in every photo that can be read; what recurs in them is known only after all were seen."""
+    if settings.focus == "center" and settings.zoom == "picture":
+        return {}  # there is nothing to look for
+    looks = {}
+    with progress.task("find the subject", len(listing.photos)) as advance:
+        for path in listing.photos:
+            with contextlib.suppress(RefusedPhotoError):  # refused, with its reason, when it is cut
+                pixels = read_photo(path, settings.size_px).pixels
+                looks[path.name] = look_at(pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+            advance(1)
+    return dict(zip(looks, choose_focuses([*looks.values()], settings.focus), strict=True))
+
+
 def _make_crops(
-    listing: Listing, folder: Path, settings: Prepare, progress: Progress
+    listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress
 ) -> tuple[list[dict[str, Any]], list[Refusal], list[SheetEntry]]:
     records: list[dict[str, Any]] = []
     refused = list(listing.refused)
     entries: list[SheetEntry] = []
     twins = Twins()
+    focuses = _find_focuses(listing, settings, progress)
     with progress.task("prepare photos", len(listing.photos)) as advance:
         for path in listing.photos:
             try:
-                record, crop, entry = _crop_of(path, settings, twins)
+                record, crop, entry = _crop_of(path, settings, focuses.get(path.name), wishes.get(path.name), twins)
             except RefusedPhotoError as error:
                 refused.append(Refusal(path.name, str(error)))
             else:
@@ -153,18 +177,31 @@ def _hold_out(
         entries[place] = replace(entries[place], caption=f"{entries[place].caption}; {HELD_OUT}")
 
 
-def _crop_of(path: Path, settings: Prepare, twins: Twins) -> tuple[dict[str, Any], np.ndarray, SheetEntry]:
+def _crop_of(
+    path: Path, settings: Prepare, focus: Focus | None, wish: Wish | None, twins: Twins
+) -> tuple[dict[str, Any], np.ndarray, SheetEntry]:
     photo = read_photo(path, settings.size_px)
     height, width = photo.pixels.shape[:2]
-    focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+    if focus is None:
+        focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+    if wish is not None:
+        focus = replace(focus, point=wish.point((width, height)), how=BY_HAND)
     head = focus.head.box if focus.head else None
-    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px)
+    side_share = wish.side if wish else None
+    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px, side_share)
     crop = cut(photo.pixels, plan, settings.size_px)
     notes = [*photo.notes, *plan.notes, *twins.notes(path.name, crop)]
-    box = {"x0": plan.x0, "y0": plan.y0, "x1": plan.x1, "y1": plan.y1}
-    record = {"source": path.name, "file": "", "crop": box, "focus": focus.how, "notes": notes}
+    record = _record(path.name, (width, height), focus, plan) | {"notes": notes}
     caption = "; ".join([f"{path.name}: {focus.how}", *notes])
     return record, crop, used_entry(caption, photo.pixels, plan, crop)
+
+
+def _record(source: str, size: tuple[int, int], focus: Focus, plan: CropPlan) -> dict[str, Any]:
+    """What the manifest says of a crop: all that is needed to show it on its photo and to move it."""
+    box = {"x0": plan.x0, "y0": plan.y0, "x1": plan.x1, "y1": plan.y1}
+    found = focus.head
+    head = found and {"box": [round(edge) for edge in found.box], "kind": found.kind, "score": round(found.score, 3)}
+    return {"source": source, "file": "", "size": list(size), "crop": box, "focus": focus.how, "head": head}
 
 
 def _png(crop: np.ndarray) -> bytes:
