@@ -206,7 +206,8 @@ def batches(views: list[Views], generator: torch.Generator, size: int) -> Iterat
 
 
 def _tensors(views: Views, chosen: list[int], device: str) -> tuple[list[Tensor], Tensor, Tensor]:
-    return [one[chosen].float().to(device) for one in views.maps], views.kinds[chosen], views.boxes[chosen]
+    maps = [one[chosen].float().to(device, memory_format=torch.channels_last) for one in views.maps]
+    return maps, views.kinds[chosen], views.boxes[chosen]
 
 
 @torch.inference_mode()
@@ -272,7 +273,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--views", type=int, default=2, help="random views of each picture beside the whole one")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     options = parser.parse_args(arguments)
     began, log = time.monotonic(), Log(options.work / "heads.jsonl", "heads")
     samples = read_samples(options.data)

@@ -16,7 +16,7 @@ from torch import Tensor
 from limner.artifacts import hash_file
 from limner.embeddings.efficientnet import efficientnet_weights, load_efficientnet, normalised
 from limner.embeddings.embedder import Pixels
-from limner.embeddings.faces import PERSON, find_faces
+from limner.embeddings.face_finder import PERSON, find_faces
 from limner.embeddings.head_network import KINDS, HeadNetwork, box_sides, feature_maps
 from limner.embeddings.heads import Head
 from limner.errors import InputError
@@ -32,6 +32,7 @@ SAME_HEAD_OVERLAP = 0.35  # intersection over union, or of the smaller by INSIDE
 INSIDE = 0.7
 VOTERS_OVERLAP = 0.6  # boxes of neighbouring places that are averaged with the best
 MOST_HEADS = 8
+SURE_PET = 0.45  # from here on a head is a cat's or a dog's, whatever the face detector says: it takes dogs for people
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _best(
     best = scores.reshape(len(KINDS), -1).max(0)  # (N,): a place holds one head, a cat's or a dog's
     kind_of = scores.reshape(len(KINDS), -1).argmax(0)
     for place in np.argsort(-best, kind="stable"):
-        if best[place] < LEAST_SCORE or len(heads) >= MOST_HEADS:
+        if best[place] < LEAST_SCORE:
             break
         if kind_of[place] not in wanted:
             continue
@@ -140,12 +141,12 @@ def _best(
 
 
 def _apart(heads: list[Head]) -> list[Head]:
-    """The best heads of which none covers another."""
+    """The heads of which none covers a better one, best first."""
     kept: list[Head] = []
-    for head in sorted(heads, key=lambda head: (-head.score, head.box)):
+    for head in sorted(heads, key=lambda head: (head.kind == PERSON or head.score < SURE_PET, -head.score, head.box)):
         if all(_shared(head, other) < SAME_HEAD_OVERLAP for other in kept):
             kept.append(head)
-    return kept[:MOST_HEADS]
+    return sorted(kept, key=lambda head: (-head.score, head.box))[:MOST_HEADS]
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:

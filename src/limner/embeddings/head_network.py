@@ -7,6 +7,7 @@ EfficientNet-Lite0 comes from its package and stays as it is; only what stands h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,8 +33,8 @@ class HeadNetwork(nn.Module):
         self.mix = nn.ModuleList(_Mix(WIDTH) for _ in range(BLOCKS))
         self.scores = nn.Conv2d(WIDTH, len(KINDS), 1)
         self.sides = nn.Conv2d(WIDTH, 4, 1)
-        nn.init.constant_(self.scores.bias, float(torch.logit(torch.tensor(PRIOR))))  # type: ignore[arg-type]
-        nn.init.constant_(self.sides.bias, 0.7)
+        for convolution, start in ((self.scores, math.log(PRIOR / (1 - PRIOR))), (self.sides, 0.7)):
+            nn.init.constant_(convolution.get_parameter("bias"), start)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, 2, H/16, W/16) for cats and dogs, and log distances (B, 4, H/16, W/16), in strides, to the left,

@@ -19,7 +19,7 @@ from limner.errors import EmbedderError
 PERSON = "person"
 WEIGHTS_FILE = "face_detection_yunet_2023mar.onnx"
 WORKING_SIDE_PX = 480  # the long side
-LEAST_SCORE = 0.5
+LEAST_SCORE = 0.6
 SAME_FACE_OVERLAP = 0.3  # intersection over union
 MOST_FACES = 100
 # A face runs from brow to chin; the head around it, in sides of the face.
@@ -36,7 +36,7 @@ def face_weights() -> Path:
 
 
 def find_faces(image: np.ndarray) -> list[Head]:
-    """People's heads in `image` (H, W, 3) uint8 RGB, best first; scores from 0.5 to 1."""
+    """People's heads in `image` (H, W, 3) uint8 RGB, best first; scores from 0.6 to 1."""
     import cv2
 
     height, width = image.shape[:2]
