@@ -225,7 +225,7 @@ def validate(network: HeadNetwork, views: list[Views], device: str) -> dict[str,
             both = (high - low).clamp(min=0).prod(1)
             union = (found[:, 2:] - found[:, :2]).prod(1) + (box[:, 2:] - box[:, :2]).prod(1) - both
             overlaps.append(float(both / union))
-            right += int(scores[0].flatten(1)[:, place].argmax()) == one.kinds[n]
+            right += int(scores[0].flatten(1)[:, place].argmax()) == int(one.kinds[n])
     values = np.array(overlaps)
     return {"overlap": float(values.mean()), "found": float((values > 0.5).mean()), "kind": right / len(values)}
 
@@ -251,9 +251,10 @@ def train(training: list[Views], held_out: list[Views], options: argparse.Namesp
             with torch.no_grad():
                 for average, value in zip(averaged.parameters(), network.parameters(), strict=True):
                     average.lerp_(value, AVERAGE_RATE)
-            sums += (float(score_loss), float(box_loss))
-        log(epoch=epoch, score_loss=sums[0], box_loss=sums[1], **validate(averaged, held_out, options.device))
+            sums += (float(score_loss.detach()), float(box_loss.detach()))
         save(averaged, options.out)
+        losses = {"score_loss": float(sums[0]), "box_loss": float(sums[1])}
+        log(epoch=epoch, **losses, **validate(averaged, held_out, options.device))
     return averaged
 
 
@@ -273,7 +274,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--views", type=int, default=2, help="random views of each picture beside the whole one")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args(arguments)
     began, log = time.monotonic(), Log(options.work / "heads.jsonl", "heads")
     samples = read_samples(options.data)
