@@ -29,7 +29,7 @@ from miniature.randomness import numpy_generator, torch_generator
 CANVASES = ((288, 224), (224, 288), (256, 256))  # width, height in px
 HELD_OUT_EVERY = 10
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 0.05
-AVERAGE_RATE = 0.01
+AVERAGE_RATE = 0.02
 MIDDLE_SHARE = 0.3  # of a head's half sides: places that near its middle learn its box
 BOX_WEIGHT = 2.0
 
@@ -239,7 +239,7 @@ def train(training: list[Views], held_out: list[Views], options: argparse.Namesp
     steps = options.epochs * sum(-(-len(one.kinds) // BATCH) for one in training)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     for epoch in range(options.epochs):
-        sums = np.zeros(2)
+        sums, steps_of_epoch = np.zeros(2), steps / options.epochs
         for one, chosen in batches(training, torch_generator(options.seed, "heads", epoch), BATCH):
             maps, kinds, boxes = _tensors(one, chosen, options.device)
             score_loss, box_loss = loss_of(*network(maps), kinds, boxes)
@@ -253,7 +253,7 @@ def train(training: list[Views], held_out: list[Views], options: argparse.Namesp
                     average.lerp_(value, AVERAGE_RATE)
             sums += (float(score_loss.detach()), float(box_loss.detach()))
         save(averaged, options.out)
-        losses = {"score_loss": float(sums[0]), "box_loss": float(sums[1])}
+        losses = {"score_loss": sums[0] / steps_of_epoch, "box_loss": sums[1] / steps_of_epoch}
         log(epoch=epoch, **losses, **validate(averaged, held_out, options.device))
     return averaged
 
@@ -274,7 +274,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--views", type=int, default=2, help="random views of each picture beside the whole one")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)
     began, log = time.monotonic(), Log(options.work / "heads.jsonl", "heads")
     samples = read_samples(options.data)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 KINDS = ("cat", "dog")
 STRIDE_PX = 16
 TAPS = {4: 40, 10: 112, 15: 320}  # blocks of EfficientNet-Lite0 that are read, and their channels; strides 8, 16, 32
-WIDTH, BLOCKS = 96, 2
+WIDTH, BLOCKS, GROUPS = 96, 2, 8
 PRIOR = 0.02  # share of places that are heads, where the scores begin
 
 
@@ -31,9 +31,11 @@ class HeadNetwork(nn.Module):
         self.middle = nn.Conv2d(middle, WIDTH, 1)
         self.coarse = nn.Conv2d(coarse, WIDTH, 1)
         self.mix = nn.ModuleList(_Mix(WIDTH) for _ in range(BLOCKS))
+        self.norm = nn.GroupNorm(GROUPS, WIDTH)
         self.scores = nn.Conv2d(WIDTH, len(KINDS), 1)
         self.sides = nn.Conv2d(WIDTH, 4, 1)
         for convolution, start in ((self.scores, math.log(PRIOR / (1 - PRIOR))), (self.sides, 0.7)):
+            nn.init.normal_(convolution.weight, std=0.01)
             nn.init.constant_(convolution.get_parameter("bias"), start)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -44,6 +46,7 @@ class HeadNetwork(nn.Module):
         hidden = self.fine(fine) + self.middle(middle) + wide  # (B, 96, H/16, W/16)
         for mix in self.mix:
             hidden = mix(hidden)
+        hidden = self.norm(hidden)
         return self.scores(hidden), self.sides(hidden)
 
 
@@ -52,7 +55,7 @@ class _Mix(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(GROUPS, width)
         self.look = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.widen = nn.Conv2d(width, 2 * width, 1)
         self.narrow = nn.Conv2d(2 * width, width, 1)
