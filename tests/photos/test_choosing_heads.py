@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limner.embeddings.head_finder import FoundHead
-from limner.photos import Look, choose_focuses
+from limner.photos import Sight, choose_focuses
 
 SIZE = (600, 400)
 
@@ -18,8 +18,8 @@ def head(kind: str, who: int, x: float, side: float = 100, score: float = 0.8) -
     return FoundHead((x, 100, x + side, 100 + side), kind, score, vector / np.linalg.norm(vector))
 
 
-def look(*heads: FoundHead) -> Look:
-    return Look(SIZE, tuple(sorted(heads, key=lambda one: -one.score)), (300.0, 200.0))
+def look(*heads: FoundHead) -> Sight:
+    return Sight(SIZE, tuple(sorted(heads, key=lambda one: -one.score)), (300.0, 200.0))
 
 
 def chosen(looks, mode="auto"):
@@ -49,7 +49,7 @@ def test_where_no_head_is_the_salient_point_is_taken():
 
 @pytest.mark.parametrize(("mode", "point"), [("center", (300, 200)), ("saliency", (123, 45))])
 def test_the_user_may_ask_for_another_point_and_keeps_the_head_to_zoom_in_on(mode, point):
-    seen = Look(SIZE, (head("cat", 1, 10),), (123.0, 45.0))
+    seen = Sight(SIZE, (head("cat", 1, 10),), (123.0, 45.0))
     focus = choose_focuses([seen], mode)[0]
     assert focus.point == point
     assert focus.head == seen.heads[0]

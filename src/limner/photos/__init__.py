@@ -2,7 +2,7 @@
 
 from limner.photos.contact_sheet import SheetEntry, contact_sheet, used_entry
 from limner.photos.cropping import CropPlan, cut, plan_crop
-from limner.photos.focus import Focus, Look, choose_focuses, find_focus, look_at
+from limner.photos.focus import Focus, Sight, choose_focuses, find_focus, see
 from limner.photos.focus_file import BY_HAND, FOCUS_FILE, Wish, read_wishes
 from limner.photos.held_out import choose_held_out
 from limner.photos.listing import Listing, Refusal, list_photos
@@ -16,11 +16,11 @@ __all__ = [
     "CropPlan",
     "Focus",
     "Listing",
-    "Look",
     "Photo",
     "Refusal",
     "RefusedPhotoError",
     "SheetEntry",
+    "Sight",
     "Twins",
     "Wish",
     "choose_focuses",
@@ -29,9 +29,9 @@ __all__ = [
     "cut",
     "find_focus",
     "list_photos",
-    "look_at",
     "plan_crop",
     "read_photo",
     "read_wishes",
+    "see",
     "used_entry",
 ]

@@ -19,7 +19,7 @@ ALONE = 0.15  # what a head counts that no other photo shows, beside one that al
 
 
 @dataclass(frozen=True)
-class Look:
+class Sight:
     """What was seen in one photo: its size (width, height) px, heads best first, and the salient point (x, y) px."""
 
     size: tuple[int, int]
@@ -36,46 +36,46 @@ class Focus:
     how: str
 
 
-def look_at(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Look:
+def see(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Sight:
     """See what the mode needs of a photo (H, W, 3) uint8 RGB: heads where it looks for them, or to zoom in on one."""
     size = (pixels.shape[1], pixels.shape[0])
     heads: list[FoundHead] = []
     if mode in KINDS_LOOKED_FOR or zoom_to_head:
         heads = _finder().find([pixels], KINDS_LOOKED_FOR.get(mode))[0]
     needed = mode == "saliency" or (mode in KINDS_LOOKED_FOR and not heads)
-    return Look(size, tuple(heads), salient_point(pixels) if needed else _centre(size))
+    return Sight(size, tuple(heads), salient_point(pixels) if needed else _centre(size))
 
 
-def choose_focuses(looks: Sequence[Look], mode: FocusMode) -> list[Focus]:
+def choose_focuses(sights: Sequence[Sight], mode: FocusMode) -> list[Focus]:
     """The focus of each photo of one subject.
 
     "center" is the middle, "saliency" the salient point, though the best head near it is kept for zooming in on. The
     others take a head: of several in a photo the one that recurs in the other photos, by kind and vector.
     """
-    return [_focus(look, _choose(place, looks), mode) for place, look in enumerate(looks)]
+    return [_focus(sight, _choose(place, sights), mode) for place, sight in enumerate(sights)]
 
 
 def find_focus(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Focus:
     """The focus of a single photo (H, W, 3) uint8 RGB, which no other can explain."""
-    return choose_focuses([look_at(pixels, mode, zoom_to_head=zoom_to_head)], mode)[0]
+    return choose_focuses([see(pixels, mode, zoom_to_head=zoom_to_head)], mode)[0]
 
 
-def _focus(look: Look, head: FoundHead | None, mode: FocusMode) -> Focus:
+def _focus(sight: Sight, head: FoundHead | None, mode: FocusMode) -> Focus:
     if mode not in KINDS_LOOKED_FOR:
-        point = _centre(look.size) if mode == "center" else look.salient
+        point = _centre(sight.size) if mode == "center" else sight.salient
         return Focus(point, head, "center" if mode == "center" else "salient point")
     if head is None:
-        return Focus(look.salient, None, "salient point")
-    several = f", of {len(look.heads)} heads" if len(look.heads) > 1 else ""
+        return Focus(sight.salient, None, "salient point")
+    several = f", of {len(sight.heads)} heads" if len(sight.heads) > 1 else ""
     return Focus(head.centre, head, f"{head.kind}'s head{several}")
 
 
-def _choose(place: int, looks: Sequence[Look]) -> FoundHead | None:
+def _choose(place: int, sights: Sequence[Sight]) -> FoundHead | None:
     """The head of one photo with the most weight: its score times how much it recurs in the other photos."""
-    heads = looks[place].heads
+    heads = sights[place].heads
     if not heads:
         return None
-    others = [other.heads for index, other in enumerate(looks) if index != place]
+    others = [other.heads for index, other in enumerate(sights) if index != place]
     return max(heads, key=lambda head: head.score * (ALONE + _recurrence(head, others)))
 
 

@@ -47,10 +47,10 @@ from limner.photos import (
     cut,
     find_focus,
     list_photos,
-    look_at,
     plan_crop,
     read_photo,
     read_wishes,
+    see,
     used_entry,
 )
 from limner.progress import SILENT, Progress
@@ -128,14 +128,14 @@ def _find_focuses(listing: Listing, settings: Prepare, progress: Progress) -> di
     """Where to look in every photo that can be read; what recurs in them is known only after all were seen."""
     if settings.focus == "center" and settings.zoom == "picture":
         return {}  # there is nothing to look for
-    looks = {}
+    sights = {}
     with progress.task("find the subject", len(listing.photos)) as advance:
         for path in listing.photos:
             with contextlib.suppress(RefusedPhotoError):  # refused, with its reason, when it is cut
                 pixels = read_photo(path, settings.size_px).pixels
-                looks[path.name] = look_at(pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+                sights[path.name] = see(pixels, settings.focus, zoom_to_head=settings.zoom == "head")
             advance(1)
-    return dict(zip(looks, choose_focuses([*looks.values()], settings.focus), strict=True))
+    return dict(zip(sights, choose_focuses([*sights.values()], settings.focus), strict=True))
 
 
 def _make_crops(
