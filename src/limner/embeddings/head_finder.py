@@ -27,12 +27,11 @@ ALL_KINDS = (*KINDS, PERSON)
 LONG_SIDE_PX, SHORT_SIDE_PX, LONGEST_PX = 288, 160, 640  # of the copy that the network sees
 WHOLE_PX = 32
 BATCH = 16
-LEAST_SCORE = 0.25
+LEAST_SCORE = 0.25  # the network's own, an expected overlap; told as its square root
 SAME_HEAD_OVERLAP = 0.35  # intersection over union, or of the smaller by INSIDE
 INSIDE = 0.7
 VOTERS_OVERLAP = 0.6  # boxes of neighbouring places that are averaged with the best
 MOST_HEADS = 8
-SURE_PET = 0.45  # from here on a head is a cat's or a dog's, whatever the face detector says: it takes dogs for people
 
 
 @dataclass(frozen=True)
@@ -136,17 +135,17 @@ def _best(
         box = np.clip((agreeing[:, None] * flat).sum(0) / agreeing.sum() * scale, 0, limit)
         if (box[2:] - box[:2]).min() < 1:
             continue
-        heads.append(Head(tuple(map(float, box)), KINDS[kind_of[place]], float(best[place])))  # type: ignore[arg-type]
+        heads.append(Head(tuple(map(float, box)), KINDS[kind_of[place]], float(best[place]) ** 0.5))  # type: ignore[arg-type]
     return _apart(heads)
 
 
 def _apart(heads: list[Head]) -> list[Head]:
     """The heads of which none covers a better one, best first."""
     kept: list[Head] = []
-    for head in sorted(heads, key=lambda head: (head.kind == PERSON or head.score < SURE_PET, -head.score, head.box)):
+    for head in sorted(heads, key=lambda head: (-head.score, head.box)):
         if all(_shared(head, other) < SAME_HEAD_OVERLAP for other in kept):
             kept.append(head)
-    return sorted(kept, key=lambda head: (-head.score, head.box))[:MOST_HEADS]
+    return kept[:MOST_HEADS]
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
