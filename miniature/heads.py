@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limner.embeddings.efficientnet import efficientnet_weights, load_efficientnet, normalised
@@ -32,6 +32,9 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 0.05
 AVERAGE_RATE = 0.02
 MIDDLE_SHARE = 0.3  # of a head's half sides: places that near its middle learn its box
 BOX_WEIGHT = 2.0
+LEAST_BACKGROUND_PX = 70
+NO_HEAD = -1  # the kind of a view without a head
+BACKGROUND_EVERY = 2  # pictures
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,25 @@ def random_view(sample: Sample, seed: int, index: int) -> tuple[np.ndarray, np.n
     return _coloured(view, generator), placed
 
 
+def background_view(sample: Sample, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """A part of the picture beside, above or below the head, where none is; None where there is no room for one."""
+    generator = numpy_generator(seed, f"background of {sample.path.name}")
+    with Image.open(sample.path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = sample.box
+    parts = np.array([(0, 0, x0, height), (x1, 0, width, height), (0, 0, width, y0), (0, y1, width, height)])
+    sizes = parts[:, 2:] - parts[:, :2]
+    parts = parts[(sizes.min(1) >= LEAST_BACKGROUND_PX) & (sizes.max(1) <= 2.5 * sizes.min(1))]
+    if len(parts) == 0:
+        return None
+    part = parts[generator.integers(len(parts))]
+    size = (part[2:] - part[:2]) * generator.uniform(0.7, 1.0)
+    corner = generator.uniform(part[:2], part[2:] - size)
+    view, _ = _placed(pixels, np.concatenate([corner, corner + size]), np.zeros(4))
+    return _coloured(view, generator), np.zeros(4)
+
+
 def _placed(pixels: np.ndarray, window: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The window (x0, y0, x1, y1) of the picture on the canvas nearest in shape, and where the box lies there."""
     size = window[2:] - window[:2]
@@ -143,6 +165,31 @@ def make_views(samples: list[Sample], options: argparse.Namespace, held_out: boo
     return [_stacked(into) for into in made.values() if into]
 
 
+@torch.inference_mode()
+def background_views(samples: list[Sample], options: argparse.Namespace) -> list[Views]:
+    """The maps of parts of training pictures without a head, of every second picture that has room for one."""
+    backbone = load_efficientnet(efficientnet_weights()).to(options.device)
+    made: dict[tuple[int, int], list[tuple[list[Tensor], int, np.ndarray]]] = {canvas: [] for canvas in CANVASES}
+    for sample in [sample for sample in samples if not sample.held_out][::BACKGROUND_EVERY]:
+        found = background_view(sample, options.seed)
+        if found is not None:
+            maps = feature_maps(backbone, normalised(found[0][None]).to(options.device))
+            halves = [one[0].half().cpu().contiguous() for one in maps]
+            made[(found[0].shape[1], found[0].shape[0])].append((halves, NO_HEAD, found[1]))
+    return [_stacked(into) for into in made.values() if into]
+
+
+def _joined(first: list[Views], second: list[Views]) -> list[Views]:
+    """Views of both, canvas by canvas."""
+    joined = []
+    for one in first:
+        same = [other for other in second if other.maps[0].shape[1:] == one.maps[0].shape[1:]]
+        maps = [torch.cat([views.maps[tap] for views in (one, *same)]) for tap in range(len(TAPS))]
+        kinds, boxes = (torch.cat([getattr(v, name) for v in (one, *same)]) for name in ("kinds", "boxes"))
+        joined.append(Views(maps, kinds, boxes))
+    return joined
+
+
 def _stacked(made: list[tuple[list[Tensor], int, np.ndarray]]) -> Views:
     maps = [torch.stack([maps[tap] for maps, _, _ in made]) for tap in range(len(TAPS))]
     kinds = torch.tensor([kind for _, kind, _ in made])
@@ -171,8 +218,9 @@ def targets(kinds: Tensor, boxes: Tensor, grid: tuple[int, int]) -> tuple[Tensor
     near = torch.exp(-(away_x[:, None, :] ** 2 + away_y[:, :, None] ** 2) / 2)  # (B, h, w)
     near = near / near.amax((1, 2), keepdim=True).clamp(min=1e-6)  # the nearest place is fully a head
     wanted = torch.zeros(len(boxes), len(KINDS), *grid)
-    wanted[torch.arange(len(boxes)), kinds] = near
-    return wanted, near > 0.35
+    shown = kinds != NO_HEAD
+    wanted[torch.arange(len(boxes))[shown], kinds[shown]] = near[shown]
+    return wanted, (near > 0.35) & shown[:, None, None]
 
 
 def loss_of(scores: Tensor, sides: Tensor, kinds: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,6 +282,8 @@ def train(training: list[Views], held_out: list[Views], options: argparse.Namesp
     """Train by AdamW with a cosine rate; the averaged weights are the result."""
     torch.manual_seed(options.seed)
     network, averaged = HeadNetwork().to(options.device), HeadNetwork().to(options.device).eval()
+    if options.start:
+        network.load_state_dict({name: value.float() for name, value in load_file(str(options.start)).items()})
     averaged.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = options.epochs * sum(-(-len(one.kinds) // BATCH) for one in training)
@@ -275,10 +325,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--views", type=int, default=2, help="random views of each picture beside the whole one")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--start", type=Path, help="begin from the weights of this file")
     options = parser.parse_args(arguments)
     began, log = time.monotonic(), Log(options.work / "heads.jsonl", "heads")
     samples = read_samples(options.data)
     held_out = kept_views(samples, options, True, log)
-    network = train(kept_views(samples, options, False, log), held_out, options, log)
+    background = background_views(samples, options)
+    log(background=sum(len(one.kinds) for one in background))
+    network = train(_joined(kept_views(samples, options, False, log), background), held_out, options, log)
     size = sum(value.numel() * 2 for value in network.state_dict().values())
     log(done=True, bytes=size, minutes=(time.monotonic() - began) / 60)
