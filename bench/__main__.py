@@ -94,7 +94,7 @@ def told_focal(options: argparse.Namespace) -> str:
     """Where crops look, and how fast heads are found."""
     if options.pictures is None:
         raise SystemExit("focal needs --pictures FOLDER, with the head boxes in FOLDER.csv")
-    return focal.focal(options.pictures, options.device)
+    return focal.focal(options.pictures, options.device, options.brief)
 
 
 def told_speed(options: argparse.Namespace) -> str:
