@@ -29,9 +29,9 @@ from limner.adapters import LowRankUpdate, eject, inject_stacked, target_layers
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
 from limner.base.devices import choose_device
+from limner.blocks import fast
 from limner.config import FullVariant, LoraVariant, Memory, expand_variants
 from limner.rendering import PromptEmbeddings, Recipe, begin_batch, fast_denoiser, render_latents
-from limner.rendering.fast import fast
 
 NATIVE_PX = 512
 GUIDANCE_SCALE = 7.0

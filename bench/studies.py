@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.pictures import write_pictures
+from limner.config.toml import toml_text
 
 CLASS_NOUN, INSTANCE_PROMPT, CLASS_PROMPT = "cat", "a photo of sks cat", "a photo of cat"
 PHOTOS, CLASS_IMAGES = 8, 16
@@ -118,7 +118,7 @@ def write_toml(folder: Path, tables: dict[str, Any]) -> Path:
     """The study file of these tables in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "study.toml"
-    path.write_text("\n".join(_toml(tables)) + "\n", encoding="utf-8")
+    path.write_text(toml_text(tables), encoding="utf-8")
     return path
 
 
@@ -165,25 +165,3 @@ def coursework_tables(ground: Ground, references: Path) -> dict[str, Any]:
             "references": [{"name": path.stem, "image": str(path)} for path in pictures[:3]],
         },
     }  # fmt: skip
-
-
-def _toml(table: dict[str, Any], path: str = "") -> list[str]:
-    """TOML of nested tables, plain values first, lists of tables as [[…]]."""
-    plain = {name: value for name, value in table.items() if not _is_table(value)}
-    lines = [f"{name} = {_value(value)}" for name, value in plain.items()]
-    for name, value in table.items():
-        full = f"{path}.{name}" if path else name
-        if isinstance(value, dict):
-            lines += ["", f"[{full}]", *_toml(value, full)]
-        elif _is_table(value):
-            for row in value:
-                lines += ["", f"[[{full}]]", *_toml(row, full)]
-    return lines
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # JSON's strings, numbers, booleans and lists are TOML's

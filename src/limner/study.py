@@ -34,7 +34,7 @@ from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet
 from limner.config import Study, VariantRun, expand_variants, stacks_of
-from limner.memory import largest_stack, read_parts
+from limner.memory import largest_stack, ranks_not_low, read_parts, read_shapes
 from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
@@ -134,6 +134,9 @@ class Run:
         sweep_unfinished(self.out)
         photos = self.photos.content_hash  # first of all: without photos nothing is left behind
         write_changed(self.out / "study.toml", self.opened.source.read_bytes())
+        not_low = ranks_not_low(self.study, read_shapes(self.opened.base, self.study.base.vae))
+        for said in not_low.values():
+            self.progress.notice(said)
         lock = {
             "study": self.study.model_dump(mode="json"),
             "origins": self.opened.origins,
@@ -141,6 +144,7 @@ class Run:
             "base": {"name": self.opened.base.name, "content_hash": self.opened.base.content_hash},
             "photos": {"content_hash": photos},
             "consent": self.study.subject.consent,
+            "ranks_not_low": not_low,
         }
         ran_on = {"device": str(self.device), "machine": machine_record()}
         if not _says(self.out / LOCK, lock):  # a run that changes nothing leaves the record of the first

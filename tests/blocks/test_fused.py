@@ -34,7 +34,7 @@ def same(found, wanted):
 
 def test_every_block_of_the_unet_is_fused(tiny_base):
     kinds = [type(module).__name__ for module in tiny_base.unet.modules()]
-    blocks = ("ResnetBlock2D", "BasicTransformerBlock", "Transformer2DModel", "Conv2d")
+    blocks = ("ResnetBlock2D", "BasicTransformerBlock", "Transformer2DModel", "Conv2d", "Upsample2D")
     wanted = sum(kinds.count(kind) for kind in blocks)
     assert len(list(_forms(tiny_base.unet))) == wanted + 2
 
@@ -70,7 +70,7 @@ def test_low_rank_updates_act_in_fused_blocks_too(tiny_base, targets):
 def test_without_gradients_it_is_the_same(tiny_base, monkeypatch):
     from limner.blocks import forms
 
-    monkeypatch.setattr(forms, "CACHED_BYTES", 20_000)  # the feed-forward layers' rows in several slices
+    monkeypatch.setattr(forms, "SLICE_BYTES", 20_000)  # the feed-forward layers' rows in several slices
     monkeypatch.setattr(forms, "has_triton", lambda tensor: True)  # in plain torch, but in place
     latents, timesteps, embeds = inputs(tiny_base)
     kept = latents.detach().clone()
@@ -97,3 +97,9 @@ def test_without_triton_nothing_is_exchanged(tiny_base):
         pytest.skip("Triton runs here")
     with fused(tiny_base.unet):
         assert "forward" not in {name for module in tiny_base.unet.modules() for name in vars(module)}
+
+
+def test_every_residual_block_of_the_vae_is_fused(tiny_base):
+    kinds = [type(module).__name__ for module in tiny_base.vae.modules()]
+    fused_forms = [form for _, form in _forms(tiny_base.vae) if form.__name__ == "residual_block"]
+    assert len(fused_forms) == kinds.count("ResnetBlock2D") > 0

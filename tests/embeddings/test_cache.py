@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,29 @@ def test_many_pictures_keep_their_order_and_one_that_cannot_be_read_ends_it(embe
     files[CHUNK + 1].write_bytes(b"no picture")
     with pytest.raises(LimnerError, match=files[CHUNK + 1].name):
         EmbeddingCache(tmp_path / "other").embed(embedder, files)
+
+
+def test_the_number_of_threads_does_not_change_a_byte(embedder, tmp_path, monkeypatch):
+    files = [tmp_path / f"{index:02}.png" for index in range(20)]
+    for index, path in enumerate(files):
+        draw_subject((96, 96), index).save(path)
+    stores = []
+    for count in (1, 7):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        cache = EmbeddingCache(tmp_path / str(count))
+        cache.embed(embedder, files, around_head("cat"))
+        (store,) = cache.folder.iterdir()
+        stores.append(store.read_bytes())
+    assert stores[0] == stores[1]
+
+
+def test_what_was_spent_is_told_by_stage_and_only_for_what_was_computed(embedder, files, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    cache.embed(embedder, files)
+    spent = asdict(cache.spent)
+    assert set(spent) == {"hash", "decode", "crop", "wait", "embed"}
+    assert all(seconds > 0 for seconds in spent.values())
+    cache.embed(embedder, files)
+    again = asdict(cache.spent)
+    assert again.pop("hash") > spent.pop("hash")
+    assert again == spent

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from limner.embeddings.heads import find_heads, head_crop
+from limner.embeddings import heads as head_finder
+from limner.embeddings.heads import find_heads, head_crop, one_thread_a_search
 from limner.errors import InputError
 from tests.embeddings.drawn_heads import SIDE_PX, draw_cat_head, draw_person_head, placed
 
@@ -88,3 +90,32 @@ def test_without_a_head_the_middle_is_taken_and_said_so():
 def test_the_same_picture_gives_the_same_heads():
     pixels = placed(draw_cat_head(), (600, 400), (250, 60), 300)
     assert find_heads(pixels) == find_heads(pixels)
+
+
+def test_the_order_in_which_threads_find_windows_has_no_say(monkeypatch):
+    pixels = placed(draw_cat_head(), (900, 500), (30, 60), 300).copy()
+    pixels[100:400, 500:800] = placed(draw_cat_head(), (300, 300), (0, 0), 300)  # equal votes for either
+    expected = find_heads(pixels, ["cat"])
+    assert len(expected) == 2
+    in_order = head_finder._windows
+    for seed in range(5):
+        shuffle = np.random.default_rng(seed).permutation
+        monkeypatch.setattr(head_finder, "_windows", lambda *given, shuffle=shuffle: shuffle(in_order(*given)))
+        assert find_heads(pixels, ["cat"]) == expected
+
+
+def test_turned_pictures_are_looked_at_only_where_nothing_is_found_upright(monkeypatch):
+    turns: list[float] = []
+    turn = head_finder._turn
+    monkeypatch.setattr(head_finder, "_turn", lambda grey, degrees: turns.append(degrees) or turn(grey, degrees))
+    assert find_heads(placed(draw_cat_head(), (300, 300), (10, 10), 270), ["cat"])
+    assert turns == [0.0]
+    assert not find_heads(np.full((64, 64, 3), 128, np.uint8), ["cat"])
+    assert turns[1:] == [0.0, -22.0, 22.0]
+
+
+def test_one_thread_a_search_gives_the_threads_back():
+    before = cv2.getNumThreads()
+    with one_thread_a_search():
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from limner.diffusion.randomness import random_words
 from limner.diffusion.streams import Streams
@@ -12,7 +13,7 @@ from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
 from limner.kernels.gelu_gate import gelu_gate, plain_gelu_gate
 from limner.kernels.group_norm import group_norm, plain_group_norm
-from limner.kernels.layer_norm import add_layer_norm, plain_add_layer_norm
+from limner.kernels.layer_norm import add_layer_norm, layer_norm, plain_add_layer_norm
 from limner.kernels.linear import column_sums, joint_linear
 from limner.kernels.quick_gelu import plain_quick_gelu, quick_gelu
 from limner.kernels.residual import add_bias, plain_add_bias
@@ -102,6 +103,13 @@ def test_add_layer_norm(shape):
     rows = [numbers(seed, *shape).requires_grad_() for seed in (0, 1)]
     own = [numbers(seed, channels).requires_grad_() for seed in (2, 3)]
     agree(lambda *a: add_layer_norm(*a, 1e-5), lambda *a: plain_add_layer_norm(*a, 1e-5), rows + own)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 64), (1, 33, 320)])
+def test_layer_norm_alone(shape):
+    inputs = [(numbers(0, *shape) * 2 + 1).requires_grad_()]
+    inputs += [numbers(2 + index, shape[-1]).requires_grad_() for index in range(2)]
+    agree(lambda *a: layer_norm(*a, 1e-5), lambda x, w, b: functional.layer_norm(x, w.shape, w, b, 1e-5), inputs)
 
 
 def test_add_layer_norm_of_more_rows_than_its_programs_take_at_once(monkeypatch):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from limner.artifacts import canonical_json, hash_bytes, hash_file
+from limner.artifacts import canonical_json, hash_bytes, hash_file, hash_files
 from limner.errors import BaseError
 
 MINIATURE = "miniature"
@@ -50,7 +50,7 @@ class BaseLocation:
         if self.kind == "file":
             return hash_file(self.path)
         files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
-        return hash_bytes(canonical_json({p.relative_to(self.path).as_posix(): hash_file(p) for p in sorted(files)}))
+        return _hash_below(self.path, files)
 
     @property
     def has_safety_checker(self) -> bool:
@@ -118,8 +118,13 @@ def hash_of_part(path: Path) -> str:
     """SHA-256 over the content of one part of a base: a file, or all files of a folder."""
     if path.is_file():
         return hash_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return hash_bytes(canonical_json({file.relative_to(path).as_posix(): hash_file(file) for file in files}))
+    return _hash_below(path, [file for file in path.rglob("*") if file.is_file()])
+
+
+def _hash_below(folder: Path, files: list[Path]) -> str:
+    files = sorted(files)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return hash_bytes(canonical_json(dict(zip(names, hash_files(files), strict=True))))
 
 
 def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) -> Path:

@@ -1,5 +1,5 @@
 """Faster forms of the blocks that Stable Diffusion's networks are made of, equal to diffusers' own."""
 
-from limner.blocks.fused import fused
+from limner.blocks.fused import fast, fused
 
-__all__ = ["fused"]
+__all__ = ["fast", "fused"]

@@ -6,6 +6,7 @@ A layer may be one with low-rank updates beside it: then it is called as it is.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,12 +17,13 @@ from limner.blocks.layers import added, linear, normalised, together
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
+from limner.kernels.doubling import doubled
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
 from limner.kernels.linear import joint_linear
 from limner.kernels.residual import add_bias
 
-CACHED_BYTES = 20 << 20  # of a slice of the feed-forward layer: with its gated half well within 50 MB of cache
+SLICE_BYTES = 256 << 20  # of the feed-forward layer's inner rows at most: larger slices are no faster
 
 
 def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unused: Any, **none: Any) -> Tensor:
@@ -38,6 +40,13 @@ def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unuse
 def convolution_layer(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution that stands alone: resampling, a network's first or last."""
     return add_bias(*_convolved(layer, x))
+
+
+def upsampling(block: Any, hidden_states: Tensor, output_size: Any = None, *unused: Any, **none: Any) -> Tensor:
+    """`Upsample2D`: every pixel four times, and a convolution."""
+    if output_size is not None:
+        return block.conv(functional.interpolate(hidden_states, size=output_size, mode="nearest"))
+    return block.conv(doubled(hidden_states))
 
 
 def last_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -102,10 +111,11 @@ def _in_place(layer: Any, tokens: Tensor) -> bool:
 
 
 def _add_feed_forward(layer: Any, tokens: Tensor, total: Tensor) -> Tensor:
-    """The feed-forward layer but for its last bias added to the total, in slices that stay in a GPU's cache."""
+    """The feed-forward layer but for its last bias added to the total, in equal slices so that its inside is small."""
     gate, weight = layer.net[0].proj, layer.net[2].weight
-    rows = max(1, CACHED_BYTES // (tokens.element_size() * gate.weight.shape[0]))
-    for part, own in zip(tokens.flatten(0, 1).split(rows), total.flatten(0, 1).split(rows), strict=True):
+    tokens, rows = tokens.flatten(0, 1), total.flatten(0, 1)
+    slices = math.ceil(len(tokens) * tokens.element_size() * len(gate.weight) / SLICE_BYTES)
+    for part, own in zip(tokens.tensor_split(slices), rows.tensor_split(slices), strict=True):
         own.addmm_(gelu_gate(gate(part)), weight.mT)
     return total
 

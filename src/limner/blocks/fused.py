@@ -15,12 +15,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.blocks.forms import convolution_layer, last_norm, residual_block, transformer, transformer_block
+from limner.blocks.forms import (
+    convolution_layer,
+    last_norm,
+    residual_block,
+    transformer,
+    transformer_block,
+    upsampling,
+)
 from limner.blocks.text_forms import PROJECTIONS, is_plain_text_encoder, is_plain_text_layer, text_encoder, text_layer
 from limner.kernels.available import has_triton
 from limner.kernels.linear import below_one_another
 
 SAME_INPUT = {"Attention": ("to_q", "to_k", "to_v"), "CLIPAttention": PROJECTIONS}  # layers of an attention
+
+
+@contextlib.contextmanager
+def fast(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
+    """A block in which networks that lie on a GPU compute channels-last and fused; elsewhere they are left alone.
+
+    They keep their values; on a GPU the layout of their weights in memory stays changed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    there: list[Any] = [network for network in networks if network is not None]
+    for network in there:
+        network.to(memory_format=torch.channels_last)
+    with fused(*there):
+        yield
 
 
 @contextlib.contextmanager
@@ -54,6 +77,8 @@ def _forms(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]
             yield module, transformer_block
         elif kind == "Transformer2DModel" and _is_plain_transformer(module):
             yield module, transformer
+        elif kind == "Upsample2D" and _is_plain_upsampling(module):
+            yield module, upsampling
         elif _is_plain_convolution(module):
             yield module, convolution_layer
         elif kind == "CLIPEncoderLayer" and is_plain_text_layer(module):
@@ -101,10 +126,16 @@ def _is_plain_convolution(layer: Any) -> bool:
 
 def _is_plain_residual(block: Any) -> bool:
     resampled = block.upsample is not None or block.downsample is not None
-    usual = block.time_embedding_norm == "default" and not block.skip_time_act and block.output_scale_factor == 1
+    untimed = block.time_embedding_norm == "group" and block.time_emb_proj is None  # as in a VAE's decoder
+    usual = (block.time_embedding_norm == "default" or untimed) and block.output_scale_factor == 1
     active_dropout = block.training and block.dropout.p > 0
     known = _is_norm(block.norm1) and _is_norm(block.norm2) and isinstance(block.nonlinearity, nn.SiLU)
-    return usual and known and not resampled and not active_dropout
+    return usual and known and not (resampled or block.skip_time_act or active_dropout)
+
+
+def _is_plain_upsampling(block: Any) -> bool:
+    usual = block.use_conv and block.interpolate and not block.use_conv_transpose
+    return usual and block.name == "conv" and block.norm is None
 
 
 def _is_plain_transformer(block: Any) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.kernels.available import has_triton
-from limner.kernels.layer_norm import add_layer_norm
+from limner.kernels.layer_norm import add_layer_norm, layer_norm
 from limner.kernels.linear import as_one, below_one_another, joint_linear
 
 
@@ -49,4 +49,4 @@ def added(x: Tensor, residual: Tensor, norm: nn.LayerNorm, **later: Tensor | Non
 
 def normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """A layer norm of its own."""
-    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return layer_norm(x, norm.weight, norm.bias, norm.eps)

@@ -34,6 +34,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of 
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
+Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
+Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
 
@@ -88,6 +90,55 @@ def run(
     Example: `limner run configs/coursework-a.toml --out runs/a`
     """
     _run_until("report", study, out, device, strict, deterministic, json_output, memory)
+
+
+@app.command()
+def subjects(
+    template: Annotated[Path, typer.Argument(help="Study (.toml) that each is run by.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder with a folder of photos a subject.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of what they say together.")],
+    device: Device = "auto",
+    processes: Processes = 1,
+    seconds: Seconds = None,
+    json_output: Json = False,
+) -> None:
+    """One study over many subjects: each is trained and measured, then all are taken together in figures.
+
+    Class nouns come from subjects.csv (subject_name,class) in FOLDER, else from the study. Run again to go on.
+
+    Example: `limner subjects configs/eight-cats.toml cats --out runs/cats --processes 4`
+    """
+    from limner.subjects import run_subjects
+
+    path = run_subjects(
+        template, folder, out, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
+    )
+    _print_path("report", path, json_output)
+
+
+@app.command()
+def dreambench(
+    folder: Annotated[Path, typer.Argument(help="Folder with a folder of photos a subject.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table.")],
+    base: Annotated[str, typer.Option(help="Base: miniature, a hub id, a folder or a file.")] = "miniature",
+    study: Annotated[Path | None, typer.Option(help="Study whose tables, such as variants, come first.")] = None,
+    device: Device = "auto",
+    processes: Processes = 1,
+    seconds: Seconds = None,
+    json_output: Json = False,
+) -> None:
+    """The DreamBench protocol: 25 prompts a subject, four pictures each, beside the published figures.
+
+    FOLDER is DreamBench's `dataset`, or any with a subjects.csv (subject_name,class). Run again to go on.
+
+    Example: `limner dreambench dreambooth/dataset --base stable-diffusion-v1-5/stable-diffusion-v1-5 --out runs/db`
+    """
+    from limner.dreambench import run_dreambench
+
+    path = run_dreambench(
+        folder, out, base, study, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
+    )
+    _print_path("report", path, json_output)
 
 
 @app.command()
@@ -290,6 +341,11 @@ def _device(name: str) -> Any:
     from limner.base.devices import choose_device
 
     return choose_device(name)
+
+
+def _checked(device: str) -> str:
+    _device(device)
+    return device
 
 
 def _progress() -> Any:

@@ -364,8 +364,8 @@ class Measure(Section):
     """Which models score the renders."""
 
     likeness: list[str] = ["facebook/dino-vits16", "facebook/dinov2-small", "openai/clip-vit-base-patch32"]
-    """Image embeddings that compare renders with the photos: hub ids, folders, "efficientnet-lite0", or "base" for the
-    base's own CLIP. Those that are not there are named and left out."""
+    """Image embeddings that compare renders with the photos: hub ids, folders, "efficientnet-lite0", "base" for the
+    base's own CLIP, or "sface" for people's faces. Those that are not there are named and left out."""
     crop: Literal["head", "whole"] = "head"
     """What likeness compares: squares around heads, or whole pictures (for things without a head, and as DreamBench
     does it)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor
 from limner.artifacts import hash_bytes, hash_file, write_whole
 from limner.embeddings.crops import WHOLE, Crop, read_image
 from limner.embeddings.embedder import ImageEmbedder, Pixels
+from limner.embeddings.heads import one_thread_a_search
 
 CHUNK = 64  # pictures embedded at once; as many more wait in memory
 MOST_READERS = 16
@@ -30,11 +32,35 @@ class Embedded:
     found: Tensor
 
 
+@dataclass
+class Spent:
+    """Seconds that embedding took.
+
+    `decode` and `crop`, in which heads are looked for, are sums over threads that work side by side; `hash`, `wait`
+    (for those threads) and `embed` are the caller's and follow one another.
+    """
+
+    hash: float = 0.0
+    decode: float = 0.0
+    crop: float = 0.0
+    wait: float = 0.0
+    embed: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Cut:
+    image: Pixels
+    found: bool
+    decode_seconds: float
+    crop_seconds: float
+
+
 class EmbeddingCache:
     """A folder with one file for each model and crop, written whole; a damaged file counts as absent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.spent = Spent()
 
     def embed(
         self,
@@ -46,13 +72,17 @@ class EmbeddingCache:
         """Embeddings of picture files, in their order; only what the cache lacks is computed."""
         store = self.folder / f"{_plain(embedder.name)}-{_plain(crop.name)}-{embedder.identity[:16]}.safetensors"
         known = _read(store)
+        began = time.perf_counter()
         keys = [hash_file(file) for file in files]
+        self.spent.hash += time.perf_counter() - began
         absent = {key: file for key, file in zip(keys, files, strict=True) if key not in known}
         advance(len(files) - len(absent))
-        for chunk, crops in self._cut(list(absent), [*absent.values()], crop, embedder.size_px):
-            vectors = embedder.embed([image for image, _ in crops])
-            for key, vector, (_, found) in zip(chunk, vectors, crops, strict=True):
-                known[key] = (vector, found)
+        for chunk, cuts in self._cut(list(absent), [*absent.values()], crop, embedder.size_px):
+            began = time.perf_counter()
+            vectors = embedder.embed([cut.image for cut in cuts])
+            self.spent.embed += time.perf_counter() - began
+            for key, vector, cut in zip(chunk, vectors, cuts, strict=True):
+                known[key] = (vector, cut.found)
             advance(len(chunk))
         if absent:
             _write(store, known)
@@ -62,27 +92,43 @@ class EmbeddingCache:
 
     def _cut(
         self, keys: list[str], files: list[Path], crop: Crop, side_px: int
-    ) -> Iterator[tuple[list[str], list[tuple[Pixels, bool]]]]:
+    ) -> Iterator[tuple[list[str], list[_Cut]]]:
         """Chunk by chunk the keys and crops; the next chunk is read and cut while the caller embeds this one."""
 
-        def begin(start: int) -> list[Future[tuple[Pixels, bool]]]:
-            chunk = files[start : start + CHUNK]
-            return [self._readers.submit(lambda file=file: crop.cut(read_image(file), side_px)) for file in chunk]
+        def begin(start: int) -> list[Future[_Cut]]:
+            return [self._readers.submit(_read_and_cut, file, crop, side_px) for file in files[start : start + CHUNK]]
 
-        ahead = begin(0)
-        for start in range(0, len(files), CHUNK):
-            current, ahead = ahead, begin(start + CHUNK)
-            try:
-                yield keys[start : start + CHUNK], [future.result() for future in current]
-            except BaseException:
-                for future in (*current, *ahead):
-                    future.cancel()
-                raise
+        with one_thread_a_search():
+            ahead = begin(0)
+            for start in range(0, len(files), CHUNK):
+                current, ahead = ahead, begin(start + CHUNK)
+                try:
+                    yield keys[start : start + CHUNK], self._waited_for(current)
+                except BaseException:
+                    for future in (*current, *ahead):
+                        future.cancel()
+                    raise
+
+    def _waited_for(self, futures: list[Future[_Cut]]) -> list[_Cut]:
+        began = time.perf_counter()
+        cuts = [future.result() for future in futures]
+        self.spent.wait += time.perf_counter() - began
+        self.spent.decode += sum(cut.decode_seconds for cut in cuts)
+        self.spent.crop += sum(cut.crop_seconds for cut in cuts)
+        return cuts
 
     @cached_property
     def _readers(self) -> ThreadPoolExecutor:
         """Looking for heads takes most of the time, on one processor each, and lets go of the interpreter."""
         return ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), "limner-reader")
+
+
+def _read_and_cut(file: Path, crop: Crop, side_px: int) -> _Cut:
+    began = time.perf_counter()
+    image = read_image(file)
+    decoded = time.perf_counter()
+    cut, found = crop.cut(image, side_px)
+    return _Cut(cut, found, decoded - began, time.perf_counter() - decoded)
 
 
 def _plain(name: str) -> str:

@@ -28,6 +28,8 @@ class Crop:
 
     name: str
     cut: Cut
+    leaves_out: bool = False
+    """Pictures in which it was not found are left out; else their middle stands for it."""
 
 
 WHOLE = Crop("whole", lambda image, side_px: (image, True))

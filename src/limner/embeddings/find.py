@@ -14,10 +14,22 @@ from limner.artifacts import canonical_json, hash_bytes, hash_file
 from limner.base import BaseLocation
 from limner.base.find import HUB_FILES, find_on_hub
 from limner.embeddings.clip import ClipPair, load_base_clip, load_clip
+from limner.embeddings.crops import Crop
 from limner.embeddings.efficientnet import EFFICIENTNET, EfficientNetLite0, efficientnet_weights
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder
+from limner.embeddings.faces import (
+    SFACE,
+    SFACE_FILE,
+    SFACE_HUB,
+    YUNET_FILE,
+    YUNET_HUB,
+    FaceEmbedder,
+    aligned_face,
+    face_files,
+    faces_identity,
+)
 from limner.embeddings.vision import VisionTransformer
-from limner.errors import EmbedderError
+from limner.errors import BaseError, EmbedderError
 
 BASE = "base"
 # Some older checkpoints exist as .bin only; torch reads tensors from it and nothing else (weights_only).
@@ -27,17 +39,21 @@ READ_FILES = (*WEIGHT_FILES, "config.json", "preprocessor_config.json", "vocab.j
 
 @dataclass(frozen=True)
 class EmbedderLocation:
-    """An embedding model on this machine. `path` is a checkpoint folder, the base's folder or a weights file."""
+    """An embedding model on this machine. `path` is a checkpoint folder, the base's folder or a weights file; a model
+    of faces has a `detector` file beside it."""
 
     name: str
-    kind: Literal["efficientnet", "base", "clip", "vision"]
+    kind: Literal["efficientnet", "base", "clip", "vision", "faces"]
     path: Path
+    detector: Path | None = None
 
     @cached_property
     def identity(self) -> str:
         """SHA-256 over the content of weights and configuration, independent of where they lie."""
         if self.kind == "efficientnet":
             return hash_file(self.path)
+        if self.detector is not None:
+            return faces_identity(self.path, self.detector)
         if self.kind == "base":
             files = [f for part in ("clip", "text_encoder", "tokenizer") for f in (self.path / part).iterdir()]
         else:
@@ -49,9 +65,15 @@ class EmbedderLocation:
         """Load it to compare pictures. Raises EmbedderError for a model that cannot."""
         if self.kind == "efficientnet":
             return EfficientNetLite0(device)
+        if self.kind == "faces":
+            return FaceEmbedder(self.name, self.identity, self.path)
         if self.kind == "vision":
             return VisionTransformer(self.name, self.identity, self.path, device)
         return self._load_clip(device)
+
+    def own_crop(self) -> Crop | None:
+        """What the model looks at where that is its own affair: aligned faces. Raises EmbedderError for unfit files."""
+        return None if self.detector is None else aligned_face(self.path, self.detector)
 
     def load_pair(self, device: torch.device | str = "cpu") -> PairEmbedder:
         """Load it to compare pictures with texts. Raises EmbedderError for a model without a text tower."""
@@ -67,7 +89,7 @@ class EmbedderLocation:
 
 
 def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
-    """Find "efficientnet-lite0", "base" (the base's own CLIP), a folder, or a hub id (its cached copy first).
+    """Find "efficientnet-lite0", "base" (the base's own CLIP), "sface", a folder, or a hub id (its cached copy first).
 
     Raises EmbedderError or BaseError with the reason when it is not there.
     """
@@ -75,11 +97,16 @@ def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
         return EmbedderLocation(name, "efficientnet", efficientnet_weights())
     if name == BASE:
         return EmbedderLocation(name, "base", base.part("clip").parent)
+    if name == SFACE:
+        return EmbedderLocation(name, "faces", _file_on_hub(SFACE_HUB, SFACE_FILE), _file_on_hub(YUNET_HUB, YUNET_FILE))
     folder = Path(name).expanduser()
+    faces = face_files(folder)
+    if faces is not None:
+        return EmbedderLocation(name, "faces", *faces)
     if not folder.is_dir():
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise EmbedderError(
-                f'"{name}" is unknown; give "{EFFICIENTNET}", "{BASE}", a folder or a hub id (owner/name)'
+                f'"{name}" is unknown; give "{EFFICIENTNET}", "{BASE}", "{SFACE}", a folder or a hub id (owner/name)'
             )
         folder = _on_hub(name)
     return EmbedderLocation(name, _kind(name, folder), folder)
@@ -99,6 +126,19 @@ def _on_hub(name: str) -> Path:
             f'"{name}" lies in the hub cache without its weights and could not be completed ({type(error).__name__}); '
             f"on a machine with network run: hf download {name}"
         ) from None
+
+
+def _file_on_hub(model: str, file: str) -> Path:
+    try:
+        found = find_on_hub(model, files=[file]) / file
+    except BaseError:
+        found = None
+    if found is None or not found.is_file():
+        raise EmbedderError(
+            f'"{SFACE}" needs {file}, which is not in the hub cache and could not be downloaded; on a machine with '
+            f"network run: hf download {model} {file}; or name a folder that holds {SFACE_FILE} and {YUNET_FILE}"
+        )
+    return found
 
 
 def _kind(name: str, folder: Path) -> Literal["clip", "vision"]:

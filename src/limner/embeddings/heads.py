@@ -6,6 +6,7 @@ on is a head; windows that stand alone are dropped. There is no cascade for dogs
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,15 +18,14 @@ from PIL import Image
 
 from limner.errors import InputError
 
-HEAD_FINDER_VERSION = 1
+HEAD_FINDER_VERSION = 2
 WORKING_SIDE_PX = 160
 MARGIN = 0.2  # of the short side, laid around the picture so that heads cut by its edge are found
 MARGIN_PX = round(MARGIN * WORKING_SIDE_PX)
 SMALLEST_WINDOW_PX = 24  # what the cascades were trained on
 SURE_SIZE = 0.3  # of the short side; smaller windows pass more easily by chance and need more votes
 SCALE_STEP = 1.12
-TURNS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only where the first leaves a doubt
-NO_DOUBT = 2.5  # score
+TURNS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only where the first finds nothing
 SAME_HEAD_OVERLAP = 0.4  # intersection over union of two windows
 HEAD_SHARE = 2 / 3  # of the side of a head crop, as in portraits
 
@@ -95,14 +95,14 @@ def find_heads(image: np.ndarray, kinds: Sequence[str] | None = None) -> list[He
         if kind not in KINDS:
             raise InputError(f'there is no head finder for "{kind}"; there are {", ".join(KINDS)}')
     grey, scale = _working_copy(image)
-    windows: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in wanted}
+    windows = {kind: np.empty((0, 3)) for kind in wanted}
     heads: list[Head] = []
     for turns in TURNS_DEGREES:
         turned = [_turn(grey, degrees) for degrees in turns]
         for kind in wanted:
-            windows[kind] += _windows(KINDS[kind], turned)
+            windows[kind] = np.concatenate([windows[kind], _windows(KINDS[kind], turned)])
         heads = [head for kind in wanted for head in _heads_of(kind, windows[kind], scale, image.shape[:2])]
-        if any(head.score >= NO_DOUBT for head in heads):
+        if heads:
             break
     heads.sort(key=lambda head: (-head.score, head.box))
     kept: list[Head] = []
@@ -182,27 +182,52 @@ class _Cascades(threading.local):
 _CASCADES = _Cascades()
 
 
-def _windows(what: _Kind, turned: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[float, float, float]]:
-    """Every window that passes all stages of a cascade: middle (x, y) and side, in px of the working copy."""
-    least = (SMALLEST_WINDOW_PX, SMALLEST_WINDOW_PX)
-    looks = [(name, flip) for name, mirrored in what.cascades for flip in ((False, True) if mirrored else (False,))]
+@contextlib.contextmanager
+def one_thread_a_search() -> Iterator[None]:
+    """While several threads look for heads, OpenCV divides no single search: that is slower and finds the same."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _windows(what: _Kind, turned: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Every window (N, 3) that passes all stages of a cascade: middle x, y and side, in px of the working copy.
+
+    In no order: OpenCV's threads add them as they find them.
+    """
+    found = [np.empty((0, 3))]
     for grey, back in turned:
-        for name, flip in looks:
-            looked_at = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
-            found = _CASCADES.loaded[name].detectMultiScale(looked_at, SCALE_STEP, 0, 0, least)
-            for x, y, width, height in found:
-                middle_x = grey.shape[1] - (x + width / 2) if flip else x + width / 2
-                across, down = back @ np.array([middle_x, y + height / 2, 1.0])
-                yield float(across), float(down), float(max(width, height))
+        for name, mirrored in what.cascades:
+            for flip in (False, True) if mirrored else (False,):
+                boxes = _detect(name, grey, flip)
+                middles = np.c_[boxes[:, :2] + boxes[:, 2:] / 2, np.ones(len(boxes))]  # (N, 3)
+                found.append(np.c_[middles @ back.T, boxes[:, 2:].max(1)])
+    return np.concatenate(found)
 
 
-def _heads_of(
-    kind: str, found: list[tuple[float, float, float]], scale: float, shape: tuple[int, ...]
-) -> Iterator[Head]:
-    """Heads of one kind: the windows that overlap most others first, each group counted once."""
+def _detect(name: str, grey: np.ndarray, flip: bool) -> np.ndarray:
+    """Windows (N, 4) of one cascade: left, top, width, height; `flip` looks for its mirror image."""
+    seen = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
+    least = (SMALLEST_WINDOW_PX, SMALLEST_WINDOW_PX)
+    found = _CASCADES.loaded[name].detectMultiScale(seen, SCALE_STEP, 0, 0, least)
+    found = np.array(found, dtype=np.float64).reshape(-1, 4)
+    if flip:
+        found[:, 0] = grey.shape[1] - found[:, 0] - found[:, 2]
+    return found
+
+
+def _heads_of(kind: str, found: np.ndarray, scale: float, shape: tuple[int, ...]) -> Iterator[Head]:
+    """Heads of one kind: the windows that overlap most others first, each group counted once.
+
+    `found` (N, 3) as `_windows` gives them; their order has no say.
+    """
     what = KINDS[kind]
-    windows = np.array(found, dtype=np.float64).reshape(-1, 3)  # x, y, side
-    windows = (windows - (MARGIN_PX, MARGIN_PX, 0)) / scale  # px of the picture
+    windows = (found[np.lexsort(found.T)] - (MARGIN_PX, MARGIN_PX, 0)) / scale  # x, y, side in px of the picture
     height, width = shape[:2]
     windows = windows[((windows[:, :2] > 0) & (windows[:, :2] < (width, height))).all(1)]
     boxes = np.concatenate([windows[:, :2] - windows[:, 2:] / 2, windows[:, :2] + windows[:, 2:] / 2], 1)

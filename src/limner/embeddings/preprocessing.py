@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +19,7 @@ from torch import Tensor
 from limner.embeddings.embedder import Pixels
 from limner.errors import EmbedderError
 
+MOST_RESIZERS = 16
 Triple = tuple[float, float, float]
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, their published code
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
@@ -39,10 +43,13 @@ class Preprocessing:
 
     def apply(self, images: Sequence[Pixels]) -> Tensor:
         """Normalised pictures (N, 3, crop_px, crop_px) in fp32."""
-        crops = np.stack([self._crop(self._resized(Pillow.fromarray(image))) for image in images])
+        crops = np.stack([*_resizers().map(self._prepared, images)])
         values = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255  # (N, 3, H, W)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (values - mean[:, None, None]) / std[:, None, None]
+
+    def _prepared(self, image: Pixels) -> np.ndarray:
+        return self._crop(self._resized(Pillow.fromarray(image)))
 
     def _resized(self, image: Pillow.Image) -> Pillow.Image:
         width, height = image.size
@@ -57,6 +64,12 @@ class Preprocessing:
     def _crop(self, image: Pillow.Image) -> np.ndarray:
         x, y = (image.width - self.crop_px) // 2, (image.height - self.crop_px) // 2
         return np.asarray(image.crop((x, y, x + self.crop_px, y + self.crop_px)))
+
+
+@functools.cache
+def _resizers() -> ThreadPoolExecutor:
+    """Pillow lets go of the interpreter while it resizes; a fast device would wait for a single thread."""
+    return ThreadPoolExecutor(min(MOST_RESIZERS, os.cpu_count() or 1), "limner-resizer")
 
 
 def clip_preprocessing(size_px: int) -> Preprocessing:

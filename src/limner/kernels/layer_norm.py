@@ -1,4 +1,4 @@
-"""A residual sum and the layer normalisation after it (Ba et al. 2016), in one kernel forward and one backward.
+"""Layer normalisation (Ba et al. 2016), alone or with the residual sum before it: one kernel forward, one backward.
 
 Shapes: rows (…, C).
 """
@@ -12,6 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.kernels.available import has_triton
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """x (…, C) normalised, in its precision."""
+    if has_triton(x):
+        return _LayerNorm.apply(x, weight, bias, epsilon)  # type: ignore[return-value]
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
 
 
 def add_layer_norm(
@@ -66,3 +73,24 @@ class _AddLayerNorm(torch.autograd.Function):
         d_total, dy = (gradient.contiguous() for gradient in outputs)
         dx, d_weight, d_bias = backward(d_total, dy, total, weight, mean, inverse, learns)
         return dx, dx, d_weight, d_bias, None
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        from limner.kernels.layer_norm_triton import normalise
+
+        x = x.contiguous()
+        y, mean, inverse = normalise(x, weight, bias, epsilon)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        from limner.kernels.layer_norm_triton import backward
+
+        x, weight, mean, inverse = ctx.saved_tensors
+        dx, d_weight, d_bias = backward(
+            None, outputs[0].contiguous(), x, weight, mean, inverse, ctx.needs_input_grad[1]
+        )
+        return dx, d_weight, d_bias, None

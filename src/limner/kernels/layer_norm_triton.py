@@ -20,22 +20,37 @@ def add_and_normalise(
     x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, later: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum and normalised sum (…, C), and each row's mean and 1/deviation (N,). `later` (C,) goes to the sum alone."""
+    total = torch.empty_like(x)
+    return total, *_normalised(x, residual, weight, bias, epsilon, later, total)
+
+
+def normalise(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised (…, C), and each row's mean and 1/deviation (N,)."""
+    return _normalised(x, None, weight, bias, epsilon, None, None)
+
+
+def _normalised(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, later, total: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     channels = x.shape[-1]
     rows = x.numel() // channels
-    total, y = torch.empty_like(x), torch.empty_like(x)
+    y = torch.empty_like(x)
     mean, inverse = x.new_empty(2, rows, dtype=torch.float32)
     tile = _tile_of(channels)
     _add_and_normalise[(triton.cdiv(rows, tile["ROWS"]),)](
         x, residual, weight, bias, later, total, y, mean, inverse, epsilon, rows, channels,
-        LATER=later is not None, **tile,
+        ADDS=residual is not None, LATER=later is not None, **tile,
     )  # fmt: skip
-    return total, y, mean, inverse
+    return y, mean, inverse
 
 
 def backward(
-    d_total: Tensor, dy: Tensor, total: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, learns: bool
+    d_total: Tensor | None, dy: Tensor, total: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, learns: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The gradient of both summands, and those of weight and bias where they learn."""
+    """The gradient of what was normalised (of both summands), and those of weight and bias where they learn.
+
+    `d_total` is None where there was no sum.
+    """
     channels = total.shape[-1]
     rows = total.numel() // channels
     tile = _tile_of(channels)
@@ -43,7 +58,10 @@ def backward(
     programs = min(programs, PARTS) if learns else programs
     dx = torch.empty_like(total)
     sums = total.new_empty(2, programs if learns else 1, channels, dtype=torch.float32)
-    _backward[(programs,)](d_total, dy, total, weight, mean, inverse, dx, sums, rows, channels, LEARNS=learns, **tile)
+    _backward[(programs,)](
+        d_total, dy, total, weight, mean, inverse, dx, sums, rows, channels,
+        ADDS=d_total is not None, LEARNS=learns, **tile,
+    )  # fmt: skip
     if not learns:
         return dx, None, None
     d_weight, d_bias = sums_of_parts(sums, weight.dtype)
@@ -71,18 +89,19 @@ def _of_channels(values, C, BLOCK: tl.constexpr):
 @triton.jit
 def _add_and_normalise(
     x, residual, weight, bias, later, total_out, y, mean_out, inverse_out, epsilon, N, C,
-    LATER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ADDS: tl.constexpr, LATER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row, there, place, inside = _rows(tl.program_id(0) * ROWS, N, C, ROWS, BLOCK)
     total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
-    rounded = total.to(total_out.dtype.element_ty)
-    if LATER:
-        shown = (total + _of_channels(later, C, BLOCK)).to(total_out.dtype.element_ty)
-        tl.store(total_out + place, shown, mask=inside)
-    else:
-        tl.store(total_out + place, rounded, mask=inside)
-    total = rounded.to(tl.float32)  # what the backward pass will see
+    if ADDS:
+        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+        rounded = total.to(total_out.dtype.element_ty)
+        if LATER:
+            shown = (total + _of_channels(later, C, BLOCK)).to(total_out.dtype.element_ty)
+            tl.store(total_out + place, shown, mask=inside)
+        else:
+            tl.store(total_out + place, rounded, mask=inside)
+        total = rounded.to(tl.float32)  # what the backward pass will see
     mean = tl.sum(total, 1) / C
     centred = tl.where(inside, total - mean[:, None], 0.0)
     inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / C + epsilon)
@@ -95,7 +114,7 @@ def _add_and_normalise(
 @triton.jit
 def _backward(
     d_total, dy, total, weight, mean_in, inverse_in, dx, sums, N, C,
-    LEARNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ADDS: tl.constexpr, LEARNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     program, programs = tl.program_id(0), tl.num_programs(0)
     c = tl.arange(0, BLOCK)
@@ -113,7 +132,8 @@ def _backward(
         along = (tl.sum(d_normalised, 1) / C)[:, None]
         across = (tl.sum(d_normalised * normalised, 1) / C)[:, None]
         found = inverse * (d_normalised - along - normalised * across)
-        found += tl.load(d_total + place, mask=inside, other=0.0).to(tl.float32)
+        if ADDS:
+            found += tl.load(d_total + place, mask=inside, other=0.0).to(tl.float32)
         tl.store(dx + place, found.to(dx.dtype.element_ty), mask=inside)
         if LEARNS:
             d_weight += d * normalised

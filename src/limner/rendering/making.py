@@ -19,6 +19,7 @@ from torch import Tensor
 
 from limner.base import Base, modules_placed, placed
 from limner.base.devices import device_memory_gib, pictures_at_once
+from limner.blocks import fast
 from limner.config import Memory
 from limner.errors import LimnerError
 from limner.progress import SILENT, Advance
@@ -32,7 +33,7 @@ from limner.rendering.batch import (
     render_latents,
 )
 from limner.rendering.columns import AttachedColumns, Column
-from limner.rendering.fast import fast, fast_denoiser
+from limner.rendering.fast import fast_denoiser
 from limner.rendering.grid import Grid, Plan, Planned, parameters_of, stamp_of
 from limner.rendering.writer import PictureWriter
 

@@ -26,7 +26,14 @@ from limner.reporting.findings import (
 )
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import make_plate
-from limner.reporting.record import loading_lines, machines, read_origins, settings_tables, timings
+from limner.reporting.record import (
+    loading_lines,
+    machines,
+    read_origins,
+    read_rank_notices,
+    settings_tables,
+    timings,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "longest": max(known, default=0.0),
         "total_seconds": sum(known) if known else None,
         "machines": machines(inputs.run, inputs.artifacts, inputs.scores),
-        "notes": [words.sentence(note) for note in scores.record.get("notes", [])],
+        "notes": [words.sentence(note) for note in [*read_rank_notices(inputs.run), *scores.record.get("notes", [])]],
         "models": {m: scores.record["models"][m] for m in scores.metrics if m in scores.record.get("models", {})},
         "titles": _titles(scores),
         "seen_by": {role: _model_name(scores, role) for role in (LIKENESS, PROMPT_FIDELITY)},

@@ -21,6 +21,10 @@ NOUNS: dict[str, dict[Code, tuple[str, str, str]]] = {
         "en": ("training seed", "training seeds", "training seeds"),
         "ru": ("запуск обучения", "запуска обучения", "запусков обучения"),
     },
+    "subject": {
+        "en": ("subject", "subjects", "subjects"),
+        "ru": ("объект", "объекта", "объектов"),
+    },
     "comparison": {
         "en": ("comparison", "comparisons", "comparisons"),
         "ru": ("сравнение", "сравнения", "сравнений"),

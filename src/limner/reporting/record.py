@@ -73,6 +73,14 @@ def read_origins(run: Path) -> Any:
         return None
 
 
+def read_rank_notices(run: Path) -> list[str]:
+    """What the run's lock file says of ranks that are no longer low."""
+    try:
+        return list(json.loads((run / LOCK_FILE).read_text(encoding="utf-8")).get("ranks_not_low", {}).values())
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
 def settings_tables(study: Study, origins: Any) -> list[SettingsTable]:
     """Every resolved setting, table by table; the variants side by side."""
     tables = [

@@ -31,10 +31,14 @@ MOST_DECIMALS = 6  # as many as scores have
 
 @dataclass(frozen=True)
 class Speaker:
-    """Says findings in one language; `several` are roles that more than one metric plays."""
+    """Says findings in one language; `several` are roles that more than one metric plays.
+
+    `cluster` is the noun for what intervals are over: training seeds, or subjects where many are taken together.
+    """
 
     language: Language
     several: frozenset[str] = frozenset()
+    cluster: str = "training seed"
 
     def sentences(self, conclusions: Conclusions) -> list[str]:
         """All that is to be said, in the order in which it is told."""
@@ -196,7 +200,7 @@ class Speaker:
                 p=self.language.probability(found.adjusted_p),
                 family=self.language.count(found.family, "comparison"),
             ),
-            "seeds": self.language.count(found.training_seeds, "training seed"),
+            "seeds": self.language.count(found.training_seeds, self.cluster),
             "pictures": self.language.count(found.pictures, "picture"),
         }
 

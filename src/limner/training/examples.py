@@ -13,7 +13,9 @@ Shapes: S seeds, B examples of each of G groups (instance, class), N pictures, l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from limner.artifacts import hash_file, stage_key, write_whole
 from limner.base import Base, placed
+from limner.blocks import fast
 from limner.diffusion.latents import encode_moments, pixels_from_image, sample_moments
 from limner.diffusion.objective import example_weights, offset_noise
 from limner.diffusion.randomness import integers_of, normal_of, uniform_of
@@ -32,6 +35,7 @@ from limner.progress import SILENT, Progress
 
 CACHE_VERSION = 1
 INSTANCE, CLASS = 0, 1  # rows of the prompts
+READERS, READ_AHEAD = 4, 3  # threads that read pictures; batches under way
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,23 @@ def _encoded(
 ) -> Tensor:
     """Moments (N, 8, H/8, W/8) of pictures, on the CPU."""
     pieces = []
-    with placed(base, "vae"):
-        for start in range(0, len(files), at_once):
-            pixels = torch.stack([_pixels(file, size_px) for file in files[start : start + at_once]])
+    with placed(base, "vae"), fast(base.device, base.vae):
+        for pixels in _batches(files, size_px, at_once):
             pieces.append(encode_moments(base.vae, pixels.flip(3) if mirror else pixels).cpu())  # (B, 8, H/8, W/8)
             advance(len(pixels))
     return torch.cat(pieces).contiguous()
+
+
+def _batches(files: Sequence[Path], size_px: int, at_once: int) -> Iterator[Tensor]:
+    """Pixels (B, 3, H, W) of `at_once` pictures after another; the next are read while one is encoded."""
+    under_way: deque[list[Future[Tensor]]] = deque()
+    with ThreadPoolExecutor(READERS) as readers:
+        for start in range(0, len(files), at_once):
+            under_way.append([readers.submit(_pixels, file, size_px) for file in files[start : start + at_once]])
+            if len(under_way) > READ_AHEAD:
+                yield torch.stack([picture.result() for picture in under_way.popleft()])
+        while under_way:
+            yield torch.stack([picture.result() for picture in under_way.popleft()])
 
 
 def _pixels(file: Path, size_px: int) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from limner.embeddings import WHOLE, EmbedderLocation, ImageEmbedder, view_crops
+from limner.embeddings import WHOLE, Embedded, EmbedderLocation, ImageEmbedder, view_crops
 from limner.errors import InputError
 from limner.measuring import (
     DECIMALS,
@@ -20,6 +20,7 @@ from limner.measuring import (
     share_above,
 )
 from limner.stages.measure.drift import score_drift
+from limner.stages.measure.found import note_not_found
 from limner.stages.measure.others import Others
 from limner.stages.measure.power import measure_power
 from limner.stages.measure.work import Advance, Work, there, too_few
@@ -31,52 +32,80 @@ def score_likeness(work: Work, places: dict[str, EmbedderLocation | str], others
     for name, place in places.items():
         metric = f"likeness/{name}"
         try:
-            embedder = there(place).load_image(work.device)
+            embedder, own_crop = there(place).load_image(work.device), there(place).own_crop()
         except InputError as error:
             work.leave_out(metric, name, str(error))
+            continue
+        if own_crop is not None:
+            _score_faces(replace(work, crop=own_crop), metric, embedder, others)
             continue
         photos, training = work.likeness_photos, work.photo_set.training_files
         total = 2 * len(work.pictures) + len(photos) + len(view_crops()) * len(training)
         with work.progress.task(f"measure likeness ({name})", total) as advance:
-            found = _score_likeness(work, metric, embedder, advance)
+            found = _embed_both(work, embedder, advance)
+            _score_likeness(work, metric, embedder.name, *found)
             whole = work.cache.embed(embedder, work.files, WHOLE, advance).vectors
             _score_copying(work, f"copying/{name}", embedder, whole, advance)
         score_drift(work, name, embedder.name, whole)
         work.scores.anchors[metric] |= measure_power(work, embedder, others)
         if not heads_noted:
-            _note_heads(work, *found)
+            note_not_found(work, *(embedded.found for embedded in found))
             heads_noted = True
 
 
-def _score_likeness(work: Work, metric: str, embedder: ImageEmbedder, advance: Advance) -> tuple[Tensor, Tensor]:
-    """Rows for the prompts that name the subject; for those that name its class, how alike the class has become."""
+def _score_faces(work: Work, metric: str, embedder: ImageEmbedder, others: Others) -> None:
+    """Likeness alone, where a face was found: whole pictures (copying, drift) are nothing to a model of faces."""
+    total = len(work.pictures) + len(work.likeness_photos)
+    with work.progress.task(f"measure likeness ({embedder.name})", total) as advance:
+        photos, renders = _embed_both(work, embedder, advance)
+    if not photos.found.any():
+        reason = f"no face was found in any of the {len(photos.found)} photos"
+        work.leave_out(metric, embedder.name, reason)
+        return
+    _score_likeness(work, metric, embedder.name, photos, renders)
+    note_not_found(work, photos.found, renders.found)
+    without = {"photos": int((~photos.found).sum()), "renders": int((~renders.found).sum())}
+    work.scores.anchors[metric] |= measure_power(work, embedder, others) | {"without_face": without}
+
+
+def _embed_both(work: Work, embedder: ImageEmbedder, advance: Advance) -> tuple[Embedded, Embedded]:
+    """The photos that likeness is measured against, and the renders."""
     photos = work.cache.embed(embedder, work.likeness_photos, work.crop, advance)
-    renders = work.cache.embed(embedder, work.files, work.crop, advance)
-    values = likeness(renders.vectors, photos.vectors).tolist()
-    with_subject = [place for place, picture in enumerate(work.pictures) if work.names_subject(picture)]
-    chosen, own = [work.pictures[p] for p in with_subject], [values[p] for p in with_subject]
-    work.scores.use(metric, embedder.name)
+    return photos, work.cache.embed(embedder, work.files, work.crop, advance)
+
+
+def _score_likeness(work: Work, metric: str, name: str, photos: Embedded, renders: Embedded) -> None:
+    """Rows for the prompts that name the subject; for those that name its class, how alike the class has become."""
+    of_photos = photos.vectors[photos.found] if work.crop.leaves_out else photos.vectors  # (M, D)
+    values = likeness(renders.vectors, of_photos).tolist()
+    seen = [there or not work.crop.leaves_out for there in renders.found.tolist()]
+    places = [place for place, picture in enumerate(work.pictures) if seen[place] and work.names_subject(picture)]
+    chosen, own = [work.pictures[p] for p in places], [values[p] for p in places]
+    work.scores.use(metric, name)
     work.scores.add(metric, chosen, own)
-    count, top = len(photos.vectors), ceiling(photos.vectors)
-    what, against = "pictures" if work.crop is WHOLE else "heads", "held-out " if _held_out(work) else ""
-    note = (
-        f"mean cosine of {what} to {count} {against}photos; floor: the base's renders; "
-        "ceiling: each of these photos against the others"
-    )
-    note = note if top is not None else too_few("ceiling", count)
+    count, top = len(of_photos), ceiling(of_photos)
+    note = _meaning(work, count) if top is not None else too_few("ceiling", count)
     work.scores.anchor(metric, base_mean(chosen, own), top, note, photos=count, held_out=_held_out(work))
     others = gains(chosen, own)
     gain = metric.replace("likeness/", "likeness_gain/", 1)
-    work.scores.use(gain, embedder.name)
+    work.scores.use(gain, name)
     work.scores.add(gain, [p for p, _ in others], [v for _, v in others])
     work.scores.anchor(gain, 0.0, None, "likeness minus that of the base's render of the same prompt and seed")
-    _score_class_likeness(work, metric.replace("likeness/", "class_likeness/", 1), embedder.name, values)
-    return photos.found, renders.found
+    of_class = [place for place, picture in enumerate(work.pictures) if seen[place] and work.of_class(picture)]
+    _score_class_likeness(work, metric.replace("likeness/", "class_likeness/", 1), name, values, of_class)
 
 
-def _score_class_likeness(work: Work, metric: str, name: str, values: list[float]) -> None:
+def _meaning(work: Work, count: int) -> str:
+    what = "faces" if work.crop.leaves_out else "pictures" if work.crop is WHOLE else "heads"
+    against = "held-out " if _held_out(work) else ""
+    return (
+        f"mean cosine of {what} to {count} {against}photos; floor: the base's renders; "
+        "ceiling: each of these photos against the others"
+    )
+
+
+def _score_class_likeness(work: Work, metric: str, name: str, values: list[float], places: list[int]) -> None:
     """As PRES of DreamBooth (Ruiz et al. 2023, section 4.4), beside what the base scores."""
-    places = [p for p, picture in enumerate(work.pictures) if work.of_class(picture)]
     if places:
         work.scores.use(metric, name)
         work.add_chosen(metric, values, places)
@@ -109,21 +138,3 @@ def _score_copying(work: Work, metric: str, embedder: ImageEmbedder, renders: Te
     above = share_above(work.pictures, values, spread.limit)
     low = base_mean(work.pictures, values)
     work.scores.anchor(metric, low, spread.limit, note, photos=nearest, share_above=above)
-
-
-def _note_heads(work: Work, in_photos: Tensor, in_renders: Tensor) -> None:
-    photos = work.likeness_photos
-    without = [file.name for file, found in zip(photos, in_photos.tolist(), strict=True) if not found]
-    if without:
-        work.scores.notes.append(
-            f"no head was found in {len(without)} of {len(photos)} photos ({', '.join(without)}); "
-            "likeness compares their centre"
-        )
-    found = zip(work.pictures, in_renders.tolist(), strict=True)
-    by_variant = Counter(picture.cell.variant for picture, there in found if not there and work.names_subject(picture))
-    if by_variant:
-        listed = ", ".join(f"{variant} {count}" for variant, count in by_variant.items())
-        work.scores.notes.append(
-            f"no head was found in {by_variant.total()} of {len(work.pictures)} renders ({listed}); "
-            "likeness compares their centre"
-        )

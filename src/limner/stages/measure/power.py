@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from limner.embeddings import Crop, ImageEmbedder
+import torch
+
+from limner.embeddings import Crop, Embedded, ImageEmbedder
 from limner.measuring import DECIMALS, FEWEST_OTHERS, FEWEST_PHOTOS, STYLES_VERSION, power, put_through, styles_named
 from limner.stages.measure.others import Others
 from limner.stages.measure.work import Work, too_few
@@ -26,13 +28,13 @@ def measure_power(work: Work, embedder: ImageEmbedder, others: Others) -> dict[s
         wanted = list(dict.fromkeys(style for style in styles.values() if style is not None))
         total = len(wanted) * (len(work.photo_set.files) + len(others.files)) + len(work.photo_set.files)
         with work.progress.task(f"measure power ({embedder.name})", total) as advance:
-            photos = work.cache.embed(embedder, work.photo_set.files, work.crop, advance).vectors
+            photos = work.cache.embed(embedder, work.photo_set.files, work.crop, advance)
             shares = {}
             for style in wanted:
                 crop = _styled(work.crop, style)
-                own = work.cache.embed(embedder, work.photo_set.files, crop, advance).vectors
-                of_others = work.cache.embed(embedder, others.files, crop, advance).vectors
-                shares[style] = power(own, of_others, photos)
+                own = work.cache.embed(embedder, work.photo_set.files, crop, advance)
+                of_others = work.cache.embed(embedder, others.files, crop, advance)
+                shares[style] = share_recognised(own, of_others, photos, work.crop.leaves_out)
     by_prompt = {name: shares.get(style) if style is not None else None for name, style in styles.items()}
     return {
         "power": {name: share if share is None else round(share, DECIMALS) for name, share in by_prompt.items()},
@@ -40,6 +42,17 @@ def measure_power(work: Work, embedder: ImageEmbedder, others: Others) -> dict[s
         "power_others": {"from": others.origin, "pictures": len(others.files), "real": others.real},
         "power_note": note or (MEANING if others.real else f"{MEANING}; at most, since the others are renders"),
     }
+
+
+def share_recognised(own: Embedded, of_others: Embedded, photos: Embedded, leaves_out: bool) -> float | None:
+    """The subject's `power` under a style; with `leaves_out` a photo whose face the style hides is not recognised.
+
+    Others whose face it hides are not mistaken for the subject: they leave the line-up.
+    """
+    if not leaves_out:
+        return power(own.vectors, of_others.vectors, photos.vectors)
+    hidden = own.vectors.masked_fill(~own.found[:, None], torch.nan)  # NaN is above no other's likeness
+    return power(hidden[photos.found], of_others.vectors[of_others.found], photos.vectors[photos.found])
 
 
 def _styles_by_prompt(work: Work) -> dict[str, Styles | None]:
@@ -65,4 +78,8 @@ def _styled(crop: Crop, styles: Styles) -> Crop:
     if not styles:
         return crop
     name = "+".join(styles).replace(" ", "-")
-    return Crop(f"{name}-{STYLES_VERSION}-{crop.name}", lambda image, px: crop.cut(put_through(image, [*styles]), px))
+    return Crop(
+        f"{name}-{STYLES_VERSION}-{crop.name}",
+        lambda image, px: crop.cut(put_through(image, [*styles]), px),
+        crop.leaves_out,
+    )

@@ -1,0 +1,141 @@
+"""What one subject's run says, in figures: read from its lock file, its cells and its scores."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from limner.artifacts import PhotoSet, RenderSet, ScoreTable, write_json
+from limner.config import Study
+from limner.measuring import DECIMALS
+from limner.opening import LOCK
+from limner.reporting.columns import make_columns
+from limner.reporting.conclusions import study_variants
+from limner.statistics import Sweep, Variant
+from limner.statistics.pooling import SubjectScores
+
+SUMMARY = "summary.json"
+KEPT = ("likeness", "prompt_fidelity", "drift", "diversity", "class_likeness", "copying")  # roles of metrics
+
+
+def summarise(name: str, run: Path) -> dict[str, Any]:
+    """The summary of a measured run, which is also written into its folder."""
+    lock = json.loads((run / LOCK).read_text(encoding="utf-8"))
+    study, photos, cells = (
+        Study.model_validate(lock["study"]),
+        PhotoSet(run / "photos"),
+        RenderSet(run / "renders").cells,
+    )
+    record = ScoreTable(run / "scores.json").record
+    variants = study_variants(study, make_columns(study, cells))
+    rows = [row for row in record["rows"] if row["reference"] is None and _role(row["metric"]) in KEPT]
+    summary = {
+        "subject": name,
+        "class_noun": study.subject.class_noun,
+        "photos": len(photos.files),
+        "held_out_photos": len(photos.held_out_files),
+        "pictures": len(cells),
+        "pictures_a_mean": len(study.render.seeds) * study.render.images_per_seed,
+        "prompts": {prompt.name: prompt.prompt for prompt in study.render.prompts},
+        "variants": [_variant_record(variant) for variant in variants],
+        "not_low": sorted(lock.get("ranks_not_low", {})),
+        "notices": list(lock.get("ranks_not_low", {}).values()),
+        "models": {metric: model for metric, model in record["models"].items() if _role(metric) in KEPT},
+        "anchors": {metric: _anchors(found) for metric, found in record["anchors"].items() if _role(metric) in KEPT},
+        "values": _means(rows, variants),
+        "copies": _copies(rows, record["anchors"], variants),
+        "machine": lock.get("machine", {}),
+        "device": lock.get("device", ""),
+    }
+    write_json(run / SUMMARY, summary)
+    return summary
+
+
+def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
+    """A summary as statistics reads it; prompt fidelity is of the prompts that name the subject."""
+    anchors = summary["anchors"]
+    kinds = [found[kind] for found in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
+    without_subject = {prompt for prompts in kinds for prompt in prompts}
+    values = {
+        metric: _without(by_variant, without_subject) if _role(metric) == "prompt_fidelity" else by_variant
+        for metric, by_variant in summary["values"].items()
+    }
+    return SubjectScores(
+        summary["subject"],
+        values,
+        {metric: found["ceiling"] for metric, found in anchors.items()},
+        {metric: found["power"] for metric, found in anchors.items() if found["power"]},
+        {metric: {v: (over, of) for v, (over, of) in counts.items()} for metric, counts in summary["copies"].items()},
+        summary["pictures_a_mean"],
+    )
+
+
+def _without(by_variant: Mapping[str, Any], prompts: set[str]) -> dict[str, Any]:
+    return {
+        variant: {seed: {p: v for p, v in means.items() if p not in prompts} for seed, means in seeds.items()}
+        for variant, seeds in by_variant.items()
+    }
+
+
+def variants_of(summaries: Sequence[Mapping[str, Any]]) -> list[Variant]:
+    """The variants of all summaries by name, without the places of their rows."""
+    rows = {row["name"]: row for summary in summaries for row in summary["variants"]}
+    return [
+        Variant(row["name"], {}, row["rank"], row["learning_rate"], Sweep(**row["sweep"]) if row["sweep"] else None)
+        for row in rows.values()
+    ]
+
+
+def _variant_record(variant: Variant) -> dict[str, Any]:
+    row = {"name": variant.name, "rank": variant.rank, "learning_rate": variant.learning_rate}
+    seeds = [seed for seed in variant.labels.values() if seed is not None]
+    return {**row, "training_seeds": seeds, "sweep": asdict(variant.sweep) if variant.sweep else None}
+
+
+def _means(rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> dict[str, Any]:
+    """Means over pictures by metric, variant, training seed and prompt."""
+    place = {label: (v.name, "" if seed is None else str(seed)) for v in variants for label, seed in v.labels.items()}
+    found: dict[str, Any] = {}
+    for row in rows:
+        variant, seed = place[row["variant"]]
+        by_prompt = found.setdefault(row["metric"], {}).setdefault(variant, {}).setdefault(seed, {})
+        by_prompt.setdefault(row["prompt"], []).append(row["value"])
+    return {
+        metric: {
+            variant: {s: {p: round(statistics.fmean(v), DECIMALS) for p, v in ps.items()} for s, ps in seeds.items()}
+            for variant, seeds in by_variant.items()
+        }
+        for metric, by_variant in found.items()
+    }
+
+
+def _copies(rows: Sequence[Mapping[str, Any]], anchors: Mapping[str, Any], variants: Sequence[Variant]) -> Any:
+    """By metric and variant: pictures over the limit, and how many there are."""
+    name_of = {label: variant.name for variant in variants for label in variant.labels}
+    found: dict[str, dict[str, list[int]]] = {}
+    for row in rows:
+        limit = (anchors.get(row["metric"]) or {}).get("ceiling")
+        if _role(row["metric"]) == "copying" and limit is not None:
+            count = found.setdefault(row["metric"], {}).setdefault(name_of[row["variant"]], [0, 0])
+            count[0], count[1] = count[0] + (row["value"] > limit), count[1] + 1
+    return found
+
+
+def _anchors(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "floor": found.get("floor"),
+        "ceiling": found.get("ceiling"),
+        "photos": found.get("photos") if isinstance(found.get("photos"), int) else None,
+        "power": found.get("power") or {},
+        "power_others": found.get("power_others") or {},
+        "class_prompts": found.get("class_prompts") or [],
+        "unrelated_prompts": found.get("unrelated_prompts") or [],
+    }
+
+
+def _role(metric: str) -> str:
+    return metric.partition("/")[0]
