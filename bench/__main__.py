@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import choosing, engine, formats, measuring, peaks, photos, processor, quality, tables, whole
+from bench import choosing, engine, focal, formats, measuring, peaks, photos, processor, quality, tables, whole
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -34,24 +34,13 @@ ON_A_PROCESSOR = {
     "peer-cpu-lora": ("A LoRA on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "lora")),
 }
 
+OTHERS = ("measure", "photos", "focal", "formats", "coursework", "quality", "choosing")
+
 
 def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "table",
-        choices=[
-            *ON_A_GPU,
-            *OURS_ALONE,
-            "measure",
-            "photos",
-            "formats",
-            "coursework",
-            "quality",
-            "choosing",
-            *ON_A_PROCESSOR,
-        ],
-    )
+    parser.add_argument("table", choices=[*ON_A_GPU, *OURS_ALONE, *OTHERS, *ON_A_PROCESSOR])
     parser.add_argument(
         "--peers", type=Path, help="folder of train_dreambooth.py and its siblings; without: ours alone"
     )
@@ -62,6 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--brief", action="store_true", help="fewer rows and shorter windows, where time is dear")
     parser.add_argument("--subjects", type=Path, help="`quality`, `choosing`: a folder of square crops a subject")
     parser.add_argument("--processes", type=int, default=2, help="`quality`, `choosing`: trainings at once")
+    parser.add_argument(
+        "--pictures", type=Path, help="`focal`: a folder of pictures with their head boxes in FOLDER.csv"
+    )
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
     add_choosing(parser)
     parser.add_argument(
@@ -110,8 +102,8 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    told = {"quality": told_quality, "choosing": told_choosing, "photos": lambda options: photos.photos(options.work)}
-    print(told.get(options.table, told_speed)(options))
+    by_table = {"quality": told_quality, "choosing": told_choosing, "focal": told_focal, "photos": told_photos}
+    print(by_table.get(options.table, told_speed)(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 
@@ -122,6 +114,18 @@ def told_quality(options: argparse.Namespace) -> str:
     base = str(options.base.resolve()) if options.base else "miniature"
     subjects, processes = options.subjects, options.processes
     return quality.quality(options.work, subjects, base, options.device, processes, options.training_steps)
+
+
+def told_focal(options: argparse.Namespace) -> str:
+    """Where crops look, and how fast heads are found."""
+    if options.pictures is None:
+        raise SystemExit("focal needs --pictures FOLDER, with the head boxes in FOLDER.csv")
+    return focal.focal(options.pictures, options.device, options.brief)
+
+
+def told_photos(options: argparse.Namespace) -> str:
+    """How fast photos are decoded and prepared."""
+    return photos.photos(options.work)
 
 
 def told_speed(options: argparse.Namespace) -> str:

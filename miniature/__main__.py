@@ -11,8 +11,8 @@ from pathlib import Path
 
 from miniature.settings import CAPTIONS_PER_CLASS, PHOTO_VIEWS, STYLE_VIEWS, Job
 
-CHECKS = ("check", "subjects", "sheet")
-"""Commands with options of their own, which read the packaged folder."""
+CHECKS = ("check", "heads", "subjects", "sheet")
+"""Commands with options of their own."""
 PARTS = ("unpack", "pictures", "tokenizer", "vae", "clip", "latents", "unet", "controlnet", "package", "flats")
 
 

@@ -34,11 +34,11 @@ def test_a_blank_picture_has_a_salient_point_too(shape, value):
     assert 0 <= y <= shape[0]
 
 
-def test_center_is_the_center_and_auto_says_how_it_looked():
+def test_center_is_the_center_and_other_modes_say_how_they_looked():
     pixels = disc_at(80)
     assert find_focus(pixels, "center").point == (240, 100)
     assert find_focus(pixels, "center").how == "center"
-    found = find_focus(pixels, "auto")
+    found = find_focus(pixels, "face")
     assert found.how == "salient point"
     assert found.point == salient_point(pixels)
 

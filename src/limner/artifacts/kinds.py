@@ -75,8 +75,9 @@ class PhotoSet(Artifact):
 
     @property
     def photos(self) -> list[dict[str, Any]]:
-        """Records: source, file, crop {x0, y0, x1, y1} in upright source pixels, focus, notes, warnings (some of them),
-        and where they have them held_out, caption and repeats."""
+        """Records: source, file, size [width, height] of the upright source, crop {x0, y0, x1, y1} in its pixels,
+        focus, head {box, kind, score} or null, notes, warnings (some of them), and where they have them held_out,
+        caption and repeats."""
         return self.manifest.content["photos"]
 
     @property

@@ -146,7 +146,7 @@ def prepare(
     photos: Annotated[Path, typer.Argument(help="Folder of photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the crops and their manifest.")],
     size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
-    focus: Annotated[str, typer.Option(help="auto or center.")] = "auto",
+    focus: Annotated[str, typer.Option(help="auto, face, cat, dog, saliency or center.")] = "auto",
     zoom: Annotated[str, typer.Option(help="picture (largest square) or head (closer).")] = "picture",
     keep: Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")] = None,
     strict: Strict = False,

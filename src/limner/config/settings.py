@@ -119,8 +119,10 @@ class Prepare(Section):
 
     size_px: SizePx = 512
     """Side of the square crops in pixels."""
-    focus: Literal["auto", "center"] = "auto"
-    """Where to crop: around the subject as found in the picture, or the centre."""
+    focus: Literal["auto", "face", "cat", "dog", "saliency", "center"] = "auto"
+    """Where to crop: around the head of a person, a cat or a dog that recurs in the photos ("auto"), or of one of these
+    kinds alone, and where there is none around what stands out; around what stands out ("saliency"); or the centre.
+    What `focus.toml` beside the photos says of a photo overrules it."""
     zoom: Literal["picture", "head"] = "picture"
     """"picture" keeps the largest square; "head" crops closer, so that a found head fills about 60% of the side."""
     held_out: Literal["auto"] | NotNegative = "auto"

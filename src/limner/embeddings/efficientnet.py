@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -44,7 +45,7 @@ class EfficientNetLite0:
         weights = weights or efficientnet_weights()
         self.identity = hash_file(weights)
         self._device = torch.device(device)
-        self._model = _load(weights).to(self._device, memory_format=torch.channels_last)
+        self._model = load_efficientnet(weights).to(self._device, memory_format=torch.channels_last)
         self._preprocessing = Preprocessing(SIZE_PX, SIZE_PX, (MEAN, MEAN, MEAN), (STD, STD, STD))
 
     @torch.inference_mode()
@@ -59,7 +60,8 @@ class EfficientNetLite0:
         return torch.cat(batches).clone()
 
 
-def _load(weights: Path) -> Any:
+def load_efficientnet(weights: Path) -> Any:
+    """The network with its norms folded into its convolutions, frozen, on the CPU; EmbedderError for other weights."""
     from efficientnet_lite_pytorch import EfficientNet
 
     model = EfficientNet.from_name(EFFICIENTNET)
@@ -72,6 +74,12 @@ def _load(weights: Path) -> Any:
     for block in model._blocks:
         _simplify(block, (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")))
     return model
+
+
+def normalised(pictures: np.ndarray) -> Tensor:
+    """Pictures (N, H, W, 3) uint8 as the network takes them: (N, 3, H, W) fp32."""
+    values = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    return ((values / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
 
 def _tensors(weights: Path) -> dict[str, Tensor]:

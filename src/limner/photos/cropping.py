@@ -36,16 +36,20 @@ def plan_crop(
     head: Box | None,
     zoom: Literal["picture", "head"],
     size_px: int,
+    side_share: float | None = None,
 ) -> CropPlan:
     """Place a square in a picture of `size` (width, height) px, as near as it goes to having `focus` in its centre.
 
     With zoom "picture" it is the largest there is. With "head" it is as large that the longer side of `head`
     (x0, y0, x1, y1 in px) fills 60% of it, but not so small that it would be enlarged more than twice to
-    `size_px`; without a head it is the largest, and a note says so.
+    `size_px`; without a head it is the largest, and a note says so. `side_share` of the short side, where given,
+    overrules both.
     """
     largest = min(size)
     side, notes = largest, []
-    if zoom == "head" and head is None:
+    if side_share is not None:
+        side = max(1, round(side_share * largest))
+    elif zoom == "head" and head is None:
         notes.append("no head was found to zoom in on; the largest square was taken")
     elif zoom == "head" and head is not None:
         wanted = max(head[2] - head[0], head[3] - head[1]) / HEAD_SHARE

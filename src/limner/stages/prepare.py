@@ -30,20 +30,25 @@ from limner.artifacts import (
 from limner.config import Prepare
 from limner.decoding import Decoders, Photo, ReadingRules, RefusedPhotoError, heif_is_readable
 from limner.embeddings import EfficientNetLite0
-from limner.embeddings.heads import HEAD_FINDER_VERSION
+from limner.embeddings.head_finder import finder_identity
 from limner.errors import DiskError, PhotoError
 from limner.photos import (
+    BY_HAND,
     CHECKS_VERSION,
     LEAST_PHOTOS,
     Box,
     CropPlan,
+    Focus,
     Listed,
     Listing,
     Look,
     Refusal,
     SheetEntry,
+    Sight,
     Twins,
+    Wish,
     checked_table,
+    choose_focuses,
     choose_held_out,
     contact_sheet,
     cut,
@@ -53,6 +58,8 @@ from limner.photos import (
     list_photos,
     look_at,
     plan_crop,
+    read_wishes,
+    see_all,
     strangers,
     used_entry,
     without_head,
@@ -62,6 +69,7 @@ from limner.progress import SILENT, Progress
 STAGE, VERSION = "prepare", 2
 CONTACT_SHEET = "contact.jpg"
 HELD_OUT = "held out of training"
+SEEN_AT_ONCE = 16
 KEPT_BYTES, KEPT_PIXELS = 400_000_000, 200_000_000  # of a photo that is to be kept whatever its size
 
 
@@ -76,7 +84,8 @@ def prepare(
     """
     listing = list_photos(photos)
     _require_kept(listing, settings, photos)
-    inputs = _inputs(listing, settings)
+    wishes = read_wishes(photos, [photo.name for photo in listing.photos])
+    inputs = _inputs(listing, settings, wishes)
     key = stage_key(STAGE, VERSION, settings.model_dump(mode="json"), inputs)
     if is_current(out, key):
         done = PhotoSet(out)
@@ -85,7 +94,7 @@ def prepare(
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
     with whole_folder(out) as folder:
-        made = _make_crops(listing, folder, settings, progress)
+        made = _make_crops(listing, folder, settings, wishes, progress)
         if not made.records:
             raise PhotoError(f"no photo in {photos} can be used: {_listed(made.refused)}")
         _refuse_strictly(made.refused, photos, strict)
@@ -124,11 +133,12 @@ def _refuse_to_replace(out: Path, photos: Path) -> None:
         raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
 
 
-def _inputs(listing: Listing, settings: Prepare) -> dict[str, Any]:
+def _inputs(listing: Listing, settings: Prepare, wishes: dict[str, Wish]) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "photos": {photo.name: _content_hash(photo, settings) for photo in listing.photos},
         "not_read": [refusal.source for refusal in listing.refused],
-        "head_finder": HEAD_FINDER_VERSION,
+        "head_finder": finder_identity(),
+        "focus": {name: asdict(wish) for name, wish in sorted(wishes.items())},
         "checks": CHECKS_VERSION,
         "heif": heif_is_readable(),
     }
@@ -165,32 +175,76 @@ class Made:
     twins: Twins = field(default_factory=Twins)
 
 
-def _make_crops(listing: Listing, folder: Path, settings: Prepare, progress: Progress) -> Made:
+def _find_focuses(listing: Listing, settings: Prepare, progress: Progress) -> dict[str, tuple[Sight, Focus]]:
+    """Where to look in every photo that can be read; what recurs in them is known only after all were seen.
+
+    They are looked at in reduced copies and decoded again for the crop, so that only a few lie in memory.
+    """
+    if settings.focus == "center" and settings.zoom == "picture":
+        return {}  # there is nothing to look for
+    wanted = [(photo.path, replace(_rules(photo, settings), whole=False)) for photo in listing.photos]
+    names, sights, waiting = [], [], []
+
+    def see() -> None:
+        pictures = [photo.pixels for photo in waiting]
+        sights.extend(see_all(pictures, settings.focus, zoom_to_head=settings.zoom == "head"))
+        waiting.clear()
+
+    with progress.task("find the subject", len(wanted)) as advance, Decoders.for_photos(len(wanted)) as decoders:
+        for listed, photo in zip(listing.photos, decoders.read_all(wanted), strict=True):
+            if not isinstance(photo, RefusedPhotoError):  # refused, with its reason, when it is cut
+                names.append(listed.name)
+                waiting.append(photo)
+            if len(waiting) == SEEN_AT_ONCE:
+                see()
+            advance(1)
+    see()
+    return dict(zip(names, zip(sights, choose_focuses(sights, settings.focus), strict=True), strict=True))
+
+
+def _make_crops(listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress) -> Made:
     made = Made(list(listing.refused))
+    focuses = _find_focuses(listing, settings, progress)
     wanted = [(photo.path, _rules(photo, settings)) for photo in listing.photos]
     with progress.task("prepare photos", len(wanted)) as advance, Decoders.for_photos(len(wanted)) as decoders:
         for listed, photo in zip(listing.photos, decoders.read_all(wanted), strict=True):
             if isinstance(photo, RefusedPhotoError):
                 made.refused.append(Refusal(listed.name, str(photo)))
             else:
-                _make_crop(listed, photo, folder, settings, made)
+                focus = _focus_of(photo, focuses.get(listed.name), wishes.get(listed.name), settings)
+                _make_crop(listed, photo, focus, wishes.get(listed.name), folder, settings, made)
             advance(1)
     made.refused.sort(key=lambda refusal: refusal.source)
     return made
 
 
-def _make_crop(listed: Listed, photo: Photo, folder: Path, settings: Prepare, made: Made) -> None:
+def _focus_of(photo: Photo, seen: tuple[Sight, Focus] | None, wish: Wish | None, settings: Prepare) -> Focus:
+    """The focus in px of the photo as it was read, which may be larger than the copy that was looked at."""
     height, width = photo.pixels.shape[:2]
-    focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+    if seen is None:
+        focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
+    else:
+        sight, focus = seen
+        focus = focus.scaled(min(width, height) / min(sight.size)) if sight.size != (width, height) else focus
+    return focus if wish is None else replace(focus, point=wish.point((width, height)), how=BY_HAND)
+
+
+def _make_crop(
+    listed: Listed, photo: Photo, focus: Focus, wish: Wish | None, folder: Path, settings: Prepare, made: Made
+) -> None:
+    height, width = photo.pixels.shape[:2]
     head = focus.head.box if focus.head else None
-    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px)
+    side_share = wish.side if wish else None
+    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px, side_share)
     crop = cut(photo.pixels, plan, settings.size_px)
     warnings = [*plan.notes, *flaws(crop), *made.twins.notes(listed.name, crop)]
     record = {
         "source": listed.name,
         "file": f"{len(made.records):04d}.png",
+        "size": list(photo.source_size),
         "crop": _in_source(plan, photo),
         "focus": focus.how,
+        "head": _head_in_source(focus, photo),
         "notes": [*photo.notes, *listed.notes, *warnings],
         "warnings": warnings,
     }
@@ -204,6 +258,15 @@ def _make_crop(listed: Listed, photo: Photo, folder: Path, settings: Prepare, ma
     made.looks.append(look_at(crop, _in_crop(head, plan, settings.size_px) if head else None))
 
 
+def _head_in_source(focus: Focus, photo: Photo) -> dict[str, Any] | None:
+    """The head that the crop was placed by, its box in px of the upright source."""
+    if focus.head is None:
+        return None
+    scale = _scale(photo)
+    box = [round(edge * scale) for edge in focus.head.box]
+    return {"box": box, "kind": focus.head.kind, "score": round(focus.head.score, 3)}
+
+
 def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
     """A box of the photo in px of its crop."""
     scale = size_px / plan.side_px
@@ -214,11 +277,16 @@ def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
 def _in_source(plan: CropPlan, photo: Photo) -> dict[str, int]:
     """The crop's box in px of the upright source, which may be larger than what was read."""
     width, height = photo.source_size
-    scale = min(photo.source_size) / min(photo.pixels.shape[:2])
+    scale = _scale(photo)
     side = min(round(plan.side_px * scale), width, height)
     x0 = min(round(plan.x0 * scale), width - side)
     y0 = min(round(plan.y0 * scale), height - side)
     return {"x0": x0, "y0": y0, "x1": x0 + side, "y1": y0 + side}
+
+
+def _scale(photo: Photo) -> float:
+    """How much larger the upright source is than what was read of it."""
+    return min(photo.source_size) / min(photo.pixels.shape[:2])
 
 
 def _compare(made: Made, folder: Path, settings: Prepare) -> None:
