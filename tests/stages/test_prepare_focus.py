@@ -50,18 +50,19 @@ def test_the_manifest_says_where_crop_and_head_lie_in_the_photo(pets_and_owner, 
 
 
 def test_focus_toml_moves_a_crop_and_only_a_change_in_it_makes_anew(pets_and_owner, tmp_path):
+    settings = CENTER.model_copy(update={"size_px": 256})  # so large that photos are read at their full scale
     out = tmp_path / "out"
-    before = prepare(pets_and_owner, out, CENTER).photos
+    before = prepare(pets_and_owner, out, settings).photos
     (pets_and_owner / "focus.toml").write_text('["1.png"]\nat = [1.0, 0.5]\nside = 0.5\n')
-    after = prepare(pets_and_owner, out, CENTER).photos
+    after = prepare(pets_and_owner, out, settings).photos
     assert after[1]["crop"] == {"x0": 700, "y0": 100, "x1": 900, "y1": 300}
     assert after[1]["focus"] == "by hand"
     assert [after[index]["crop"] for index in (0, 2)] == [before[index]["crop"] for index in (0, 2)]
     with Image.open(pets_and_owner / "1.png") as source, Image.open(out / "0001.png") as crop:
-        expected = source.crop((700, 100, 900, 300)).resize((64, 64), Image.Resampling.LANCZOS)
+        expected = source.crop((700, 100, 900, 300)).resize((256, 256), Image.Resampling.LANCZOS)
         assert np.array_equal(np.asarray(crop), np.asarray(expected))
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    prepare(pets_and_owner, out, CENTER)
+    prepare(pets_and_owner, out, settings)
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
 
 
