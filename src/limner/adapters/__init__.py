@@ -3,7 +3,7 @@
 from limner.adapters.adapter import Adapter, attached, untouched
 from limner.adapters.formats import load_adapter, save_adapter
 from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, inject_stacked, target_layers
-from limner.adapters.trained import full_weights_of, load_trained, low_rank_of
+from limner.adapters.trained import full_weights_of, load_trained, low_rank_of, require_start
 
 __all__ = [
     "Adapter",
@@ -17,6 +17,7 @@ __all__ = [
     "load_adapter",
     "load_trained",
     "low_rank_of",
+    "require_start",
     "save_adapter",
     "target_layers",
     "untouched",

@@ -9,7 +9,8 @@ from limner.adapters.adapter import MODULES, Adapter
 from limner.adapters.formats import LORA_FILE, load_adapter, load_low_rank
 from limner.adapters.low_rank import LowRankUpdate
 from limner.artifacts import AdapterFolder
-from limner.errors import AdapterError
+from limner.config import VariantRun
+from limner.errors import AdapterError, InputError
 
 
 def load_trained(folder: AdapterFolder) -> Adapter:
@@ -48,6 +49,25 @@ def low_rank_of(folder: AdapterFolder) -> dict[str, dict[str, LowRankUpdate]]:
     own = load_low_rank(file) if file.is_file() else {}
     beside = None if is_full else _start_of(folder)
     return own if beside is None else {**low_rank_of(beside), **own}
+
+
+def require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> None:
+    """Raise InputError unless the variant, whose adapter goes to `out`, can be trained on from `start`."""
+    if start is None:
+        return
+    method, rank = start.record["method"], start.record["rank"]
+    fault = ""
+    if start.folder.resolve().parent != out.resolve().parent:
+        fault = f"lies at {start.folder}, not beside {out}"
+    elif run.variant.method == "full" and method == "lora":
+        fault = 'is a LoRA, and a full variant can only start from a full one; use method = "lora"'
+    elif run.variant.method == "lora" and method == "lora" and (run.rank, run.alpha) != (rank, start.record["alpha"]):
+        fault = (
+            f"has rank {rank} and alpha {start.record['alpha']:g}, this variant {run.rank} and {run.alpha:g}; "
+            "a LoRA can only be trained further at its own"
+        )
+    if fault:
+        raise InputError(f'{run.label}: start_from "{start.folder.name}" {fault}')
 
 
 def _start_of(folder: AdapterFolder) -> AdapterFolder | None:

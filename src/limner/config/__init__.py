@@ -5,22 +5,17 @@ from limner.config.settings import (
     ClassImages,
     Control,
     ControlReference,
-    FullVariant,
-    LoraVariant,
     Measure,
     Memory,
-    Precision,
     Prepare,
     Render,
     RenderPrompt,
     Report,
-    SamplerName,
-    Section,
     Subject,
-    Validation,
-    VariantSettings,
 )
 from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins, with_settings
+from limner.config.training_settings import FullVariant, LoraVariant, Validation, VariantSettings
+from limner.config.values import Precision, SamplerName, Section
 from limner.config.variants import VariantRun, expand_variants, stacks_of
 
 __all__ = [

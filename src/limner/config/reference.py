@@ -10,17 +10,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from limner.config import settings
-from limner.config.settings import Section
+from limner.config import settings, training_settings
+from limner.config.values import Section
 
 TABLES: list[tuple[str, type[Section]]] = [
     ("[subject]", settings.Subject),
     ("[base]", settings.BaseSettings),
     ("[prepare]", settings.Prepare),
     ("[class_images]", settings.ClassImages),
-    ('[[variants]] with method = "full"', settings.FullVariant),
-    ('[[variants]] with method = "lora"', settings.LoraVariant),
-    ("validation, in a variant", settings.Validation),
+    ('[[variants]] with method = "full"', training_settings.FullVariant),
+    ('[[variants]] with method = "lora"', training_settings.LoraVariant),
+    ("validation, in a variant", training_settings.Validation),
     ("[render]", settings.Render),
     ("[[render.prompts]]", settings.RenderPrompt),
     ("[control]", settings.Control),

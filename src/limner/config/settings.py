@@ -5,61 +5,28 @@ The defaults suit SD 1.5; a base's `limner.json` may lay others over them (`stud
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 
-SamplerName = Literal["ddim", "unipc", "dpm++", "euler"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PLACEHOLDERS = ("subject", "identifier", "class_noun")
-CAPTION = "caption"  # a placeholder of instance prompts alone
-SQRT_RULE_ALPHA = 4.0  # makes the scale 1 at rank 16
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 _.+-]*$"
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _known_placeholders(prompt: str, names: tuple[str, ...] = PLACEHOLDERS) -> str:
-    try:
-        prompt.format(**dict.fromkeys(names, ""))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        known = ", ".join(f"{{{name}}}" for name in names)
-        raise ValueError(f"unknown placeholder ({error}); there are {known}") from None
-    return prompt
-
-
-def _differing_names(rows: list[Any]) -> list[Any]:
-    names = [row.name for row in rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f'two rows are called "{name}"; names must differ')
-    return rows
-
-
-Integers = Annotated[list[int], BeforeValidator(_as_list), Field(min_length=1)]
-Numbers = Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)]
-Prompt = Annotated[str, Field(min_length=1), AfterValidator(_known_placeholders)]
-InstancePrompt = Annotated[
-    str, Field(min_length=1), AfterValidator(lambda prompt: _known_placeholders(prompt, (*PLACEHOLDERS, CAPTION)))
-]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-BatchSize = AtLeastOne | Literal["auto"]
-NotNegative = Annotated[int, Field(ge=0)]
-SizePx = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
-
-
-class Section(BaseModel):
-    """A table of the study file: unknown keys are errors, values cannot be changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from limner.config.values import (
+    CAPTION,
+    AtLeastOne,
+    BatchSize,
+    Integers,
+    Name,
+    NotNegative,
+    Numbers,
+    Positive,
+    Precision,
+    Prompt,
+    SamplerName,
+    Section,
+    SizePx,
+    differing_names,
+)
 
 
 class Subject(Section):
@@ -158,180 +125,6 @@ class ClassImages(Section):
     ones, and 4 with less than 10 GiB) and 4 elsewhere."""
 
 
-CHOOSING_PROMPTS = (
-    "a photo of {subject}",
-    "a close up photo of {subject}",
-    "a pencil sketch of {subject}",
-    "a watercolour of {subject}",
-)
-
-
-class Validation(Section):
-    """Pictures made while training, to watch it, and which step's weights are delivered."""
-
-    prompt: Prompt = "a photo of {subject}"
-    """Prompt that is rendered."""
-    prompts: list[Prompt] = []
-    """Several prompts instead of the one. Left out with `keep = "best"`: two photos, a pencil sketch, a watercolour."""
-    every_steps: NotNegative = 0
-    """Render after every this many steps; 0 never."""
-    count: AtLeastOne = 2
-    """Pictures of each prompt each time."""
-    seed: int = 0
-    """Seed of the pictures, the same each time."""
-    score: bool = False
-    """Score the pictures, and the loss on held-out photos at fixed noise levels: the report shows curves over steps."""
-    keep: Literal["last", "best"] = "last"
-    """"last" delivers the last step's weights; "best" those of the validated step that is best by likeness and prompt
-    fidelity, of those that copy no more than `copying_limit` allows (docs/choosing.md)."""
-    likeness_weight: Share = 0.5
-    """"best": the weight of likeness, as a share of the span from the base's renders to real photos. Prompt fidelity,
-    as a share of the base's own, has the rest."""
-    copying_limit: Share = 0.1
-    """"best": the largest share of pictures that may be nearer to a training photo than any two photos are."""
-    neighbours: NotNegative = 1
-    """"best": a step is judged by the mean over itself and this many validations before and after it."""
-    patience: NotNegative = 0
-    """"best": stop training after this many validations in a row without a better step; 0 trains to the end."""
-
-    @model_validator(mode="after")
-    def _can_choose(self) -> Validation:
-        if self.scored and not self.every_steps:
-            raise ValueError("scoring and choosing need validations; set every_steps to a tenth of the steps, say")
-        if self.keep == "best" and len(self.rendered_prompts) < 2:
-            raise ValueError('keep = "best" weighs prompt fidelity and needs two prompts or more; add to prompts')
-        if self.patience and self.keep != "best":
-            raise ValueError('patience stops by the rule of keep = "best"; set that too, or patience to 0')
-        return self
-
-    @property
-    def scored(self) -> bool:
-        """Whether the pictures are scored."""
-        return self.score or self.keep == "best"
-
-    @property
-    def rendered_prompts(self) -> list[str]:
-        """The prompts, each of which is rendered `count` times."""
-        if self.prompts:
-            return self.prompts
-        return list(CHOOSING_PROMPTS) if self.keep == "best" else [self.prompt]
-
-
-class VariantSettings(Section):
-    """What every way of training has in common."""
-
-    name: Name | None = None
-    """Name of the variant; the method where left out."""
-    steps: AtLeastOne = 800
-    """Optimizer steps."""
-    learning_rate: Positive = 2e-6
-    """Peak learning rate."""
-    instance_prompt: InstancePrompt = "a photo of {subject}"
-    """What the subject's photos are trained with. `{caption}` in it stands for each photo's own caption; where it has
-    none it is left out, and alone it then reads as the subject."""
-    prior_preservation: bool = False
-    """Train on class images too, so that the class is not forgotten."""
-    prior_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the class images' loss."""
-    text_encoder: bool = False
-    """Train the text encoder as well."""
-    batch_size: AtLeastOne = 1
-    """Instance images a step; with prior preservation as many class images are added."""
-    gradient_accumulation_steps: AtLeastOne = 1
-    """Batches that are summed up before one optimizer step."""
-    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of the learning rate after warm-up: constant, or falling to zero at the last step."""
-    warmup_steps: NotNegative = 0
-    """Steps over which the learning rate rises from zero."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW, or AdamW with 8-bit moments (a quarter of their memory)."""
-    master_weights: Literal["exact", "none"] = "exact"
-    """"exact": trained weights are fp32, whatever the step computes in. "none": whole weights of a bf16 step are kept
-    in bf16 alone, rounded at random so that small steps add up on average; 2 bytes a weight less."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """Decay of AdamW's two moments."""
-    epsilon: Positive = 1e-8
-    """AdamW's epsilon."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """AdamW's weight decay."""
-    max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
-    """Gradients are clipped to this norm; 0 leaves them."""
-    snr_gamma: Positive | None = None
-    """Min-SNR weighting (Hang et al. 2023) with this gamma, usually 5; left out means none."""
-    noise_offset: Annotated[float, Field(ge=0)] = 0.0
-    """Adds this much of one random value a channel to the noise."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Keep an exponential moving average of the trained weights and deliver it; left out means none."""
-    flip: bool = False
-    """Mirror half of the photos at random (not for faces that should stay as they are)."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, slower."""
-    precision: Precision = "auto"
-    """Arithmetic of the step; "auto" is bf16 on a GPU that has it and fp32 elsewhere. What is learnt is kept in fp32
-    whatever this is, unless `master_weights` says otherwise."""
-    training_seeds: Integers = [0]
-    """One adapter is trained for each seed."""
-    start_from: str = ""
-    """Name of another variant to start from (a LoRA on top of a DreamBooth result, say)."""
-    validation: Validation = Validation()
-    """Pictures made while training, and which step's weights are delivered."""
-    checkpoint_every_steps: NotNegative = 100
-    """Write a resumable state every this many steps; 0 only when interrupted."""
-    log_to: list[Literal["tensorboard", "wandb"]] = []
-    """Beside the JSON lines that are always written."""
-
-
-class FullVariant(VariantSettings):
-    """DreamBooth: all weights of the UNet and, unless said, of the text encoder (Ruiz et al. 2023)."""
-
-    method: Literal["full"]
-    """"full"."""
-    text_encoder: bool = True
-    """Train the text encoder as well."""
-    prior_preservation: bool = True
-    """Train on class images too, so that the class is not forgotten."""
-    checkpoint_every_steps: NotNegative = 400
-    """Write a resumable state every this many steps (for SD 1.5 about 12 GB, two are kept); 0 only when interrupted."""
-
-
-class LoraVariant(VariantSettings):
-    """Low-rank updates (Hu et al. 2022); a list of ranks makes one variant of each."""
-
-    method: Literal["lora"]
-    """"lora"."""
-    steps: AtLeastOne = 500
-    """Optimizer steps."""
-    learning_rate: Positive = 1e-4
-    """Peak learning rate."""
-    rank: Integers = [16]
-    """Rank of the updates, or a list of ranks."""
-    alpha: Positive | None = None
-    """Strength: the update is scaled by alpha / rank. Left out it is the rank (4 under the rule "sqrt")."""
-    alpha_rule: Literal["rank", "sqrt"] = "rank"
-    """"rank": the scale is alpha / rank. "sqrt": it is alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
-    targets: Literal["attention", "transformer", "all"] = "attention"
-    """Which layers: attention projections, whole transformer blocks, or convolutions too."""
-    unet: bool = True
-    """Give the UNet updates."""
-
-    @model_validator(mode="after")
-    def _trains_something(self) -> LoraVariant:
-        if not (self.unet or self.text_encoder):
-            raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
-        if any(rank < 1 for rank in self.rank):
-            raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
-        return self
-
-    def alpha_for(self, rank: int) -> float:
-        """The alpha that is stored for `rank`: an update's scale is always (stored alpha) / rank."""
-        if self.alpha_rule == "sqrt":
-            return (SQRT_RULE_ALPHA if self.alpha is None else self.alpha) * math.sqrt(rank)
-        return float(rank) if self.alpha is None else self.alpha
-
-
-Variant = Annotated[FullVariant | LoraVariant, Field(discriminator="method")]
-
-
 class RenderPrompt(Section):
     """One row of the comparison table."""
 
@@ -370,7 +163,7 @@ class Render(Section):
     elsewhere."""
     precision: Precision = "auto"
     """Arithmetic; "auto" is fp16 on a GPU and fp32 elsewhere."""
-    prompts: Annotated[list[RenderPrompt], AfterValidator(_differing_names)] = []
+    prompts: Annotated[list[RenderPrompt], AfterValidator(differing_names)] = []
     """The rows of the table."""
 
 
@@ -411,7 +204,7 @@ class Control(Section):
     """Canny's lower threshold."""
     canny_high: Annotated[int, Field(ge=0, le=255)] = 200
     """Canny's upper threshold."""
-    references: Annotated[list[ControlReference], AfterValidator(_differing_names)] = []
+    references: Annotated[list[ControlReference], AfterValidator(differing_names)] = []
     """The pictures."""
 
 

@@ -12,19 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from limner.config.settings import (
-    BaseSettings,
-    ClassImages,
-    Control,
-    Measure,
-    Memory,
-    Prepare,
-    Render,
-    Report,
-    Section,
-    Subject,
-    Variant,
-)
+from limner.config.settings import BaseSettings, ClassImages, Control, Measure, Memory, Prepare, Render, Report, Subject
+from limner.config.training_settings import Variant
+from limner.config.values import Section
 from limner.config.variants import expand_variants, variant_stems
 from limner.errors import StudyError
 

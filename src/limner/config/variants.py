@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from limner.config.settings import FullVariant, LoraVariant
+from limner.config.training_settings import FullVariant, LoraVariant
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
 from limner.config import Memory
-from limner.config.settings import BatchSize
+from limner.config.values import BatchSize
 from limner.rendering.batch import Recipe, Request
 from limner.rendering.columns import Column
 from limner.rendering.parameters import generation_parameters, model_name

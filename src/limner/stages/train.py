@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from limner.adapters import load_trained, save_adapter
+from limner.adapters import load_trained, require_start, save_adapter
 from limner.artifacts import (
     MANIFEST,
     AdapterFolder,
@@ -106,7 +106,7 @@ def train(
     captions = [photo.get("caption", "") for photo in photo_set.training_photos]
     manifests = []
     for order in orders:
-        _require_start(order.run, start, order.out)
+        require_start(order.run, start, order.out)
         settings = _read_settings(order.run, subject, of_class, captions)
         inputs = _inputs(base_hash, photo_set, of_class, start)
         if order.run.variant.validation.keep != "last":  # then they decide what is delivered
@@ -249,24 +249,6 @@ def _class_images(run: VariantRun, class_set: ClassSet | None) -> ClassSet | Non
             "set class_images.count above 0, or prior_preservation = false"
         )
     return class_set
-
-
-def _require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> None:
-    if start is None:
-        return
-    method, rank = start.record["method"], start.record["rank"]
-    fault = ""
-    if start.folder.resolve().parent != out.resolve().parent:
-        fault = f"lies at {start.folder}, not beside {out}"
-    elif run.variant.method == "full" and method == "lora":
-        fault = 'is a LoRA, and a full variant can only start from a full one; use method = "lora"'
-    elif run.variant.method == "lora" and method == "lora" and (run.rank, run.alpha) != (rank, start.record["alpha"]):
-        fault = (
-            f"has rank {rank} and alpha {start.record['alpha']:g}, this variant {run.rank} and {run.alpha:g}; "
-            "a LoRA can only be trained further at its own"
-        )
-    if fault:
-        raise InputError(f'{run.label}: start_from "{start.folder.name}" {fault}')
 
 
 def _read_settings(

@@ -1,0 +1,195 @@
+"""Every setting of a variant, once, with a sentence each; see `settings` for the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from limner.config.values import (
+    SQRT_RULE_ALPHA,
+    AtLeastOne,
+    InstancePrompt,
+    Integers,
+    Name,
+    NotNegative,
+    Positive,
+    Precision,
+    Prompt,
+    Section,
+    Share,
+)
+
+CHOOSING_PROMPTS = (
+    "a photo of {subject}",
+    "a close up photo of {subject}",
+    "a pencil sketch of {subject}",
+    "a watercolour of {subject}",
+)
+
+
+class Validation(Section):
+    """Pictures made while training, to watch it, and which step's weights are delivered."""
+
+    prompt: Prompt = "a photo of {subject}"
+    """Prompt that is rendered."""
+    prompts: list[Prompt] = []
+    """Several prompts instead of the one. Left out with `keep = "best"`: two photos, a pencil sketch, a watercolour."""
+    every_steps: NotNegative = 0
+    """Render after every this many steps; 0 never."""
+    count: AtLeastOne = 2
+    """Pictures of each prompt each time."""
+    seed: int = 0
+    """Seed of the pictures, the same each time."""
+    score: bool = False
+    """Score the pictures, and the loss on held-out photos at fixed noise levels: the report shows curves over steps."""
+    keep: Literal["last", "best"] = "last"
+    """"last" delivers the last step's weights; "best" those of the validated step that is best by likeness and prompt
+    fidelity, of those that copy no more than `copying_limit` allows (docs/choosing.md)."""
+    likeness_weight: Share = 0.5
+    """"best": the weight of likeness, as a share of the span from the base's renders to real photos. Prompt fidelity,
+    as a share of the base's own, has the rest."""
+    copying_limit: Share = 0.1
+    """"best": the largest share of pictures that may be nearer to a training photo than any two photos are."""
+    neighbours: NotNegative = 1
+    """"best": a step is judged by the mean over itself and this many validations before and after it."""
+    patience: NotNegative = 0
+    """"best": stop training after this many validations in a row without a better step; 0 trains to the end."""
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Validation:
+        if self.scored and not self.every_steps:
+            raise ValueError("scoring and choosing need validations; set every_steps to a tenth of the steps, say")
+        if self.keep == "best" and len(self.rendered_prompts) < 2:
+            raise ValueError('keep = "best" weighs prompt fidelity and needs two prompts or more; add to prompts')
+        if self.patience and self.keep != "best":
+            raise ValueError('patience stops by the rule of keep = "best"; set that too, or patience to 0')
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether the pictures are scored."""
+        return self.score or self.keep == "best"
+
+    @property
+    def rendered_prompts(self) -> list[str]:
+        """The prompts, each of which is rendered `count` times."""
+        if self.prompts:
+            return self.prompts
+        return list(CHOOSING_PROMPTS) if self.keep == "best" else [self.prompt]
+
+
+class VariantSettings(Section):
+    """What every way of training has in common."""
+
+    name: Name | None = None
+    """Name of the variant; the method where left out."""
+    steps: AtLeastOne = 800
+    """Optimizer steps."""
+    learning_rate: Positive = 2e-6
+    """Peak learning rate."""
+    instance_prompt: InstancePrompt = "a photo of {subject}"
+    """What the subject's photos are trained with. `{caption}` in it stands for each photo's own caption; where it has
+    none it is left out, and alone it then reads as the subject."""
+    prior_preservation: bool = False
+    """Train on class images too, so that the class is not forgotten."""
+    prior_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the class images' loss."""
+    text_encoder: bool = False
+    """Train the text encoder as well."""
+    batch_size: AtLeastOne = 1
+    """Instance images a step; with prior preservation as many class images are added."""
+    gradient_accumulation_steps: AtLeastOne = 1
+    """Batches that are summed up before one optimizer step."""
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate after warm-up: constant, or falling to zero at the last step."""
+    warmup_steps: NotNegative = 0
+    """Steps over which the learning rate rises from zero."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW, or AdamW with 8-bit moments (a quarter of their memory)."""
+    master_weights: Literal["exact", "none"] = "exact"
+    """"exact": trained weights are fp32, whatever the step computes in. "none": whole weights of a bf16 step are kept
+    in bf16 alone, rounded at random so that small steps add up on average; 2 bytes a weight less."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of AdamW's two moments."""
+    epsilon: Positive = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's weight decay."""
+    max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are clipped to this norm; 0 leaves them."""
+    snr_gamma: Positive | None = None
+    """Min-SNR weighting (Hang et al. 2023) with this gamma, usually 5; left out means none."""
+    noise_offset: Annotated[float, Field(ge=0)] = 0.0
+    """Adds this much of one random value a channel to the noise."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Keep an exponential moving average of the trained weights and deliver it; left out means none."""
+    flip: bool = False
+    """Mirror half of the photos at random (not for faces that should stay as they are)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, slower."""
+    precision: Precision = "auto"
+    """Arithmetic of the step; "auto" is bf16 on a GPU that has it and fp32 elsewhere. What is learnt is kept in fp32
+    whatever this is, unless `master_weights` says otherwise."""
+    training_seeds: Integers = [0]
+    """One adapter is trained for each seed."""
+    start_from: str = ""
+    """Name of another variant to start from (a LoRA on top of a DreamBooth result, say)."""
+    validation: Validation = Validation()
+    """Pictures made while training, and which step's weights are delivered."""
+    checkpoint_every_steps: NotNegative = 100
+    """Write a resumable state every this many steps; 0 only when interrupted."""
+    log_to: list[Literal["tensorboard", "wandb"]] = []
+    """Beside the JSON lines that are always written."""
+
+
+class FullVariant(VariantSettings):
+    """DreamBooth: all weights of the UNet and, unless said, of the text encoder (Ruiz et al. 2023)."""
+
+    method: Literal["full"]
+    """"full"."""
+    text_encoder: bool = True
+    """Train the text encoder as well."""
+    prior_preservation: bool = True
+    """Train on class images too, so that the class is not forgotten."""
+    checkpoint_every_steps: NotNegative = 400
+    """Write a resumable state every this many steps (for SD 1.5 about 12 GB, two are kept); 0 only when interrupted."""
+
+
+class LoraVariant(VariantSettings):
+    """Low-rank updates (Hu et al. 2022); a list of ranks makes one variant of each."""
+
+    method: Literal["lora"]
+    """"lora"."""
+    steps: AtLeastOne = 500
+    """Optimizer steps."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate."""
+    rank: Integers = [16]
+    """Rank of the updates, or a list of ranks."""
+    alpha: Positive | None = None
+    """Strength: the update is scaled by alpha / rank. Left out it is the rank (4 under the rule "sqrt")."""
+    alpha_rule: Literal["rank", "sqrt"] = "rank"
+    """"rank": the scale is alpha / rank. "sqrt": it is alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
+    targets: Literal["attention", "transformer", "all"] = "attention"
+    """Which layers: attention projections, whole transformer blocks, or convolutions too."""
+    unet: bool = True
+    """Give the UNet updates."""
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> LoraVariant:
+        if not (self.unet or self.text_encoder):
+            raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
+        if any(rank < 1 for rank in self.rank):
+            raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
+        return self
+
+    def alpha_for(self, rank: int) -> float:
+        """The alpha that is stored for `rank`: an update's scale is always (stored alpha) / rank."""
+        if self.alpha_rule == "sqrt":
+            return (SQRT_RULE_ALPHA if self.alpha is None else self.alpha) * math.sqrt(rank)
+        return float(rank) if self.alpha is None else self.alpha
+
+
+Variant = Annotated[FullVariant | LoraVariant, Field(discriminator="method")]
