@@ -237,6 +237,7 @@ def _write_controls(folder: Path, study: Study, runs: list[VariantRun], draw: Dr
 
 def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> ScoreTable:
     rows: list[dict[str, Any]] = []
+    nearest: list[dict[str, Any]] = []
     rng, levels = np.random.default_rng(7), _rises(cells)
     for cell in cells:
         row = {
@@ -246,8 +247,9 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
         for metric, value in _drawn(cell, levels[cell.variant], rng).items():
             if (metric == COPYING and photos < 4) or (metric == FIDELITY and not scored):
                 continue  # as the measure stage does: no row where there is no photo to compare with, or no model
-            about = {"photo": f"{cell.seed % photos:04}.png"} if metric == COPYING else {}
-            rows.append({**row, "metric": metric, "value": float(value) if scored else None, **about})
+            rows.append({**row, "metric": metric, "value": float(value) if scored else None})
+            if metric == COPYING:
+                nearest.append({**row, "metric": metric, "photo": f"{cell.seed % photos:04}.png"})
         if cell.variant != "base":
             rows.append({**row, "metric": LIKENESS.replace("likeness", "likeness_gain"), "value": 0.123456})
     known = scored and photos >= 4
@@ -270,7 +272,7 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
     if any(cell.reference for cell in cells):
         models["edge_agreement"] = {"name": "Canny", "status": "used", "note": "thresholds 100 and 200"}
     record = {
-        "rows": rows, "anchors": anchors, "models": models,
+        "rows": rows, "nearest_photos": nearest, "anchors": anchors, "models": models,
         "notes": ["likeness is seen on head crops"],
         "manifest": {"stage": "measure", "key": "k", "inputs": {}, "made": {**MADE, "seconds": 12.0}},
     }  # fmt: skip

@@ -167,10 +167,7 @@ class ScoreTable:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """variant, prompt, reference, seed, image_index, training_seed, conditioning_scale, metric, value.
-
-        Those of copying also have `photo`, the file of the training photo that is nearest.
-        """
+        """variant, prompt, reference, seed, image_index, training_seed, conditioning_scale, metric, value."""
         return self.record["rows"]
 
 

@@ -37,20 +37,21 @@ class Scores:
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     control: list[dict[str, Any]] = field(default_factory=list)
+    nearest_photos: list[dict[str, Any]] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """The scores as they lie on disk."""
         parts = {"rows": self.rows, "anchors": self.anchors, "models": self.models, "notes": self.notes}
-        return {**parts, "control": self.control}
+        return {**parts, "control": self.control, "nearest_photos": self.nearest_photos}
 
     def add(
         self, metric: str, pictures: Sequence[Picture], values: Sequence[float], photos: Sequence[str] = ()
     ) -> None:
-        """One row for each picture; `photos` names for each the photo that its value is about."""
-        about = [{"photo": name} for name in photos] or [{}] * len(pictures)
-        for picture, value, more in zip(pictures, values, about, strict=True):
-            row = {column: getattr(picture.cell, column) for column in COLUMNS}
-            self.rows.append({**row, "metric": metric, "value": round(float(value), DECIMALS), **more})
+        """One row for each picture; `photos` names for each the photo that it is nearest to."""
+        for picture, value in zip(pictures, values, strict=True):
+            self.rows.append({**_columns(picture), "metric": metric, "value": round(float(value), DECIMALS)})
+        for picture, photo in zip(pictures, photos, strict=bool(photos)):
+            self.nearest_photos.append({**_columns(picture), "metric": metric, "photo": photo})
 
     def anchor(self, metric: str, low: float | None, top: float | None, note: str, **more: Any) -> None:
         """What a metric's values are to be seen against."""
@@ -64,6 +65,10 @@ class Scores:
         """Name a metric that cannot be had, and why."""
         self.models[metric] = {"name": name, "status": "left out", "note": reason}
         self.notes.append(f"{metric} is left out: {reason}")
+
+
+def _columns(picture: Picture) -> dict[str, Any]:
+    return {column: getattr(picture.cell, column) for column in COLUMNS}
 
 
 def control_summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -100,8 +100,8 @@ class Scores:
         self._photos: dict[tuple[CellKey, str], str] = {}
         for row in table.rows:
             self._values.setdefault(_row_key(row), {})[row["metric"]] = row["value"]
-            if row.get("photo"):
-                self._photos[_row_key(row), row["metric"]] = row["photo"]
+        for row in self.record.get("nearest_photos", []):
+            self._photos[_row_key(row), row["metric"]] = row["photo"]
 
     @cached_property
     def metrics(self) -> Sequence[str]:

@@ -34,7 +34,7 @@ from limner.stages.measure.others import find_others
 from limner.stages.measure.prompt_fidelity import score_prompt_fidelity
 from limner.stages.measure.work import Work
 
-STAGE, VERSION = "measure", 3
+STAGE, VERSION = "measure", 4
 CACHE = Path("work") / ".embeddings"  # no variant's name starts with a dot
 
 
