@@ -113,7 +113,7 @@ def test_the_photo_set_says_where_each_crop_came_from(finished):
     assert [photo["source"] for photo in record["photos"]] == [f"photo-{index}.png" for index in range(5)]
     assert [photo["file"] for photo in record["photos"]] == [f"{index:04d}.png" for index in range(5)]
     for photo in record["photos"]:
-        assert photo.keys() == {"source", "file", "crop", "focus", "notes", "warnings"}
+        assert photo.keys() == {"source", "file", "size", "crop", "focus", "head", "notes", "warnings"}
         assert photo["crop"].keys() == {"x0", "y0", "x1", "y1"}
         assert photo["crop"]["x1"] - photo["crop"]["x0"] == photo["crop"]["y1"] - photo["crop"]["y0"] > 0
     assert record["refused"] == []
