@@ -156,7 +156,7 @@ def test_a_merged_dora_has_the_lengths_it_learnt(run, tiny_folder, tmp_path):
         f"{stem}.dora_scale": magnitude.detach()[:, None].contiguous(),
     }
     save_file({key: t.contiguous() for key, t in tensors.items()}, tmp_path / "dora.safetensors")
-    export(tmp_path / "dora.safetensors", tmp_path / "merged", "merged", base=str(tiny_folder))
+    proved(*export(tmp_path / "dora.safetensors", tmp_path / "merged", "merged", base=str(tiny_folder)))
     ours = load_file(tmp_path / "merged" / "unet" / "diffusion_pytorch_model.safetensors")[f"{name}.weight"]
     layer.merge()
     assert torch.allclose(ours, layer.base_layer.weight, atol=1e-5)

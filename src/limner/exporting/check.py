@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limner.adapters import attached
-from limner.base import Base, load_base
+from limner.base import Base, find_base, load_base
 from limner.config import Render
 from limner.diffusion.samplers import make_sampler
 from limner.errors import InputError, LimnerError
@@ -46,7 +46,8 @@ def render_again(
 ) -> Difference:
     """Render one cell with the source through limner and with the exported file through diffusers, in fp32.
 
-    The cell is the study's first prompt and seed in its size; `steps` 0 takes the study's. Raises InputError where
+    The cell is the study's first prompt and seed in its size; `steps` 0 takes the study's. A DoRA can only be merged:
+    there both sides read the exported model. Raises InputError where
     diffusers needs PEFT to load a LoRA and it is not installed.
     """
     if exported.lora is not None and find_spec("peft") is None:
@@ -78,7 +79,9 @@ def _cell(source: Source, settings: Render) -> Request:
 def _ours(base: Base, source: Source, exported: Exported, recipe: Recipe, request: Request) -> Tensor:
     """Latents (1, 4, H/8, W/8) of limner's own rendering; of the exported model where it holds a DoRA merged."""
     if source.magnitudes:
-        raise InputError("a merged DoRA has nothing to be compared with here; use --no-render")
+        model = find_base(str(exported.model))
+        base = load_base(model, device=base.device, dtype=torch.float32, clip_skip=base.clip_skip)
+        return render_latents(base, recipe, [request], PromptEmbeddings(base))
     with attached(base.modules(), source.adapter(), exported.strength):
         return render_latents(base, recipe, [request], PromptEmbeddings(base))
 
