@@ -10,8 +10,8 @@ from typing import Any
 
 from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, role_of
 from limner.reporting.language import Language, listed
-from limner.reporting.sentences import Speaker
-from limner.statistics import Conclusions, Difference, Estimated, Variant
+from limner.reporting.sentences import LEADING, Speaker
+from limner.statistics import Conclusions, Difference, Estimated, Finding, Variant
 from limner.statistics.conclusions import DRIFT
 from limner.statistics.findings import Pair
 from limner.statistics.pooling import (
@@ -31,6 +31,8 @@ from limner.statistics.pooling import (
 EN = Language("en")
 NONE = "–"
 HOLLOW = "Hollow marks: ranks that are no longer low for every layer. Bands: what has no rank."
+
+OTHER_SCORES, UNDECIDED = "What is shown of other scores", "Pairs between which no difference could be shown"
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,23 @@ def _models(pooled: Pooled) -> dict[str, Any]:
 def _conclusions(pooled: Pooled) -> Iterator[str]:
     several = [role_of(metric) for metric in pooled.tables]
     speaker = Speaker(EN, frozenset(role for role in several if several.count(role) > 1), "subject")
-    undecided = [each for each in pooled.conclusions if isinstance(each, Pair) and not _is_shown(each.difference)]
-    told = Conclusions(tuple(each for each in pooled.conclusions if each not in undecided))
+    parts: dict[str, list[Finding]] = {}
+    for finding in pooled.conclusions:
+        parts.setdefault(_part(finding), []).append(finding)
     yield "## Conclusions"
     if len(pooled.subjects) < FEWEST_SUBJECTS:
         yield f"Fewer than {FEWEST_SUBJECTS} subjects: everything here is descriptive only."
-    yield "\n".join(f"- {said}" for said in speaker.sentences(told))
-    if said := speaker.sentences(Conclusions(tuple(undecided))):
-        yield "Pairs between which no difference could be shown:"
-        yield "\n".join(f"- {each}" for each in said)
+    for part in ("", OTHER_SCORES, UNDECIDED):
+        if said := "\n".join(f"- {each}" for each in speaker.sentences(Conclusions(tuple(parts.get(part, []))))):
+            yield f"<details><summary>{part}</summary>\n\n{said}\n\n</details>" if part else said
 
 
-def _is_shown(found: Difference) -> bool:
-    return isinstance(found, Estimated) and found.is_shown
+def _part(finding: Finding) -> str:
+    """Under which fold a finding stands; "" where it is told at once."""
+    if isinstance(finding, Pair) and not (isinstance(finding.difference, Estimated) and finding.difference.is_shown):
+        return UNDECIDED
+    role = role_of(getattr(finding, "metric", LIKENESS))
+    return "" if role in LEADING else OTHER_SCORES
 
 
 def _variants(pooled: Pooled) -> Iterator[str]:
