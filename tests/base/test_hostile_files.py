@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save
@@ -221,6 +221,7 @@ def damaged(draw) -> bytes:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=damaged())
+@example(content=framed({"two\nlines": None}, b""))
 def test_the_header_reader_refuses_what_the_library_refuses_and_never_breaks(content, tmp_path):
     path: Path = tmp_path / "model.safetensors"
     path.write_bytes(content)

@@ -96,7 +96,10 @@ def read_header(path: Path) -> Header:
 
 
 def _damaged(path: Path, why: str) -> WeightsError:
-    return WeightsError(f"{path} is no sound .safetensors file: {why}; download or make it again")
+    shown = "".join(
+        letter if letter.isprintable() else repr(letter)[1:-1] for letter in why
+    )  # a name may hold anything
+    return WeightsError(f"{path} is no sound .safetensors file: {shown}; download or make it again")
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from limner.artifacts.disk import TEMPORARY_PREFIX, told_plainly
+from limner.artifacts.disk import whole_file
 from limner.base.weights.header import ITEM_BYTES, METADATA, Header, TensorEntry, read_header
 from limner.errors import WeightsError
 
@@ -103,7 +100,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NewTensor], metadata: Mappin
     """
     ordered = dict(sorted(tensors.items(), key=lambda item: (-ITEM_BYTES[item[1].dtype], item[0])))
     metadata = dict(sorted(({"format": "pt"} | dict(metadata)).items()))
-    with told_plainly(path), _temporary(path) as file:
+    with whole_file(path) as file:
         file.write(_header(ordered, metadata))
         digest = hashlib.sha256() if HASH_KEY in metadata else None
         for name, tensor in ordered.items():
@@ -129,20 +126,3 @@ def _header(tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> by
     content = json.dumps({METADATA: metadata, **entries}, ensure_ascii=False, separators=(",", ":")).encode()
     content += b" " * (-len(content) % 8)  # the format wants the data aligned
     return len(content).to_bytes(8, "little") + content
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[BinaryIO]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
