@@ -44,7 +44,8 @@ TEST_PROMPTS = [
 ]
 TEST_COUNT = 4  # pictures of each prompt
 MEASURES = {
-    "score": "both, each at most 1, halves",
+    "score": "both, as the rule joins them",
+    "halves": "both, half each, each at most 1",
     "likeness_share": "likeness",
     "fidelity_share": "prompt fidelity",
     "copying_share": "copies",
@@ -193,6 +194,7 @@ class Tester:
         from limner.adapters import attached, load_adapter
         from limner.base import placed
         from limner.rendering.validation import validation_pictures, validation_prompts
+        from limner.training import joined
         from limner.training.validation import kept_folder
 
         prompts = validation_prompts(self.subject, self.settings)
@@ -201,8 +203,9 @@ class Tester:
             record = self.scorer(validation_pictures(self.base, prompts, TEST_SEED))
         if record["likeness_share"] is None or record["fidelity_share"] is None:
             raise LimnerError("this base's pictures do not tell prompts or subjects apart: there is nothing to compare")
-        halves = [min(record["likeness_share"], 1.0), min(record["fidelity_share"], 1.0)]
-        return {"score": statistics.fmean(halves), **{name: record[name] for name in MEASURES if name in record}}
+        shares = record["likeness_share"], record["fidelity_share"]
+        own = {"score": joined(*shares), "halves": statistics.fmean(min(share, 1.0) for share in shares)}
+        return own | {name: record[name] for name in MEASURES if name in record}
 
 
 def by_subject(rows: Sequence[Mapping[str, Any]], method: str, rule: str, measure: str) -> dict[str, float]:

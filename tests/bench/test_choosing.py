@@ -41,7 +41,7 @@ def test_each_rule_takes_its_own_step():
 
 def row(subject, seed, ours, last, loss, method="lora"):
     def tested(value):
-        return {"score": value, "likeness_share": value, "fidelity_share": 1.0, "copying_share": 0.0}
+        return {"score": value, "halves": value, "likeness_share": value, "fidelity_share": 1.0, "copying_share": 0.0}
 
     return {
         "subject": subject, "method": method, "seed": seed, "steps": {"ours": 20, "last": 60, "loss": 10},
@@ -64,14 +64,15 @@ def test_differences_are_paired_over_subjects_and_seeds_do_not_count_twice():
 
 def test_the_table_tells_what_is_shown_and_what_is_not():
     text = choosing_markdown(ROWS, 24, {"lora": 60, "full": 80})
-    lines = [line for line in text.splitlines() if line.startswith("| both")]
+    lines = [line for line in text.splitlines() if line.startswith("| both, as")]
     assert len(lines) == 1
     assert "0.815 | 0.670 | 0.785 | +0.145 [" in lines[0]
     assert "- 8 of 24 trainings done." in text
     assert "50% of the steps are taken" in text
     assert "### full" not in text
     level = [row(name, 0, 0.7, 0.7 + sign * 0.1, 0.7) for name, sign in zip("abcd", (1, -1, 1, -1), strict=True)]
-    told = next(line for line in choosing_markdown(level, 4, {"lora": 60}).splitlines() if line.startswith("| both"))
+    lines = choosing_markdown(level, 4, {"lora": 60}).splitlines()
+    told = next(line for line in lines if line.startswith("| both, as"))
     assert "*" not in told
 
 

@@ -33,6 +33,18 @@ def test_the_peak_of_both_is_chosen_not_that_of_one():
     assert choose(rows, settings(neighbours=0, likeness_weight=0.0), 50).step == 10
 
 
+def test_a_base_that_learnt_nothing_is_worth_nothing_however_well_it_obeys():
+    assert [step.score for step in judged(curve([-0.4, 0.0, 0.25]), settings(neighbours=0))] == [0.0, 0.0, 0.5]
+    assert choose(curve([0.0, 0.2], [1.0, 0.6]), settings(neighbours=0), 20).step == 20
+    assert choose(curve([-0.4, -0.1, -0.2]), settings(neighbours=0), 30).step == 20
+
+
+def test_patience_begins_when_a_step_is_worth_something():
+    slow = curve([-0.1, -0.5, -0.6, -0.4, 0.3, 0.2, 0.2])
+    assert stopping_step(slow[:4], settings(neighbours=0, patience=2)) is None
+    assert stopping_step(slow, settings(neighbours=0, patience=2)) == 70
+
+
 def test_a_single_lucky_validation_does_not_win_over_a_plateau():
     rows = curve([0.1, 0.9, 0.1, 0.6, 0.7, 0.65])
     assert choose(rows, settings(neighbours=0), 60).step == 20

@@ -48,8 +48,8 @@ class Validation(Section):
     """"last" delivers the last step's weights; "best" those of the validated step that is best by likeness and prompt
     fidelity, of those that copy no more than `copying_limit` allows (docs/choosing.md)."""
     likeness_weight: Share = 0.5
-    """"best": the weight of likeness, as a share of the span from the base's renders to real photos. Prompt fidelity,
-    as a share of the base's own, has the rest."""
+    """"best": the exponent of likeness, as a share of the span from the base's renders to real photos, in the product
+    with prompt fidelity, as a share of the base's own, which has the rest."""
     copying_limit: Share = 0.1
     """"best": the largest share of pictures that may be nearer to a training photo than any two photos are."""
     neighbours: NotNegative = 1

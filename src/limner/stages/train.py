@@ -38,6 +38,7 @@ from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
 from limner.training import (
+    RULE_VERSION,
     FULL_DTYPE,
     LOG_FILE,
     Choice,
@@ -111,6 +112,7 @@ def train(
         inputs = _inputs(base_hash, photo_set, of_class, start)
         if order.run.variant.validation.keep != "last":  # then they decide what is delivered
             settings["validation"] = order.run.variant.validation.model_dump(mode="json")
+            settings["choosing_rule"] = RULE_VERSION
             inputs["judged_by"] = order.judged_by
         key = stage_key(STAGE, VERSION, settings, inputs)
         manifests.append(Manifest(STAGE, VERSION, key, settings, inputs, {}, {}, {}))

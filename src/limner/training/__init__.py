@@ -1,7 +1,7 @@
 """Training: what a step is trained on, the step itself, and how it is interrupted and gone on with."""
 
 from limner.training.checkpoint import newest_checkpoint, newest_step, remove_checkpoints
-from limner.training.choosing import Choice, choose
+from limner.training.choosing import RULE_VERSION, Choice, choose, joined
 from limner.training.examples import EncodedPictures, encode_pictures
 from limner.training.held_out import HeldOutLoss
 from limner.training.log import LOG_FILE, TrainingLog, read_log, require_trackers, thinned
@@ -12,6 +12,7 @@ from limner.training.validation import Curve, drop_kept, open_curve
 __all__ = [
     "FULL_DTYPE",
     "LOG_FILE",
+    "RULE_VERSION",
     "Choice",
     "Curve",
     "EncodedPictures",
@@ -23,6 +24,7 @@ __all__ = [
     "choose",
     "drop_kept",
     "encode_pictures",
+    "joined",
     "newest_checkpoint",
     "newest_step",
     "open_curve",

@@ -9,6 +9,9 @@ where it could not be measured:
 
 Few pictures are noisy, so a step is judged by the mean over itself and its neighbours. A step whose neighbours have
 all been seen is decided: later validations cannot change what it is worth.
+
+Both shares are joined by their weighted geometric mean. A weighted sum would give an untrained base the whole weight
+of prompt fidelity; by their product a step that is no more alike than the base is worth nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 from limner.config import Validation
 
 Record = Mapping[str, Any]
+RULE_VERSION = 2  # 1 weighed the sum of both shares
 READ = ("likeness_share", "fidelity_share", "copying_share")
 
 
@@ -28,14 +32,17 @@ class Judged:
     """What a step is worth."""
 
     step: int
-    score: float  # weighted mean of both shares, neither counted above 1
+    score: float  # weighted geometric mean of both shares, each counted from 0 to 1
+    likeness: float
     copying: float
     copies: bool  # more than the limit allows
 
     @property
-    def order(self) -> tuple[float, float, int]:
-        """Larger is better: within the copying limit, then the score, then the earlier step."""
-        return (-self.copying if self.copies else 0.0, self.score, -self.step)
+    def order(self) -> tuple[float, float, float, int]:
+        """Larger is better: within the copying limit, then the score, of steps worth nothing the more alike, then the
+        earlier step."""
+        nearest = self.likeness if self.score == 0 else 0.0
+        return (-self.copying if self.copies else 0.0, self.score, nearest, -self.step)
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,15 @@ def judged(curve: Sequence[Record], settings: Validation) -> list[Judged]:
     for place, record in enumerate(usable):
         window = rows[max(0, place - settings.neighbours) : place + settings.neighbours + 1]
         likeness, fidelity, copying = (sum(column) / len(window) for column in zip(*window, strict=True))
-        weight = settings.likeness_weight
-        score = weight * min(likeness, 1.0) + (1 - weight) * min(fidelity, 1.0)
-        result.append(Judged(record["step"], score, copying, copying > settings.copying_limit))
+        score = joined(likeness, fidelity, settings.likeness_weight)
+        result.append(Judged(record["step"], score, likeness, copying, copying > settings.copying_limit))
     return result
+
+
+def joined(likeness_share: float, fidelity_share: float, likeness_weight: float = 0.5) -> float:
+    """The weighted geometric mean of both shares, each counted from 0 to 1: of nothing, or of the best there is."""
+    likeness, fidelity = (min(max(share, 0.0), 1.0) for share in (likeness_share, fidelity_share))
+    return likeness**likeness_weight * fidelity ** (1 - likeness_weight)
 
 
 def possible_steps(curve: Sequence[Record], settings: Validation) -> set[int]:
@@ -71,13 +83,14 @@ def possible_steps(curve: Sequence[Record], settings: Validation) -> set[int]:
 
 
 def stopping_step(curve: Sequence[Record], settings: Validation) -> int | None:
-    """The validation after which training stops: the best decided step is `patience` validations behind the newest."""
+    """The validation after which training stops: the best decided step is `patience` validations behind the newest.
+    It does not stop before any step is worth something."""
     if not settings.patience:
         return None
     decided = judged(curve, settings)
     for seen in range(1, len(decided) - settings.neighbours + 1):
         best = max(range(seen), key=lambda place: decided[place].order)
-        if seen - 1 - best >= settings.patience:
+        if decided[best].score > 0 and seen - 1 - best >= settings.patience:
             return decided[seen - 1 + settings.neighbours].step
     return None
 
