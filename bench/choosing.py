@@ -208,19 +208,21 @@ class Tester:
         return own | {name: record[name] for name in MEASURES if name in record}
 
 
-def by_subject(rows: Sequence[Mapping[str, Any]], method: str, rule: str, measure: str) -> dict[str, float]:
-    """One measure of one rule's choices, the mean over training seeds, by subject."""
-    values: dict[str, list[float]] = {}
+def by_subject(rows: Sequence[Mapping[str, Any]], rule: str, measure: str) -> dict[str, float]:
+    """One measure of one rule's choices by subject: the mean over its methods, of each that over training seeds."""
+    values: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        if row["method"] == method:
-            tested = row["early"]["tested"] if rule == "early" else row["tested"][rule]
-            values.setdefault(row["subject"], []).append(tested[measure])
-    return {subject: statistics.fmean(of_subject) for subject, of_subject in sorted(values.items())}
+        tested = row["early"]["tested"] if rule == "early" else row["tested"][rule]
+        values.setdefault(row["subject"], {}).setdefault(row["method"], []).append(tested[measure])
+    return {
+        subject: statistics.fmean(statistics.fmean(of_seeds) for of_seeds in methods.values())
+        for subject, methods in sorted(values.items())
+    }
 
 
-def difference(rows: Sequence[Mapping[str, Any]], method: str, other: str, measure: str) -> Described | Estimated:
+def difference(rows: Sequence[Mapping[str, Any]], other: str, measure: str) -> Described | Estimated:
     """Ours less another rule's, paired over subjects."""
-    ours, theirs = (by_subject(rows, method, rule, measure) for rule in ("ours", other))
+    ours, theirs = (by_subject(rows, rule, measure) for rule in ("ours", other))
     found = over_seeds([ours[name] - theirs[name] for name in ours], None, len(ours), "paired")
     assert isinstance(found, Described | Estimated)
     return found
@@ -237,23 +239,20 @@ def told_difference(found: Described | Estimated) -> str:
 def choosing_markdown(rows: Sequence[Mapping[str, Any]], wanted: int, steps: Mapping[str, int]) -> str:
     """The tables, and what they are of."""
     lines = ["## Choosing the checkpoint", "", machine_line(), ""]
-    for method in [name for name in METHODS if any(row["method"] == name for row in rows)]:
+    methods = [name for name in METHODS if any(row["method"] == name for row in rows)]
+    for method in methods:
         own = [row for row in rows if row["method"] == method]
-        subjects = sorted({row["subject"] for row in own})
-        lines += [f"### {method}, {steps[method]} steps: {len(subjects)} subjects, {len(own)} trainings", ""]
-        lines += ["| measure | ours | last | loss | ours - last | ours - loss |", "|---|---|---|---|---|---|"]
-        for measure, told in MEASURES.items():
-            means = [statistics.fmean(by_subject(own, method, rule, measure).values()) for rule in RULES]
-            pairs = [told_difference(difference(own, method, rule, measure)) for rule in ("last", "loss")]
-            lines.append(f"| {told} | {' | '.join(f'{mean:.3f}' for mean in means)} | {' | '.join(pairs)} |")
-        steps_of = {rule: [row["steps"][rule] for row in own] for rule in RULES}
-        lines += [
-            "",
-            f"- Median step chosen: {', '.join(f'{r} {statistics.median(v):.0f}' for r, v in steps_of.items())}.",
-        ]
+        lines += [f"### {method}, {steps[method]} steps: {_counted(own)}", "", *_compared(own), ""]
+        for rule in RULES:
+            taken = statistics.median(row["steps"][rule] for row in own)
+            lines.append(f"- {TOLD[rule]}: median step {taken:.0f}.")
         spent = statistics.fmean(row["early"]["stopped"] for row in own) / steps[method]
-        early = statistics.fmean(by_subject(own, method, "early", "score").values())
+        early = statistics.fmean(by_subject(own, "early", "score").values())
         lines += [f"- With patience {PATIENCE} {spent:.0%} of the steps are taken; score {early:.3f}.", ""]
+    if len(methods) > 1:
+        whole = set.intersection(*({row["subject"] for row in rows if row["method"] == name} for name in methods))
+        own = [row for row in rows if row["subject"] in whole]
+        lines += [f"### all methods, each counting the same: {_counted(own)}", "", *_compared(own), ""]
     lines += [
         f"- {len(rows)} of {wanted} trainings done. {len(TEST_PROMPTS) * TEST_COUNT} pictures of each choice, prompts "
         f"and seeds of their own, likeness to {TEST_PHOTOS} photos that neither training nor validation saw.",
@@ -261,6 +260,19 @@ def choosing_markdown(rows: Sequence[Mapping[str, Any]], wanted: int, steps: Map
         "picture of another prompt to the base's own. [95% t interval over subjects]; * excludes zero.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counted(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"{len({row['subject'] for row in rows})} subjects, {len(rows)} trainings"
+
+
+def _compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| measure | ours | last | loss | ours - last | ours - loss |", "|---|---|---|---|---|---|"]
+    for measure, told in MEASURES.items():
+        means = [statistics.fmean(by_subject(rows, rule, measure).values()) for rule in RULES]
+        pairs = [told_difference(difference(rows, rule, measure)) for rule in ("last", "loss")]
+        lines.append(f"| {told} | {' | '.join(f'{mean:.3f}' for mean in means)} | {' | '.join(pairs)} |")
+    return lines
 
 
 @dataclass

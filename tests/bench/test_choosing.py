@@ -54,11 +54,11 @@ ROWS = [row(name, seed, 0.8 + n / 100, 0.7 - n / 50, 0.8 - n / 100) for n, name 
 
 
 def test_differences_are_paired_over_subjects_and_seeds_do_not_count_twice():
-    found = difference(ROWS, "lora", "last", "score")
+    found = difference(ROWS, "last", "score")
     assert isinstance(found, Estimated)
     assert found.difference == pytest.approx(0.1 + 0.03 * 1.5)
     assert found.degrees_of_freedom == 3
-    few = difference([one for one in ROWS if one["subject"] in "ab"], "lora", "last", "score")
+    few = difference([one for one in ROWS if one["subject"] in "ab"], "last", "score")
     assert isinstance(few, Described)
 
 
@@ -70,10 +70,19 @@ def test_the_table_tells_what_is_shown_and_what_is_not():
     assert "- 8 of 24 trainings done." in text
     assert "50% of the steps are taken" in text
     assert "### full" not in text
+    assert "all methods" not in text
     level = [row(name, 0, 0.7, 0.7 + sign * 0.1, 0.7) for name, sign in zip("abcd", (1, -1, 1, -1), strict=True)]
     lines = choosing_markdown(level, 4, {"lora": 60}).splitlines()
     told = next(line for line in lines if line.startswith("| both, as"))
     assert "*" not in told
+
+
+def test_methods_count_the_same_over_subjects_that_have_them_all():
+    full = [row(name, 0, 0.4, 0.3, 0.1, method="full") for name in "abc"]
+    text = choosing_markdown([*ROWS, *full], 24, {"lora": 60, "full": 80})
+    part = text[text.index("### all methods") :]
+    assert "3 subjects, 9 trainings" in part
+    assert "| both, as the rule joins them | 0.605 | 0.490 | 0.445 |" in part
 
 
 def test_subjects_come_first_seeds_second():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limner.kernels.adamw import Gradients, Moments, Rates, RowNumbers
 from limner.kernels.eight_bit import BLOCK, FIRST_LEVELS, SECOND_LEVELS, SMALLEST_SCALE
+from limner.kernels.launching import kernel
 from limner.kernels.rows import CHUNK, ScatteredGradients
 
 PLAIN, EXACT, STOCHASTIC = 0, 1, 2  # fp32 weights; bf16 with remainders; bf16 rounded stochastically
@@ -173,7 +174,7 @@ def _load_gradient(
     return gradient, begin, held
 
 
-@triton.jit
+@kernel()
 def _sums_of_squares(
     source,
     addresses,
@@ -294,7 +295,7 @@ def _store_weights(weight, remainder, places, held, master, halves, FORM: tl.con
             tl.store(remainder + places, (bits - (new << 16)).to(tl.int16), mask=held)
 
 
-@triton.jit
+@kernel()
 def _step(
     weight,
     remainder,

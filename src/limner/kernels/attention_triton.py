@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 PROGRAMS = 264  # two for each of a large GPU's 132 multiprocessors
 SMALLEST = 16  # side of a matrix product
 NARROW = 64  # heads up to this width leave room for longer stretches of queries
@@ -98,7 +100,7 @@ def _scores(q, k, rows, S, scale, D: tl.constexpr, KEYS: tl.constexpr, CAUSAL: t
     return tl.where(seen, tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale, float("-inf"))
 
 
-@triton.jit
+@kernel(any_value=["T"])
 def _attend(
     query, key, value, attended, sums, q_batch, q_row, k_batch, k_row, v_batch, v_row, T, S, heads,
     CAUSAL: tl.constexpr, D: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr, QUERIES: tl.constexpr,
@@ -120,7 +122,7 @@ def _attend(
     tl.store(sums + tl.program_id(1).to(tl.int64) * T + rows, largest + tl.log(total), mask=rows < T)
 
 
-@triton.jit
+@kernel(any_value=["T", "stretches"])
 def _attend_backward(
     d_attended, query, key, value, attended, sums, d_query, parts,
     q_batch, q_row, k_batch, k_row, v_batch, v_row, T, S, heads, stretches,

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 COLUMNS, ROWS = 128, 16  # a tile
 
 
@@ -42,7 +44,7 @@ def _tile(R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
     return row + d[None, :], 2 * row + d[None, :], (r < R)[:, None] & (d < D)[None, :]
 
 
-@triton.jit
+@kernel(any_value=["R"])
 def _gate(x, y, R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
     narrow, wide, own = _tile(R, D, BLOCK_R, BLOCK_D)
     h = tl.load(x + wide, mask=own, other=0.0).to(tl.float32)
@@ -51,7 +53,7 @@ def _gate(x, y, R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
     tl.store(y + narrow, (h * g * share).to(y.dtype.element_ty), mask=own)
 
 
-@triton.jit
+@kernel(any_value=["R"])
 def _gate_backward(dy, x, dx, R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
     narrow, wide, own = _tile(R, D, BLOCK_R, BLOCK_D)
     h = tl.load(x + wide, mask=own, other=0.0).to(tl.float32)

@@ -18,7 +18,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 CHANNELS, ROWS = 64, 32  # a tile
+GROUP, CHUNKS = 32, 64  # channels at least, and chunks, of a tile of the kernels that see a whole group
 PROGRAMS = 2048  # about sixteen for each multiprocessor of a large GPU: loads enough under way to keep its memory busy
 
 
@@ -85,7 +88,7 @@ def _grid(batch: int, positions: int, channels: int) -> tuple[int, int, int]:
 def _group_sizes(channels: int, groups: int, positions: int, chunks: int) -> dict[str, int]:
     """What the kernels that see a whole group are told of it."""
     width = channels // groups
-    blocks = {"BLOCK_D": triton.next_power_of_2(width), "BLOCK_N": triton.next_power_of_2(chunks)}
+    blocks = {"BLOCK_D": max(GROUP, triton.next_power_of_2(width)), "BLOCK_N": CHUNKS}
     return {"C": channels, "G": groups, "P": positions, "D": width, "CHUNKS": chunks} | blocks
 
 
@@ -119,7 +122,7 @@ def _store_sums(partial, first, second, c, own, C):
     tl.store(partial + tl.num_programs(2) * chunks * C + place, tl.sum(second, 0), mask=own)
 
 
-@triton.jit
+@kernel(any_value=["P", "CHUNK"])
 def _sums(x, shift, partial, C, P, CHUNK, SHIFTED: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
     c, own = _block(C, BLOCK_C)
     added = tl.zeros([BLOCK_C], tl.float32)
@@ -139,17 +142,28 @@ def _sums(x, shift, partial, C, P, CHUNK, SHIFTED: tl.constexpr, BLOCK_C: tl.con
 
 
 @triton.jit
+def _sums_of_chunks(partial, b, B, c, own, C, CHUNKS, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Both sums (BLOCK_D,) over all chunks of picture `b`, of partial (2, B, chunks, C)."""
+    first = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    second = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    for start in range(0, CHUNKS, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        inside = (n < CHUNKS)[:, None] & own[None, :]
+        place = (b * CHUNKS + n)[:, None] * C + c[None, :]
+        first += tl.load(partial + place, mask=inside, other=0.0)
+        second += tl.load(partial + B * CHUNKS * C + place, mask=inside, other=0.0)
+    return tl.sum(first, 0), tl.sum(second, 0)
+
+
+@kernel(any_value=["G", "P", "D", "CHUNKS"])
 def _coefficients(
     partial, weight, bias, shift, factor, addend, sums, mean_out, inverse_out, epsilon,
     C, G, P, D, CHUNKS, SHIFTED: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, g = tl.program_id(0), tl.program_id(1)
-    d, n = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
     c, own = g * D + d, d < D
-    inside = (n < CHUNKS)[:, None] & own[None, :]
-    place = (b * CHUNKS + n)[:, None] * C + c[None, :]
-    first = tl.sum(tl.load(partial + place, mask=inside, other=0.0), 0)
-    second = tl.sum(tl.load(partial + tl.num_programs(0) * CHUNKS * C + place, mask=inside, other=0.0), 0)
+    first, second = _sums_of_chunks(partial, b, tl.num_programs(0), c, own, C, CHUNKS, BLOCK_D, BLOCK_N)
     count = P * D
     mean = tl.sum(first, 0) / count
     variance = tl.maximum(tl.sum(second, 0) / count - mean * mean, 0.0)
@@ -166,7 +180,7 @@ def _coefficients(
     tl.store(inverse_out + b * G + g, inverse)
 
 
-@triton.jit
+@kernel(any_value=["P", "CHUNK"])
 def _apply(x, factor, addend, y, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
     c, own = _block(C, BLOCK_C)
     a, s = _of_picture(factor, c, own, C), _of_picture(addend, c, own, C)
@@ -188,7 +202,7 @@ def d_activation(dy, z, SILU: tl.constexpr):
     return dy
 
 
-@triton.jit
+@kernel(any_value=["P", "CHUNK"])
 def _sums_backward(
     dy, x, factor, addend, partial, C, P, CHUNK, SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr
 ):
@@ -207,22 +221,19 @@ def _sums_backward(
     _store_sums(partial, first, second, c, own, C)
 
 
-@triton.jit
+@kernel(any_value=["B", "G", "P", "D", "CHUNKS"])
 def _coefficients_backward(
     partial, weight, shift, factor, sums, mean_in, inverse_in, slope, offset, d_weight, d_bias, d_shift, B,
     C, G, P, D, CHUNKS, SHIFTED: tl.constexpr, LEARNS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     g = tl.program_id(1)
-    d, n = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
     c, own = g * D + d, d < D
     w = tl.load(weight + c, mask=own, other=0.0).to(tl.float32)
     w_total = tl.zeros([BLOCK_D], tl.float32)
     b_total = tl.zeros([BLOCK_D], tl.float32)
     for b in range(tl.program_id(0), B, tl.num_programs(0)):
-        inside = (n < CHUNKS)[:, None] & own[None, :]
-        place = (b * CHUNKS + n)[:, None] * C + c[None, :]
-        first = tl.sum(tl.load(partial + place, mask=inside, other=0.0), 0)
-        second = tl.sum(tl.load(partial + B * CHUNKS * C + place, mask=inside, other=0.0), 0)
+        first, second = _sums_of_chunks(partial, b, B, c, own, C, CHUNKS, BLOCK_D, BLOCK_N)
         added = tl.zeros([BLOCK_D], tl.float32)
         if SHIFTED:  # the sums are of x, what was normalised is x + shift
             added = tl.load(shift + b * C + c, mask=own, other=0.0).to(tl.float32)
@@ -244,7 +255,7 @@ def _coefficients_backward(
         tl.store(d_bias + c, b_total.to(d_bias.dtype.element_ty), mask=own)
 
 
-@triton.jit
+@kernel(any_value=["P", "CHUNK"])
 def _apply_backward(
     dy, x, factor, addend, slope, offset, dx, C, P, CHUNK,
     SILU: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,

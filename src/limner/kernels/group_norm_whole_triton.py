@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from limner.kernels.group_norm_triton import d_activation
+from limner.kernels.launching import kernel
 from limner.kernels.linear_triton import sums_of_parts
 
 LARGEST_TILE = 16_384  # numbers of a group: more do not fit a program's registers, twice over in the backward pass
@@ -89,7 +90,7 @@ def _group(C, P, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_P: tl.constexpr):
     return c, d < D, place, (p < P)[:, None] & (d < D)[None, :]
 
 
-@triton.jit
+@kernel(any_value=["P"])
 def _group_norm_whole(
     x, weight, bias, shift, y, factor, addend, mean_out, inverse_out, epsilon, C, P, D: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -117,7 +118,7 @@ def _group_norm_whole(
     tl.store(inverse_out + group, inverse)
 
 
-@triton.jit
+@kernel(any_value=["P"])
 def _group_norm_whole_backward(
     dy, x, weight, shift, factor, addend, mean_in, inverse_in, dx, d_shift, partial, C, P, D: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, LEARNS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_P: tl.constexpr,

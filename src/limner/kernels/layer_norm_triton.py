@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
 from limner.kernels.linear_triton import sums_of_parts
 
 TILE = 2048  # numbers that a program holds at a time: short rows are taken several at once
@@ -86,7 +87,7 @@ def _of_channels(values, C, BLOCK: tl.constexpr):
     return tl.load(values + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
 
 
-@triton.jit
+@kernel(any_value=["N"])
 def _add_and_normalise(
     x, residual, weight, bias, later, total_out, y, mean_out, inverse_out, epsilon, N, C,
     ADDS: tl.constexpr, LATER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -111,7 +112,7 @@ def _add_and_normalise(
     tl.store(inverse_out + row, inverse, mask=there)
 
 
-@triton.jit
+@kernel(any_value=["N"])
 def _backward(
     d_total, dy, total, weight, mean_in, inverse_in, dx, sums, N, C,
     ADDS: tl.constexpr, LEARNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,

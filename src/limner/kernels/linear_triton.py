@@ -10,7 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 COLUMNS, ROWS = 64, 32  # a tile
+PARTS = 64  # of a tile of the second stage
 PROGRAMS = 528  # about four for each multiprocessor of a large GPU
 FEW_ROWS = 256  # a second launch would take longer than a program's loop over them
 
@@ -32,12 +35,11 @@ def sums_of_parts(partial: Tensor, dtype: torch.dtype) -> Tensor:
     """(K, C) in `dtype`: sums over the parts of fp32 `partial` (K, N, C), in a fixed order."""
     kinds, parts, columns = partial.shape
     sums = partial.new_empty(kinds, columns, dtype=dtype)
-    block = triton.next_power_of_2(parts)
-    _sum_parts[(triton.cdiv(columns, COLUMNS), kinds)](partial, sums, parts, columns, BLOCK_C=COLUMNS, BLOCK_N=block)
+    _sum_parts[(triton.cdiv(columns, COLUMNS), kinds)](partial, sums, parts, columns, BLOCK_C=COLUMNS, BLOCK_N=PARTS)
     return sums
 
 
-@triton.jit
+@kernel(any_value=["R", "CHUNK"])
 def _column_sums(x, sums, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
     part = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -51,10 +53,13 @@ def _column_sums(x, sums, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.conste
     tl.store(sums + part * C + c, tl.sum(total, 0).to(sums.dtype.element_ty), mask=own)
 
 
-@triton.jit
+@kernel(any_value=["N"])
 def _sum_parts(partial, sums, N, C, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):
-    n, c = tl.arange(0, BLOCK_N), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     kind = tl.program_id(1)
-    inside = (n < N)[:, None] & (c < C)[None, :]
-    total = tl.sum(tl.load(partial + (kind * N + n)[:, None] * C + c[None, :], mask=inside, other=0.0), 0)
-    tl.store(sums + kind * C + c, total.to(sums.dtype.element_ty), mask=c < C)
+    total = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
+    for start in range(0, N, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        inside = (n < N)[:, None] & (c < C)[None, :]
+        total += tl.load(partial + (kind * N + n)[:, None] * C + c[None, :], mask=inside, other=0.0)
+    tl.store(sums + kind * C + c, tl.sum(total, 0).to(sums.dtype.element_ty), mask=c < C)

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 BLOCK = 1024
 
 
@@ -27,7 +29,7 @@ def activate_backward(dy: Tensor, x: Tensor) -> Tensor:
     return dx
 
 
-@triton.jit
+@kernel()
 def _quick_gelu(x, y, count, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     own = i < count
@@ -35,7 +37,7 @@ def _quick_gelu(x, y, count, BLOCK: tl.constexpr):
     tl.store(y + i, (value * tl.sigmoid(1.702 * value)).to(y.dtype.element_ty), mask=own)
 
 
-@triton.jit
+@kernel()
 def _quick_gelu_backward(dy, x, dx, count, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     own = i < count

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from limner.kernels.launching import kernel
+
 CHANNELS, ROWS = 64, 64  # a tile: four loads of 16 bytes under way in each thread
 
 
@@ -25,7 +27,7 @@ def sum_with_bias(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
     return y
 
 
-@triton.jit
+@kernel(any_value=["R"])
 def _sum_with_bias(x, bias, residual, y, R, C, RESIDUAL: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
     blocks = tl.cdiv(C, BLOCK_C)  # numbered in one: a grid's second number ends at 65,535, too few for large pictures
     c = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)

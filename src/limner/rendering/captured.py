@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from limner.adapters import LowRankLayer
+from limner.kernels.ahead import compiled_ahead
 from limner.rendering.denoiser import Given, PlainDenoiser, Predict
 
-WARM_UPS = 2  # libraries choose their kernels and take their workspaces in these
 AGREEMENT = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of the largest value
 
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
@@ -35,8 +35,9 @@ class CudaCapture:
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
+            with compiled_ahead(current.device):
                 run()
+            run()  # libraries choose their kernels and take their workspaces in it
         current.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others write pictures

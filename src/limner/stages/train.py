@@ -38,9 +38,9 @@ from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
 from limner.training import (
-    RULE_VERSION,
     FULL_DTYPE,
     LOG_FILE,
+    RULE_VERSION,
     Choice,
     Curve,
     EncodedPictures,

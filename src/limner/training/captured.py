@@ -1,17 +1,17 @@
 """A step recorded once as a CUDA graph and replayed: launching a thousand kernels costs the host one call.
 
-Two rehearsals on a side stream let libraries choose their algorithms and Triton compile before the capture; they
-collect gradients, and run the update with gradients that count as no numbers, so that no weight changes.
+Rehearsals on a side stream let libraries choose their algorithms and Triton compile before the capture. They collect
+gradients, and run the update with gradients that count as no numbers, so that no weight changes. The first computes
+nothing of worth: in it Triton's kernels are compiled side by side.
 """
 
 from __future__ import annotations
 
 import torch
 
+from limner.kernels.ahead import compiled_ahead
 from limner.progress import Progress
 from limner.training.step import Step
-
-REHEARSALS = 2
 
 
 class CapturedStep:
@@ -21,9 +21,10 @@ class CapturedStep:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(REHEARSALS):
-                step.collect()
-            step.optimizer.rehearse()
+            with compiled_ahead(step.number.device):
+                _rehearse(step)
+            step.clear_gradients()
+            _rehearse(step)
         torch.cuda.current_stream().wait_stream(stream)
         step.clear_gradients()
         torch.cuda.empty_cache()  # what the rehearsals took belongs to the graph's own pool now
@@ -35,6 +36,11 @@ class CapturedStep:
     def __call__(self) -> None:
         """Take a step; returns before it is done."""
         self._graph.replay()
+
+
+def _rehearse(step: Step) -> None:
+    step.collect()
+    step.optimizer.rehearse()
 
 
 def captured(step: Step, label: str, progress: Progress) -> CapturedStep | Step:
