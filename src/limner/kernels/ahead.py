@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 MOST_THREADS = 8
+SWITCH_SECONDS = 0.0005  # how long a thread keeps Python to itself: with more, what is rehearsed waits for compilers
 ALIGNED_BYTES = 16  # Triton compiles for tensors that begin at multiples of it, and anew for others
 
 Launch = Callable[..., Any]
@@ -66,12 +68,15 @@ def compiling() -> Compiling | None:
 def compiled_ahead(device: torch.device) -> Iterator[None]:
     """A block whose kernels are compiled side by side and not run; when it ends all are compiled."""
     global _compiling
+    usual = sys.getswitchinterval()
     _compiling = Compiling(-1 if device.index is None else device.index)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield
     finally:
         taking, _compiling = _compiling, None
         taking.finish()
+        sys.setswitchinterval(usual)
 
 
 def _form(argument: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from limner.config import Study, expand_variants, with_settings
 from limner.memory.calibration import GIB, needed_gib, usable
-from limner.memory.prediction import ENCODING, Parts, StagePeak, predict
+from limner.memory.prediction import ENCODING, Parts, StagePeak, largest
 
 Changes = dict[str, Any]  # by the settings' dotted paths
 
@@ -29,7 +29,7 @@ def fit(study: Study, parts: Parts, budget_gib: float, origins: Mapping[str, str
     changes, given_up = {}, set()
     while True:
         fitted = with_settings(study, changes)
-        over = [p for p in predict(fitted, parts) if p.bytes > usable(budget_gib) and p.name not in given_up]
+        over = [p for p in largest(fitted, parts) if p.bytes > usable(budget_gib) and p.name not in given_up]
         if not over:
             return Fitted(fitted, changes)
         open_ = (step for step in _measures(fitted, over[0]) if not any(origins.get(p) == "study" for p in step))
@@ -73,7 +73,7 @@ def faults(study: Study, parts: Parts, budget_gib: float) -> list[str]:
     return [
         f"{peak.name} needs about {peak.gib:.1f} GiB of GPU memory and a card of {budget_gib:g} GiB has "
         f"{usable(budget_gib) / GIB:.1f} for it: {'; '.join(_ways(study, parts, peak, budget_gib))}"
-        for peak in predict(study, parts)
+        for peak in largest(study, parts)
         if peak.bytes > usable(budget_gib)
     ]
 
@@ -114,7 +114,7 @@ def _smaller_trainings(study: Study, parts: Parts, peak: StagePeak, budget_gib: 
 
 
 def _peak_of(study: Study, parts: Parts, like: StagePeak) -> StagePeak:
-    return next(peak for peak in predict(study, parts) if peak.name == like.name)
+    return next(peak for peak in largest(study, parts) if peak.name == like.name)
 
 
 def as_setting(path: str, value: Any) -> str:

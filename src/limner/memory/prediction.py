@@ -69,8 +69,23 @@ class Parts:
 
 def predict(study: Study, parts: Parts) -> list[StagePeak]:
     """The peak of every stage that computes with the base, in the corridor's order."""
+    return _predicted(study, parts, expand_variants(study.variants))
+
+
+def largest(study: Study, parts: Parts) -> list[StagePeak]:
+    """`predict`, where of a variant's ranks and training seeds the highest rank stands for all: whether they all fit."""
+    highest = {run.variant.model_dump_json(): run for run in sorted(expand_variants(study.variants), key=_rank)}
+    kept = {run.label for run in highest.values()}
+    return _predicted(study, parts, [run for run in expand_variants(study.variants) if run.label in kept])
+
+
+def _rank(run: VariantRun) -> int:
+    return run.rank or 0
+
+
+def _predicted(study: Study, parts: Parts, runs: list[VariantRun]) -> list[StagePeak]:
     peaks = [class_images_peak(study, parts)] if renders_class_images(study) else []
-    peaks += [train_peak(run, study, parts) for run in expand_variants(study.variants)]
+    peaks += [train_peak(run, study, parts) for run in runs]
     if study.render.prompts:
         peaks.append(render_peak(study, parts))
     if study.control and study.control.references:
