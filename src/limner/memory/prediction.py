@@ -73,7 +73,7 @@ def predict(study: Study, parts: Parts) -> list[StagePeak]:
 
 
 def largest(study: Study, parts: Parts) -> list[StagePeak]:
-    """`predict`, where of a variant's ranks and training seeds the highest rank stands for all: whether they all fit."""
+    """`predict`, but of a variant's ranks and training seeds the highest rank alone: where it fits all others do."""
     highest = {run.variant.model_dump_json(): run for run in sorted(expand_variants(study.variants), key=_rank)}
     kept = {run.label for run in highest.values()}
     return _predicted(study, parts, [run for run in expand_variants(study.variants) if run.label in kept])
