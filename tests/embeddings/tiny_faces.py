@@ -1,7 +1,6 @@
-"""SFace and YuNet as graphs of a few weights: same inputs and outputs, and faces that are red squares.
+"""SFace as a graph of a few weights, with the same input and output, and drawn faces that the real YuNet finds.
 
-The detector's scores are how red each cell of 32 px is; a face is three cells wide around it. The recogniser's features
-are the mean colours of 8 by 8 parts of the aligned face.
+The recogniser's features are the mean colours of 8 by 8 parts of the aligned face.
 """
 
 from __future__ import annotations
@@ -11,56 +10,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import ImageDraw
 
-from limner.embeddings.faces import FEATURES, SFACE_FILE, SIDE_PX, YUNET_FILE
+from limner.embeddings.faces import FEATURES, SFACE_FILE, SIDE_PX
+from tests.embeddings.drawn_heads import draw_person_head, placed
 
-STRIDES = (8, 16, 32)
-FACE_CELLS = 3
-POINTS = (
-    (0.34, 0.46),
-    (0.66, 0.46),
-    (0.5, 0.64),
-    (0.37, 0.82),
-    (0.63, 0.82),
-)  # of the face's side, as in an aligned one
+MARKS = {"cheek": (225, 225, 285, 285), "chin": (170, 325, 230, 370)}  # boxes in a drawn head's px
 
 
-def write_faces(folder: Path) -> Path:
-    """Both files in `folder`, under the names that they have in OpenCV's zoo."""
+def write_recogniser(folder: Path) -> Path:
+    """The recogniser in `folder`, under the name that it has in OpenCV's zoo."""
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(_detector(), str(folder / YUNET_FILE))
     onnx.save(_recogniser(), str(folder / SFACE_FILE))
     return folder
-
-
-def _detector() -> onnx.ModelProto:
-    """Outputs as YuNet's of 2023: score, objectness, box and five points of every cell, for three strides."""
-    nodes, weights, outputs = [], [], []
-    for stride in STRIDES:
-        seen = stride == STRIDES[-1]  # the finer cells see nothing
-        red = np.array([-1, -1, 1], np.float32).reshape(1, 3, 1, 1) / 255 / stride**2  # pictures are BGR
-        box = [0.5, 0.5, np.log(FACE_CELLS), np.log(FACE_CELLS)]
-        points = [0.5 + FACE_CELLS * (share - 0.5) for point in POINTS for share in point]
-        for kind, values in (("cls", [0.0]), ("obj", [0.0]), ("bbox", box), ("kps", points)):
-            name, count = f"{kind}_{stride}", len(values)
-            scores = kind in ("cls", "obj") and seen
-            kernel = np.broadcast_to(red if scores else np.zeros_like(red), (count, 3, stride, stride)).copy()
-            weights += [numpy_helper.from_array(kernel, f"{name}_w")]
-            weights += [numpy_helper.from_array(np.array(values, np.float32), f"{name}_b")]
-            weights += [numpy_helper.from_array(np.array([1, -1, count], np.int64), f"{name}_s")]
-            conv = [f"{name}_c"]
-            nodes.append(
-                helper.make_node(
-                    "Conv", ["input", f"{name}_w", f"{name}_b"], conv, strides=[stride] * 2, kernel_shape=[stride] * 2
-                )
-            )
-            if kind in ("cls", "obj"):
-                nodes.append(helper.make_node("Relu", conv, [f"{name}_r"]))
-                conv = [f"{name}_r"]
-            nodes.append(helper.make_node("Transpose", conv, [f"{name}_t"], perm=[0, 2, 3, 1]))
-            nodes.append(helper.make_node("Reshape", [f"{name}_t", f"{name}_s"], [name]))
-            outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, count]))
-    return _model(nodes, [1, 3, None, None], "input", outputs, weights)
 
 
 def _recogniser() -> onnx.ModelProto:
@@ -81,16 +43,13 @@ def _model(nodes, shape, name, outputs, weights) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
 
 
-def draw_face(size: tuple[int, int], corner: tuple[int, int], mark: str) -> np.ndarray:
-    """A picture (H, W, 3) with one face, its middle at cell `corner` (ten a side); `mark` tells faces apart.
+def draw_face(size: tuple[int, int], middle: tuple[int, int], mark: str, head_cells: int = 4) -> np.ndarray:
+    """A picture (H, W, 3) with one face about `middle`, in cells of which the longer side has ten.
 
-    `size` is (width, height) in px.
+    `size` is (width, height) in px; `mark` tells faces apart.
     """
     cell = max(size) // 10
-    pixels = np.full((size[1], size[0], 3), 90, np.uint8)
-    x, y = (place * cell for place in corner)
-    pixels[y - cell : y + 2 * cell, x - cell : x + 2 * cell] = (140, 140, 140)
-    left, top = {"cheek": (x - cell, y), "chin": (x, y + cell)}[mark]
-    pixels[top : top + cell, left : left + cell] = (40, 60, 220)
-    pixels[y : y + cell, x : x + cell] = (255, 0, 0)
-    return pixels
+    head = draw_person_head()
+    ImageDraw.Draw(head).ellipse(MARKS[mark], fill=(40, 60, 220))
+    x, y = (place * cell - head_cells * cell // 2 for place in middle)
+    return placed(head, size, (x, y), head_cells * cell)

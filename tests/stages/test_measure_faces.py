@@ -13,7 +13,7 @@ from limner.base import find_base
 from limner.embeddings import Embedded
 from limner.stages.measure import measure
 from limner.stages.measure.power import share_recognised
-from tests.embeddings.tiny_faces import draw_face, write_faces
+from tests.embeddings.tiny_faces import draw_face, write_recogniser
 from tests.stages.measured import SETTINGS, SUBJECT, render_cells, values, write_grid
 
 PHOTOS, FACELESS_PHOTO = 6, 5
@@ -40,7 +40,7 @@ def photos_in(folder, marks) -> PhotoSet:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces"))
+    return write_recogniser(tmp_path_factory.mktemp("faces"))
 
 
 @pytest.fixture(scope="module")

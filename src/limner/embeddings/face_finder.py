@@ -45,24 +45,32 @@ def find_faces(image: np.ndarray) -> list[Head]:
     fewer than 2 of 100 (the pictures that `miniature heads` holds out); people reach 0.9. So its score is told
     through a logistic curve about 0.86, which makes it comparable with the scores of cats' and dogs' heads.
     """
+    height, width = image.shape[:2]
+    heads = [
+        _head(*face[:4], score=1 / (1 + math.exp((DOUBTFUL - face[-1]) / DOUBT)), width=width, height=height)
+        for face in detect_faces(image, WORKING_SIDE_PX).tolist()
+    ]
+    return sorted(heads, key=lambda head: (-head.score, head.box))
+
+
+def detect_faces(image: np.ndarray, long_side_px: int) -> np.ndarray:
+    """YuNet's rows (N, 15) for `image` (H, W, 3) uint8 RGB, looked at with its long side at `long_side_px`.
+
+    A row is left, top, width and height, x and y of five points (eyes, nose, corners of the mouth), all in px of
+    `image`, and the score.
+    """
     import cv2
 
     height, width = image.shape[:2]
-    scale = WORKING_SIDE_PX / max(height, width)
+    scale = long_side_px / max(height, width)
     size = (max(SHORTEST_PX, round(width * scale)), max(SHORTEST_PX, round(height * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     detector = _DETECTORS.loaded
     detector.setInputSize(size)
     _, rows = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-    across, down = width / size[0], height / size[1]
-    found = np.zeros((0, 15)) if rows is None else rows.astype(np.float64)
-    faces = found[:, :4] * (across, down, across, down)  # (N, 4): left, top, width, height
-    heads = [
-        _head(*face, score=1 / (1 + math.exp((DOUBTFUL - score) / DOUBT)), width=width, height=height)
-        for face, score in zip(faces.tolist(), found[:, -1].tolist(), strict=True)
-        if _is_possible(face, width, height)
-    ]
-    return sorted(heads, key=lambda head: (-head.score, head.box))
+    faces = np.zeros((0, 15)) if rows is None else rows.astype(np.float64)
+    faces[:, :14] *= [width / size[0], height / size[1]] * 7
+    return faces[[_is_possible(face, width, height) for face in faces[:, :4].tolist()]]
 
 
 def _is_possible(face: list[float], width: int, height: int) -> bool:

@@ -17,17 +17,7 @@ from limner.embeddings.clip import ClipPair, load_base_clip, load_clip
 from limner.embeddings.crops import Crop
 from limner.embeddings.efficientnet import EFFICIENTNET, EfficientNetLite0, efficientnet_weights
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder
-from limner.embeddings.faces import (
-    SFACE,
-    SFACE_FILE,
-    SFACE_HUB,
-    YUNET_FILE,
-    YUNET_HUB,
-    FaceEmbedder,
-    aligned_face,
-    face_files,
-    faces_identity,
-)
+from limner.embeddings.faces import SFACE, SFACE_FILE, SFACE_HUB, FaceEmbedder, aligned_face, faces_identity
 from limner.embeddings.vision import VisionTransformer
 from limner.errors import BaseError, EmbedderError
 
@@ -39,21 +29,19 @@ READ_FILES = (*WEIGHT_FILES, "config.json", "preprocessor_config.json", "vocab.j
 
 @dataclass(frozen=True)
 class EmbedderLocation:
-    """An embedding model on this machine. `path` is a checkpoint folder, the base's folder or a weights file; a model
-    of faces has a `detector` file beside it."""
+    """An embedding model on this machine. `path` is a checkpoint folder, the base's folder or a weights file."""
 
     name: str
     kind: Literal["efficientnet", "base", "clip", "vision", "faces"]
     path: Path
-    detector: Path | None = None
 
     @cached_property
     def identity(self) -> str:
         """SHA-256 over the content of weights and configuration, independent of where they lie."""
         if self.kind == "efficientnet":
             return hash_file(self.path)
-        if self.detector is not None:
-            return faces_identity(self.path, self.detector)
+        if self.kind == "faces":
+            return faces_identity(self.path)
         if self.kind == "base":
             files = [f for part in ("clip", "text_encoder", "tokenizer") for f in (self.path / part).iterdir()]
         else:
@@ -72,8 +60,8 @@ class EmbedderLocation:
         return self._load_clip(device)
 
     def own_crop(self) -> Crop | None:
-        """What the model looks at where that is its own affair: aligned faces. Raises EmbedderError for unfit files."""
-        return None if self.detector is None else aligned_face(self.path, self.detector)
+        """What the model looks at where that is its own affair: aligned faces. Raises EmbedderError for an unfit file."""
+        return aligned_face(self.path) if self.kind == "faces" else None
 
     def load_pair(self, device: torch.device | str = "cpu") -> PairEmbedder:
         """Load it to compare pictures with texts. Raises EmbedderError for a model without a text tower."""
@@ -98,11 +86,10 @@ def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
     if name == BASE:
         return EmbedderLocation(name, "base", base.part("clip").parent)
     if name == SFACE:
-        return EmbedderLocation(name, "faces", _file_on_hub(SFACE_HUB, SFACE_FILE), _file_on_hub(YUNET_HUB, YUNET_FILE))
+        return EmbedderLocation(name, "faces", _sface_on_hub())
     folder = Path(name).expanduser()
-    faces = face_files(folder)
-    if faces is not None:
-        return EmbedderLocation(name, "faces", *faces)
+    if (folder / SFACE_FILE).is_file():
+        return EmbedderLocation(name, "faces", folder / SFACE_FILE)
     if not folder.is_dir():
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise EmbedderError(
@@ -128,15 +115,15 @@ def _on_hub(name: str) -> Path:
         ) from None
 
 
-def _file_on_hub(model: str, file: str) -> Path:
+def _sface_on_hub() -> Path:
     try:
-        found = find_on_hub(model, files=[file]) / file
+        found = find_on_hub(SFACE_HUB, files=[SFACE_FILE]) / SFACE_FILE
     except BaseError:
         found = None
     if found is None or not found.is_file():
         raise EmbedderError(
-            f'"{SFACE}" needs {file}, which is not in the hub cache and could not be downloaded; on a machine with '
-            f"network run: hf download {model} {file}; or name a folder that holds {SFACE_FILE} and {YUNET_FILE}"
+            f'"{SFACE}" needs {SFACE_FILE}, which is not in the hub cache and could not be downloaded; on a machine with '
+            f"network run: hf download {SFACE_HUB} {SFACE_FILE}; or name a folder that holds the file"
         )
     return found
 
