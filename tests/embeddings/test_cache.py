@@ -9,7 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.embeddings import WHOLE, EfficientNetLite0, EmbeddingCache, around_head, read_image, view_crops
+from limner.base import find_base
+from limner.embeddings import (
+    WHOLE,
+    EfficientNetLite0,
+    EmbeddingCache,
+    around_head,
+    find_embedder,
+    read_image,
+    view_crops,
+)
 from limner.embeddings.cache import CHUNK
 from limner.errors import LimnerError
 from tests.drawn import draw_subject
@@ -57,6 +66,22 @@ def test_what_is_known_is_not_computed_again(embedder, files, tmp_path):
     assert count == 1
     assert torch.equal(again.vectors[1:], first.vectors)
     assert torch.allclose(again.vectors, embedder.embed([read_image(f) for f in (files[2], *files[:2])]), atol=1e-5)
+
+
+def test_texts_are_kept_by_content_and_model(tiny_folder, tmp_path, monkeypatch):
+    pair = find_embedder("base", find_base(str(tiny_folder))).load_pair()
+    alone, seen = pair.embed_texts(["a cat", "at night"]), []
+    embed = pair.embed_texts
+    monkeypatch.setattr(pair, "embed_texts", lambda texts: seen.extend(texts) or embed(texts))
+    first = EmbeddingCache(tmp_path / "cache").embed_texts(pair, ["a cat", "at night", "a cat"])
+    again = EmbeddingCache(tmp_path / "cache").embed_texts(pair, ["at night", "a dog", "a cat"])
+    assert seen == ["a cat", "at night", "a dog"]
+    assert torch.equal(first, alone[[0, 1, 0]])
+    assert torch.equal(again[[2, 0]], alone)
+    monkeypatch.setattr(pair, "identity", "f" * 64)
+    EmbeddingCache(tmp_path / "cache").embed_texts(pair, ["a cat"])
+    assert seen[3:] == ["a cat"]
+    assert EmbeddingCache(tmp_path / "cache").embed_texts(pair, []).shape == (0, 16)
 
 
 def test_other_content_under_the_same_name_is_seen(embedder, files, tmp_path):

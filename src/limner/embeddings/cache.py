@@ -1,4 +1,4 @@
-"""Embeddings kept on disk by content: the same picture is never put through the same model twice."""
+"""Embeddings kept on disk by content: the same picture or text is never put through the same model twice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from limner.artifacts import hash_bytes, hash_file, write_whole
 from limner.embeddings.crops import WHOLE, Crop, read_image
-from limner.embeddings.embedder import ImageEmbedder, Pixels
+from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
 from limner.embeddings.heads import one_thread_a_search
 
 CHUNK = 64  # pictures embedded at once; as many more wait in memory
 MOST_READERS = 16
+TEXTS = "=texts"  # no crop's name holds "="
 KEYS, VECTORS, FOUND = "keys", "vectors", "found"
 
 
@@ -56,7 +57,7 @@ class _Cut:
 
 
 class EmbeddingCache:
-    """A folder with one file for each model and crop, written whole; a damaged file counts as absent."""
+    """A folder with a file for each model and crop, and one for its texts, written whole; a damaged one is absent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +71,7 @@ class EmbeddingCache:
         advance: Callable[[int], None] = lambda pictures: None,
     ) -> Embedded:
         """Embeddings of picture files, in their order; only what the cache lacks is computed."""
-        store = self.folder / f"{_plain(embedder.name)}-{_plain(crop.name)}-{embedder.identity[:16]}.safetensors"
+        store = self._store(embedder, _plain(crop.name))
         known = _read(store)
         began = time.perf_counter()
         keys = [hash_file(file) for file in files]
@@ -89,6 +90,21 @@ class EmbeddingCache:
         if not keys:
             return Embedded(embedder.embed([]), torch.empty(0, dtype=torch.bool))
         return Embedded(torch.stack([known[key][0] for key in keys]), torch.tensor([known[key][1] for key in keys]))
+
+    def embed_texts(self, pair: PairEmbedder, texts: Sequence[str]) -> Tensor:
+        """Embeddings (N, D) of texts, in their order; only what the cache lacks is computed."""
+        store = self._store(pair, TEXTS)
+        known = _read(store)
+        keys = [hash_bytes(text.encode()) for text in texts]
+        absent = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        if absent:
+            vectors = pair.embed_texts([*absent.values()])
+            known |= {key: (vector, True) for key, vector in zip(absent, vectors, strict=True)}
+            _write(store, known)
+        return torch.stack([known[key][0] for key in keys]) if keys else pair.embed_texts([])
+
+    def _store(self, embedder: ImageEmbedder, of_what: str) -> Path:
+        return self.folder / f"{_plain(embedder.name)}-{of_what}-{embedder.identity[:16]}.safetensors"
 
     def _cut(
         self, keys: list[str], files: list[Path], crop: Crop, side_px: int

@@ -60,7 +60,7 @@ class EmbedderLocation:
         return self._load_clip(device)
 
     def own_crop(self) -> Crop | None:
-        """What the model looks at where that is its own affair: aligned faces. Raises EmbedderError for an unfit file."""
+        """What the model looks at where that is its own affair: aligned faces. EmbedderError for an unfit file."""
         return aligned_face(self.path) if self.kind == "faces" else None
 
     def load_pair(self, device: torch.device | str = "cpu") -> PairEmbedder:
@@ -122,8 +122,8 @@ def _sface_on_hub() -> Path:
         found = None
     if found is None or not found.is_file():
         raise EmbedderError(
-            f'"{SFACE}" needs {SFACE_FILE}, which is not in the hub cache and could not be downloaded; on a machine with '
-            f"network run: hf download {SFACE_HUB} {SFACE_FILE}; or name a folder that holds the file"
+            f'"{SFACE}" needs {SFACE_FILE}, which is not in the hub cache and could not be downloaded; on a machine '
+            f"with network run: hf download {SFACE_HUB} {SFACE_FILE}; or name a folder that holds the file"
         )
     return found
 

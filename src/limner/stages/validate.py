@@ -171,7 +171,7 @@ class Scorer:
             self.left_out[self.pair_name] = str(error)
             return None
         prompts = validation_prompts(self.subject, self.settings, as_class=True)
-        texts = pair.embed_texts(prompts)
+        texts = self.cache.embed_texts(pair, prompts)
         similarity = pair.embed([*of_base]) @ texts.T  # (N, N)
         other = torch.tensor([[one != another for another in prompts] for one in prompts])
         floor = float(similarity[other].mean()) if other.any() else float("-inf")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from limner.config import Subject
 from limner.embeddings import WHOLE, EmbedderLocation, PairEmbedder
 from limner.errors import InputError
@@ -23,10 +21,8 @@ def score_prompt_fidelity(work: Work, name: str, place: EmbedderLocation | str, 
     texts = [class_text(prompt, subject.identifier, subject.class_noun) for prompt in prompts]
     with work.progress.task(f"measure prompt fidelity ({name})", len(work.pictures)) as advance:
         pictures = work.cache.embed(pair, work.files, WHOLE, advance)
-        different = list(dict.fromkeys(texts))
-        vectors = dict(zip(different, pair.embed_texts(different), strict=True))
+        of_prompts = work.cache.embed_texts(pair, texts)  # (N, D)
     work.scores.use(metric, name)
     work.scores.anchor(metric, None, None, "cosine of picture and prompt, identifier read as class noun")
     if texts:
-        fidelity = prompt_fidelity(pictures.vectors, torch.stack([vectors[text] for text in texts]))
-        work.scores.add(metric, work.pictures, fidelity.tolist())
+        work.scores.add(metric, work.pictures, prompt_fidelity(pictures.vectors, of_prompts).tolist())
