@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from limner.artifacts import AdapterFolder
+from limner.base.weights.header import read_header
+from limner.config import expand_variants
+from limner.memory import adapter_bytes, read_shapes
+from limner.opening import open_study
 from limner.study import run_study
 from tests.studies import write_study
 
@@ -54,3 +58,12 @@ def test_the_same_command_again_trains_nothing_and_leaves_the_lock_file_alone(ru
     monkeypatch.setattr("limner.study.load_base", lambda *given, **options: pytest.fail("a base was loaded"))
     run_study(run.parent / "study.toml", run)
     assert (run / "study.lock.json").read_bytes() == lock
+
+
+def test_adapters_take_the_disk_that_was_asked_for(run):
+    opened = open_study(run.parent / "study.toml")
+    shapes = read_shapes(opened.base)
+    for variant in expand_variants(opened.study.variants):
+        (file,) = [*(run / "adapters" / variant.label).glob("*.safetensors")]
+        tensors = read_header(file).tensors.values()
+        assert adapter_bytes(variant, shapes) == sum(tensor.end - tensor.start for tensor in tensors)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from limner.config import expand_variants
 from limner.errors import StudyError
-from limner.opening import open_study
+from limner.memory import adapter_bytes, read_shapes
+from limner.opening import expected_bytes, open_study
 from tests.drawn import draw_subject
 
 STUDY = """
@@ -73,3 +75,21 @@ def test_all_faults_of_both_kinds_are_told_at_once(study_folder):
     with pytest.raises(StudyError) as error:
         open_study(study_folder / "study.toml")
     assert len(error.value.faults) == 3
+
+
+def test_disk_is_asked_for_what_waits_to_be_chosen_from(study_folder):
+    file = study_folder / "study.toml"
+    rule = '[variants.validation]\nevery_steps = 2\nkeep = "best"\nneighbours = 2\n[[render.prompts]]'
+
+    def asked(variant: str, validation: str) -> tuple[int, list[int]]:
+        text = STUDY.replace('method = "lora"', variant).replace("[[render.prompts]]", validation)
+        file.write_text(text, encoding="utf-8")
+        opened = open_study(file)
+        runs, shapes = expand_variants(opened.study.variants), read_shapes(opened.base)
+        return expected_bytes(opened, runs), [adapter_bytes(run, shapes) for run in runs]
+
+    for variant in ('method = "full"', 'method = "lora"\nrank = [1, 2]'):  # those trained together keep all of theirs
+        without, sizes = asked(variant, "[[render.prompts]]")
+        with_choice, _ = asked(variant, rule)
+        assert min(sizes) > 0
+        assert with_choice - without == (2 + 2) * sum(sizes)

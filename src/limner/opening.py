@@ -29,15 +29,16 @@ from limner.config import (
     read_toml,
     resolve_study,
     setting_origins,
+    stacks_of,
     with_settings,
 )
 from limner.errors import BaseError, InputError, StudyError
+from limner.memory import adapter_bytes, fit, read_parts, read_shapes
 from limner.memory import faults as memory_faults
-from limner.memory import fit, read_parts
 from limner.photos import named_subject
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
-from limner.training import require_trackers
+from limner.training import most_kept, require_trackers
 
 LOCK = "study.lock.json"
 MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
@@ -172,14 +173,17 @@ def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> st
 
 
 def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
-    """About how much disk a run needs: adapters, two resumable states for the largest, and the pictures."""
+    """About how much disk a run needs: adapters, those kept to choose from, two resumable states, and the pictures."""
     weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
     full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
     resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
-    study = opened.study
+    study, shapes = opened.study, read_shapes(opened.base, opened.study.base.vae)
+    sizes = {run.label: adapter_bytes(run, shapes) for run in runs}
+    kept = [sum(most_kept(run.variant.validation) * sizes[run.label] for run in stack) for stack in stacks_of(runs)]
     pixels = study.render.size[0] * study.render.size[1]
     pictures = len(study.render.prompts) * len(study.render.seeds) * study.render.images_per_seed * (len(runs) + 1)
-    return full_runs * 2 * weights + resumable + (pictures + study.class_images.count) * 2 * pixels
+    pictures += study.class_images.count
+    return sum(sizes.values()) + max(kept, default=0) + resumable + pictures * 2 * pixels
 
 
 def _models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

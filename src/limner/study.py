@@ -195,6 +195,7 @@ class Run:
                 progress=self.progress,
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
+        self._scorers.clear()  # and with them their models' memory
         chosen = {label: folder.record["chosen"] for label, folder in trained.items() if "chosen" in folder.record}
         if chosen:
             self._note_in_lock({"chosen": chosen})
@@ -226,9 +227,10 @@ class Run:
         return replace(order, validate=scoring(show, scorer), begin=scorer.begin, judged_by=scorer.judged_by)
 
     def _scorer(self, settings: Validation) -> Scorer:
-        """What scores validations with these settings; variants with the same settings share it."""
+        """What scores validations with these settings; variants with the same settings share it. One is kept."""
         name = settings.model_dump_json()
         if name not in self._scorers:
+            self._scorers.clear()
             self._scorers[name] = Scorer(
                 self.training_base,
                 self.opened.base,

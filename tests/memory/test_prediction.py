@@ -10,7 +10,20 @@ import torch
 
 from limner.base import find_base, load_base
 from limner.config import Study, expand_variants
-from limner.memory import Parts, Shapes, faults, fit, largest_stack, predict, read_shapes, reserved, train_peak, usable
+from limner.embeddings import find_embedder
+from limner.memory import (
+    Parts,
+    Shapes,
+    faults,
+    fit,
+    largest_stack,
+    predict,
+    read_parts,
+    read_shapes,
+    reserved,
+    train_peak,
+    usable,
+)
 from limner.memory.calibration import CALIBRATION, GIB
 from limner.memory.peaks import TrainingStep, decoding_peak, denoising_peak, low_rank_count, training_peak
 from limner.memory.prediction import state_bytes
@@ -106,6 +119,31 @@ def test_pictures_made_while_training_are_counted():
     (peak,) = [peak for peak in predict(study(shown), SD15_PARTS) if peak.stage == "train"]
     assert peak.parts["validation pictures"] == others + decoding
     assert peak.bytes > peaks(study(lora))["train lora-16"]
+
+
+def test_models_that_score_while_training_are_counted_where_they_compute(tiny_folder, tmp_path):
+    asked = {"method": "lora", "rank": [4], "validation": {"every_steps": 10, "score": True}}
+    measured = {"likeness": ["efficientnet-lite0", "base", "nobody/nowhere-at-all"], "prompt_fidelity": "base"}
+    plain = {**asked, "validation": {"every_steps": 10}}
+    base = find_base(str(tiny_folder))
+    places = [find_embedder(name, base) for name in ("efficientnet-lite0", "base", "base")]
+    parts = read_parts(study(asked, measure=measured), tmp_path, base)
+    weights = [place.load_image()._model for place in places]
+    assert parts.scoring_bytes == pytest.approx(sum(map(bytes_of, weights)), rel=0.3)
+    assert parts.scoring_bytes == sum(place.device_bytes for place in places)
+    assert places[1].device_bytes == bytes_of(weights[1])
+    assert read_parts(study(plain, measure=measured), tmp_path, base).scoring_bytes == 0
+
+    def counted(of: Study) -> int:
+        return next(peak.parts["scoring models"] for peak in predict(of, replace(SD15_PARTS, scoring_bytes=7 * GIB)))
+
+    assert counted(study(asked)) == 7 * GIB
+    assert counted(study(plain)) == 0
+    assert counted(study(asked, memory={"offload": True})) == 0  # they score on the processor then
+
+
+def bytes_of(module: torch.nn.Module) -> int:
+    return sum(4 * parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("budget", [8, 12, 16, 24])

@@ -13,6 +13,7 @@ import torch
 from limner.artifacts import canonical_json, hash_bytes, hash_file
 from limner.base import BaseLocation
 from limner.base.find import HUB_FILES, find_on_hub
+from limner.base.weights.header import numbers_in
 from limner.embeddings.clip import ClipPair, load_base_clip, load_clip
 from limner.embeddings.crops import Crop
 from limner.embeddings.efficientnet import EFFICIENTNET, EfficientNetLite0, efficientnet_weights
@@ -24,6 +25,7 @@ from limner.errors import BaseError, EmbedderError
 BASE = "base"
 # Some older checkpoints exist as .bin only; torch reads tensors from it and nothing else (weights_only).
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+FP32_BYTES = 4
 READ_FILES = (*WEIGHT_FILES, "config.json", "preprocessor_config.json", "vocab.json", "merges.txt")
 
 
@@ -48,6 +50,19 @@ class EmbedderLocation:
             files = [self.path / name for name in READ_FILES]
         hashes = {f.relative_to(self.path).as_posix(): hash_file(f) for f in sorted(files) if f.is_file()}
         return hash_bytes(canonical_json(hashes))
+
+    @property
+    def device_bytes(self) -> int:
+        """What its weights take on the device, in fp32; models of faces run on the processor."""
+        if self.kind == "faces":
+            return 0
+        if self.kind == "efficientnet":
+            return self.path.stat().st_size
+        if self.kind == "base":
+            files = [file for part in ("clip", "text_encoder") for file in (self.path / part).glob("*.safetensors")]
+            return FP32_BYTES * sum(map(numbers_in, files))
+        whole, pickled = (self.path / name for name in WEIGHT_FILES)
+        return FP32_BYTES * numbers_in(whole) if whole.is_file() else pickled.stat().st_size
 
     def load_image(self, device: torch.device | str = "cpu") -> ImageEmbedder:
         """Load it to compare pictures. Raises EmbedderError for a model that cannot."""

@@ -3,7 +3,7 @@
 from limner.memory.calibration import CALIBRATION, needed_gib, reserved, usable
 from limner.memory.fitting import Fitted, as_setting, faults, fit
 from limner.memory.parts import read_parts
-from limner.memory.prediction import Parts, StagePeak, predict, train_peak
+from limner.memory.prediction import Parts, StagePeak, adapter_bytes, predict, train_peak
 from limner.memory.ranks import ranks_not_low
 from limner.memory.shapes import Shapes, read_shapes
 from limner.memory.stacking import largest_stack
@@ -14,6 +14,7 @@ __all__ = [
     "Parts",
     "Shapes",
     "StagePeak",
+    "adapter_bytes",
     "as_setting",
     "faults",
     "fit",

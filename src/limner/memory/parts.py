@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 from pathlib import Path
 
 from limner.base import BaseLocation
 from limner.base.find import find_controlnet
+from limner.base.weights.header import numbers_in
 from limner.config import Study
+from limner.embeddings import find_embedder
+from limner.errors import InputError
 from limner.memory.prediction import Parts
 from limner.memory.shapes import read_shapes
 
@@ -20,11 +23,16 @@ def read_parts(study: Study, folder: Path, base: BaseLocation) -> Parts:
     checker = base.weight_files("safety_checker") if study.base.safety_checker and base.has_safety_checker else []
     photos = folder / study.subject.photos
     count = sum(path.is_file() for path in photos.iterdir()) if photos.is_dir() else 0
-    return Parts(read_shapes(base, study.base.vae), controlnet, sum(map(_numbers_in, checker)), count)
+    shapes = read_shapes(base, study.base.vae)
+    return Parts(shapes, controlnet, sum(map(numbers_in, checker)), count, _scoring_bytes(study, base))
 
 
-def _numbers_in(file: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as weights:
-        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+def _scoring_bytes(study: Study, base: BaseLocation) -> int:
+    """The models that score pictures while training, where a variant asks for it; absent ones will be left out."""
+    if not any(variant.validation.scored for variant in study.variants):
+        return 0
+    total = 0
+    for name in (*study.measure.likeness, study.measure.prompt_fidelity):
+        with contextlib.suppress(InputError):
+            total += find_embedder(name, base).device_bytes
+    return total

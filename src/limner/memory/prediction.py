@@ -65,6 +65,7 @@ class Parts:
     controlnet: str = ""  # its configuration, as JSON
     checker_count: int = 0  # numbers in the safety checker
     photo_count: int = 0
+    scoring_bytes: int = 0  # weights of the models that score pictures while training
 
 
 def predict(study: Study, parts: Parts) -> list[StagePeak]:
@@ -172,7 +173,11 @@ def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, i
 
 def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1) -> StagePeak:
     """One training, or `stacked` LoRA variants of at most this rank that are computed together."""
-    others = {"pictures": _pictures(run, study, parts), "base for rendering": _base_for_rendering(study, parts)}
+    others = {
+        "pictures": _pictures(run, study, parts),
+        "base for rendering": _base_for_rendering(study, parts),
+        "scoring models": _scoring_models(run, study, parts),
+    }
     counted = _training(run, study, parts.shapes, stacked) | _validating(run, study, parts.shapes) | others
     size_px, at_once = study.prepare.size_px, study.memory.vae_batch_size
     vae = parts.shapes.count("vae") * FP32.itemsize + at_once * encoding_peak(parts.shapes, size_px, FP32)
@@ -225,6 +230,11 @@ def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]
     return {"validation pictures": encoder + shapes.count("vae") * FP32.itemsize + rendering}
 
 
+def _scoring_models(run: VariantRun, study: Study, parts: Parts) -> int:
+    """They stay while a variant trains; what they compute is smaller than the rendering that goes before it."""
+    return parts.scoring_bytes if run.variant.validation.scored and not study.memory.offload else 0
+
+
 def _pictures(run: VariantRun, study: Study, parts: Parts) -> int:
     """Encoded pictures, mean and deviation in fp32."""
     photos = parts.photo_count * (2 if run.variant.flip else 1)
@@ -257,6 +267,14 @@ def state_bytes(variant: FullVariant | LoraVariant, dtype: torch.dtype) -> float
     exact = kept == 2 and (lora or variant.master_weights == "exact")
     moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" else ADAMW_MOMENTS
     return kept + (REMAINDER if exact else 0) + (kept if lora else 0) + moments
+
+
+def adapter_bytes(run: VariantRun, shapes: Shapes) -> int:
+    """What a variant's result takes on disk: whole weights are written in fp16, low-rank updates in fp32."""
+    modules = trained_modules(run)
+    if isinstance(run.variant, LoraVariant):
+        return FP32.itemsize * low_rank_count(shapes, modules, run.rank or 1, run.variant.targets)
+    return torch.float16.itemsize * sum(map(shapes.count, modules))
 
 
 def trained_modules(run: VariantRun) -> tuple[str, ...]:

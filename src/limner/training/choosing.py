@@ -82,6 +82,11 @@ def possible_steps(curve: Sequence[Record], settings: Validation) -> set[int]:
     return {*best, *(one.step for one in undecided)}
 
 
+def most_kept(settings: Validation) -> int:
+    """How many steps' weights wait at most: the best of those decided, those undecided, and the newest beside them."""
+    return settings.neighbours + 2 if settings.keep == "best" else 0
+
+
 def stopping_step(curve: Sequence[Record], settings: Validation) -> int | None:
     """The validation after which training stops: the best decided step is `patience` validations behind the newest.
     It does not stop before any step is worth something."""

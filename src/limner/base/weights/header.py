@@ -151,3 +151,8 @@ def _require_no_gaps(path: Path, tensors: Mapping[str, TensorEntry], data_start:
             raise _damaged(path, f"{name[:80]} {'overlaps another tensor' if entry.start < end else 'follows a gap'}")
         end = entry.end
     return end
+
+
+def numbers_in(path: Path) -> int:
+    """How many numbers a file holds. Raises WeightsError as `read_header`."""
+    return sum(math.prod(entry.shape) for entry in read_header(path).tensors.values())
