@@ -10,6 +10,7 @@ from limner.config import LoraVariant, Study, VariantRun, expand_variants
 
 BASE = "base"
 MARKERS = ("diamond", "circle", "triangle", "pentagon", "star")
+DASHES = (None, "10 3", "5 3", "2 3", "10 3 2 3")
 GREY = ("#5f636c", "#a4a7ae")
 # per family of variants: (first, last) on light paper and (first, last) on dark; at least 3:1 on their ground,
 # told apart by lightness and marker as well as hue
@@ -35,6 +36,7 @@ class Column:
     family: int | None = None  # index of the study's variant; None for the base
     rank: int | None = None
     strength: float = 1.0
+    dashes: str | None = None  # of its lines, by which ranks are told apart without colour
 
     @property
     def is_base(self) -> bool:
@@ -87,6 +89,7 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
     place = list(ranks).index(run.rank) if run.rank is not None else 0
     light, dark = colour_ramp(family, place, len(ranks))
     marker = MARKERS[family % len(MARKERS)]
+    dashes = DASHES[(len(ranks) - 1 - place) % len(DASHES)] if ranks else None  # the highest rank's line is whole
     return Column(
         name,
         _detail(run, strength),
@@ -97,6 +100,7 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
         family,
         run.rank,
         1.0 if strength is None else strength,
+        dashes,
     )
 
 

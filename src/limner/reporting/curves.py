@@ -125,8 +125,9 @@ def _axes(x_axis: Scale, y_axis: Scale) -> list[Markup]:
         parts.append(element("text", f"{tick:g}", x=LEFT - 6, y=y + 4, text_anchor="end"))
     for tick in round_ticks(0.0, x_axis.high, 4):
         anchor = "end" if x_axis(tick) > RIGHT - 12 else "middle"
-        parts.append(element("text", f"{tick:,.0f}", x=x_axis(tick), y=RATE_BOTTOM + 17, text_anchor=anchor))
-    parts.append(element("text", "loss", x=LEFT, y=TOP - 8, class_="note"))
+        named = f"step {tick:,.0f}" if tick == 0 else f"{tick:,.0f}"
+        parts.append(element("text", named, x=x_axis(tick), y=RATE_BOTTOM + 17, text_anchor=anchor))
+    parts.append(element("text", "loss (mean squared error)", x=LEFT, y=TOP - 8, class_="note"))
     return parts
 
 

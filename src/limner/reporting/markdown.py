@@ -74,7 +74,7 @@ def plate_table(plate: Plate) -> Markup:
         *(f"{c.name} ({c.detail})" if c.detail else c.name for c in plate.columns),
     ]
     rows = [
-        [_row_name(group, row), *_given(group, row, bool(given)), *(_cell(shown) for shown in row.cells)]
+        [_row_name(group, row), *_given(group, row, bool(given)), *(_cell(shown, group.has_likeness or not plate.has_likeness) for shown in row.cells)]
         for group in plate.groups
         for row in group.rows
     ]
@@ -93,13 +93,14 @@ def _given(group: Group, row: Row, wanted: bool) -> list[str | Markup]:
     return [image(group.reference, f"Reference {group.name}"), image(group.edges, f"Edges of {group.name}")]
 
 
-def _cell(shown: Shown | None) -> str | Markup:
+def _cell(shown: Shown | None, likened: bool) -> str | Markup:
     if shown is None:
         return ""
     if shown.flagged:
         return Markup('blanked by the safety checker<br><a href="{0}">the file</a>').format(quote(shown.file))
     gain = f" ({signed(shown.gain)})" if shown.gain is not None else ""
-    lines = [f"likeness {_figure(shown.likeness)}{gain}", f"prompt {_figure(shown.prompt_fidelity)}"]
+    lines = [f"likeness {_figure(shown.likeness)}{gain}"] if likened else []
+    lines.append(f"prompt {_figure(shown.prompt_fidelity)}")
     if shown.edge_agreement is not None:
         lines.append(f"edges {_figure(shown.edge_agreement)}")
     return Markup("<br>").join([image(shown.file, shown.alt), *map(Markup, lines)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -95,11 +96,17 @@ def _environment() -> Environment:
         "figure": lambda value: NOT_MEASURABLE if value is None else signless(value),
         "signed": lambda value: NOT_MEASURABLE if value is None else signed(value),
         "percent": percent,
+        "unbroken": _unbroken,
         "href": lambda file: Markup(quote(file)),
     }
     environment.globals |= {"colour": colour_class, "swatch": swatch, "row_title": row_title}
     environment.tests["from_base"] = is_from_base
     return environment
+
+
+def _unbroken(text: str) -> str:
+    """A sentence whose lines do not end before or after a sign of relation."""
+    return re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", text)
 
 
 @cache

@@ -8,7 +8,7 @@ from limner.statistics.conclusions import CLASS_LIKENESS, DIVERSITY, DRIFT, EDGE
 HEADINGS: dict[Code, str] = {"en": "Conclusions", "ru": "Выводы"}
 FOLDED: dict[Code, str] = {
     "en": "Further comparisons: {count}; no difference could be shown in {undecided} of them",
-    "ru": "Остальные сравнения: {count}; разницы выявить не удалось: {undecided}",
+    "ru": "Остальные сравнения: {count}, из них без выявленной разницы: {undecided}",
 }
 CHAPTERS: dict[str, dict[Code, str]] = {  # of findings that are not of one metric
     "copying": {"en": "Copying", "ru": "Копирование"},
@@ -60,7 +60,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     },
     "order": {"en": ", from highest to lowest", "ru": ", от большего к меньшему"},
     "others between": {"en": "{count} others between", "ru": "ещё {count} между ними"},
-    "last": {"en": "last {figure}", "ru": "последний {figure}"},
+    "last": {"en": "last {figure}", "ru": "на последнем месте {figure}"},
     "trend": {
         "en": "{Metric} {goes} with the rank, by {d} for each doubling{share}; {confidence} interval {low} to {high}, "
         "{p} ({sweep}; {seeds}).",
@@ -110,8 +110,8 @@ PHRASES: dict[str, dict[Code, str]] = {
     "front": {
         "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "
         "no variant surpasses these in both.{surpassed}",
-        "ru": "Граница компромисса между сходством и соответствием запросу: {members}. По средним (здесь они не "
-        "проверялись) ни один вариант не превосходит их сразу по обоим показателям.{surpassed}",
+        "ru": "Граница компромисса между сходством и соответствием запросу: {members}. По средним значениям, "
+        "различия которых здесь не проверялись, ни один вариант не превосходит их сразу по обоим показателям.{surpassed}",
     },
     "surpassed": {"en": " Surpassed: {figures}.", "ru": " Уступают по обоим: {figures}."},
     "by": {"en": "{a} by {b}", "ru": "{a} (варианту {b})"},
@@ -123,7 +123,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     },
     "some few seeds": {
         "en": "Fewer than three training seeds have {names}: of these, descriptions only.",
-        "ru": "Менее трёх запусков обучения: {names}. О них возможны только описания.",
+        "ru": "Менее трёх запусков обучения у {names}: для них возможны только описания.",
     },
     "no values": {"en": "{Metric} could not be measured.", "ru": "{Metric}: измерить не удалось."},
     "no ceiling": {

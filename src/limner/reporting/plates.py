@@ -58,6 +58,11 @@ class Group:
     reference: str | None = None  # files of the reference and of its edges
     edges: str | None = None
 
+    @property
+    def has_likeness(self) -> bool:
+        """Whether likeness is known of any picture; it is not asked of prompts that leave the subject out."""
+        return any(shown and shown.likeness is not None for row in self.rows for shown in row.cells)
+
 
 @dataclass(frozen=True)
 class Plate:
@@ -72,6 +77,11 @@ class Plate:
     def has_references(self) -> bool:
         """Whether the rows begin with a reference and its edges."""
         return any(group.reference for group in self.groups)
+
+    @property
+    def has_likeness(self) -> bool:
+        """Whether likeness is known of any picture."""
+        return any(group.has_likeness for group in self.groups)
 
     @property
     def pictures(self) -> int:

@@ -45,7 +45,7 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores)
     y_axis = PANEL.vertical(*padded([*reach, *(value for _, value in named)]))
     x_axis = PANEL.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
     parts = [
-        *frame(PANEL, y_axis, "rank, on a logarithmic scale", "likeness ↑"),
+        *frame(PANEL, y_axis, "rank, on a logarithmic scale", "likeness (cosine) ↑"),
         *named_ticks(PANEL, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
         *level_lines(PANEL, y_axis, [value for _, value in named]),
     ]

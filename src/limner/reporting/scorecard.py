@@ -17,7 +17,7 @@ from limner.reporting.svg import Scale, element, padded, path_through
 
 PANEL = Panel(440.0, 280.0, 48.0, 26.0, 348.0, 234.0)
 SIDESTEP_PX = 4.0
-MEASURES = ((EDGES, "edge agreement"), (LIKENESS, "likeness"))
+MEASURES = ((EDGES, "edge agreement", "F1"), (LIKENESS, "likeness", "cosine"))
 
 
 Means = list[tuple[Estimate | None, Estimate | None]]  # edge agreement and likeness, for each conditioning scale
@@ -86,7 +86,7 @@ def _chart(
     reference: str, measure: int, columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float],
     scores: Scores,
 ) -> Chart | None:  # fmt: skip
-    role, title = MEASURES[measure]
+    role, title, unit = MEASURES[measure]
     lines = [
         (column, [(scale, pair[measure]) for scale, pair in zip(scales, means, strict=True)])
         for column, means in _rows(columns, cells, scales, scores)
@@ -99,7 +99,7 @@ def _chart(
     y_axis = PANEL.vertical(*padded([value for each in estimates for value in (each.low, each.high)]))
     x_axis = PANEL.horizontal(*padded(scales))
     parts = [
-        *frame(PANEL, y_axis, "conditioning scale", f"{title} ↑", ticks=5),
+        *frame(PANEL, y_axis, "conditioning scale", f"{title} ({unit}) ↑", ticks=5),
         *named_ticks(PANEL, [(number(scale), x_axis(scale)) for scale in scales]),
     ]
     for place, (column, line) in enumerate(drawn):
@@ -117,7 +117,7 @@ def _line(
     column: Column, line: Sequence[tuple[float, Estimate]], colour: str, x_axis: Scale, y_axis: Scale, aside: float
 ) -> list[Markup]:
     points = [(x_axis(scale) + SIDESTEP_PX * aside, y_axis(each.mean)) for scale, each in line]
-    parts = [element("path", d=path_through(points), class_=f"line {colour}")]
+    parts = [element("path", d=path_through(points), class_=f"line {colour}", stroke_dasharray=column.dashes)]
     for (_, each), (x, y) in zip(line, points, strict=True):
         parts += [upright_bar(each, colour, x, y_axis), mark(column, colour, x, y, 5.0)]
     return parts

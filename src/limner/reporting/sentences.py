@@ -64,7 +64,7 @@ class Speaker:
         for finding in conclusions:
             first.setdefault(role_of(getattr(finding, "metric", "")), getattr(finding, "metric", ""))
         leading = [f for f in conclusions if getattr(f, "metric", "") in first.values() and _weight(f) is not None]
-        ordered = sorted(leading, key=lambda finding: _weight(finding) or (0, 0.0))
+        ordered = _one_of_each_kind_first(sorted(leading, key=lambda finding: _weight(finding) or (0, 0.0)))
         few = [finding for finding in conclusions if isinstance(finding, FewSeeds)]
         said = self.sentences(Conclusions(tuple(ordered)))[: HEADLINE - len(few)]
         return [*said, *(self.sentence(finding) for finding in few)]
@@ -97,7 +97,7 @@ class Speaker:
         if isinstance(found, Described):
             if found.reason == "few seeds":
                 return ""  # the means say it
-            return self._say("no spread", finding.metric, a=first, b=second, d=self._signed(found.difference))
+            return self._say("no spread", finding.metric, a=first, b=beside, d=self._signed(found.difference))
         if not isinstance(found, Estimated):
             return ""
         if not found.is_shown:
@@ -269,12 +269,26 @@ def _means_by_metric(conclusions: Conclusions) -> dict[str, list[MeanScore]]:
     return found
 
 
+def _one_of_each_kind_first(ordered: Sequence[Finding]) -> list[Finding]:
+    """A second comparison or trend of a metric waits until all others were told; what is only described is one."""
+    seen: set[tuple[type, str]] = set()
+    first: list[Finding] = []
+    for finding in ordered:
+        kind = (type(finding), getattr(finding, "metric", ""))
+        if kind not in seen or isinstance(difference_of(finding), Described):
+            first.append(finding)
+        seen.add(kind)
+    return [*first, *(finding for finding in ordered if finding not in first)]
+
+
 def _weight(finding: Finding) -> tuple[int, float] | None:
     """What stands further up in the headline has less; None for what has no place there."""
     metric, found = getattr(finding, "metric", ""), difference_of(finding)
     if role_of(metric) not in LEADING and not (isinstance(found, Estimated) and found.is_shown):
         return None
     role = COMPARED.index(role_of(metric)) if role_of(metric) in COMPARED else 0
+    if role_of(metric) not in LEADING and metric:
+        return 7, role - abs(found.difference if found else 0.0)
     place: tuple[int, float] | None = None
     match finding, found:
         case NotConcluded() | PromptsLeftOut(), _:

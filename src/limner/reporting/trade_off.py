@@ -61,7 +61,7 @@ def trade_off_chart(
     front = front_of(points)
     colours = {name: colour_class(columns, column) for column in columns for name in column.labels}
     parts = [
-        *frame(PANEL, y_axis, "prompt fidelity →", "likeness ↑"),
+        *frame(PANEL, y_axis, "prompt fidelity (cosine) →", "likeness (cosine) ↑"),
         *value_ticks(PANEL, x_axis),
         *levels(PANEL, y_axis, anchors),
         *(_dot(colours[variant], x_axis(x), y_axis(y)) for variant, x, y in known),

@@ -82,7 +82,8 @@ def _steps(steps: Scale) -> list[Markup]:
     parts = [element("path", d=f"M{LEFT} {LOSS_BOTTOM}H{RIGHT}", class_="axis")]
     for tick in round_ticks(0.0, steps.high, 4):
         anchor = "end" if steps(tick) > RIGHT - 12 else "middle"
-        parts.append(element("text", f"{tick:,.0f}", x=steps(tick), y=LOSS_BOTTOM + 17, text_anchor=anchor))
+        named = f"step {tick:,.0f}" if tick == 0 else f"{tick:,.0f}"
+        parts.append(element("text", named, x=steps(tick), y=LOSS_BOTTOM + 17, text_anchor=anchor))
     return parts
 
 

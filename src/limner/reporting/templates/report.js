@@ -52,7 +52,7 @@
   viewer.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Enter") release(); });
   viewer.addEventListener("close", () => row[place] && row[place].focus());
 })();
-(() => { // arrows go from picture to picture; what is folded away is printed
+(() => { // arrows go from picture to picture; what is folded away is printed, but for the many comparisons that show nothing more
   const places = (line) => [...line.querySelectorAll("td, .contact > a, li")].map((place) => place.matches("a") ? place : place.querySelector("a.print"));
   const lineOf = (print) => print.closest("tr, .contact, .ranked");
   function beside(print, key) {
@@ -76,7 +76,7 @@
   });
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details:not([open]):not(.further)")];
     opened.forEach((each) => { each.open = true; });
   });
   addEventListener("afterprint", () => opened.splice(0).forEach((each) => { each.open = false; }));
