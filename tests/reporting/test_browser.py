@@ -205,6 +205,21 @@ def test_on_paper_folds_are_open_and_controls_are_away(browser, few):
     assert len(set(sides)) == 2
 
 
+def test_many_further_comparisons_stay_folded_on_paper(browser, many):
+    browser.open(many)
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    opened = browser.run("[...document.querySelectorAll('details')].map(e => [e.className, e.open])")
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert {is_open for name, is_open in opened if name == "further"} == {False}
+    assert {is_open for name, is_open in opened if name != "further"} == {True}
+
+
+def test_the_tables_of_scores_fit_a_laptop(browser, many):
+    browser.open(many, width=1280)
+    over = "[...document.querySelectorAll('[aria-label^=Scores]')].map(e => e.scrollWidth - e.clientWidth)"
+    assert max(browser.run(over)) <= 0
+
+
 def test_the_source_names_no_outside_resource(few):
     source = few.read_text()
     assert re.findall(r"(?:src|href)=\"(?:https?:)?//", source) == []

@@ -44,6 +44,39 @@ def test_everything_it_loads_lies_inside_it(page):
     assert f"script-src 'sha256-{digest}'" in policy
 
 
+def test_likeness_is_not_said_to_be_missing_where_it_was_not_asked_for(tmp_path):
+    raw = {**RAW, "render": {**RAW["render"], "prompts": [*RAW["render"]["prompts"], {"name": "c", "prompt": "a cat"}]}}
+    made = write_run(tmp_path / "run", raw=raw)
+    page = page_of(made, tmp_path / "report")
+    table = re.search(r'<table class="plate".*?</table>', page.source, re.S)
+    assert table
+    groups = {part.split("</span>")[0]: part for part in table[0].split('<span class="name">')[1:]}
+    assert [groups[name].count("<dt>likeness</dt>") > 0 for name in ("garden", "pencil", "c")] == [True, True, False]
+    assert "not measurable" not in groups["c"]
+    (line,) = [
+        line for line in (tmp_path / "report" / "README.md").read_text().splitlines() if line.startswith("| **c**")
+    ]
+    assert "likeness" not in line
+    assert "prompt 0." in line
+
+
+def test_lines_of_ranks_differ_without_colour_and_sentences_do_not_break_at_a_sign(tmp_path):
+    page = page_of(write_run(tmp_path / "run", raw=MANY), tmp_path / "report")
+    card = page.source.partition('<article class="card"')[2].partition("</svg>")[0]
+    dashes = re.findall(r'class="line k\d+"(?: stroke-dasharray="([^"]*)")?', card)
+    assert sorted(dashes) == [
+        "",
+        "",
+        "",
+        "10 3",
+        "2 3",
+        "5 3",
+    ]  # base, full and the highest rank have markers of their own
+    told = re.findall(r"<li>(.*?)</li>", page.source)
+    assert any("p\u00a0=\u00a00." in each for each in told)
+    assert not any(" = " in each for each in told if "corrected" in each)
+
+
 def test_its_tags_are_nested_as_they_should_be_and_its_identifiers_differ(page):
     assert page.misnested == []
     names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]

@@ -162,6 +162,21 @@ def test_the_headline_puts_what_is_shown_first_and_the_seeds_last():
     assert not any("third" in sentence for sentence in said)
 
 
+def test_the_headline_tells_one_of_each_kind_before_a_second(tmp_path):
+    half = Sweep("", "alpha = rank", None, 0.5)
+    trends = [RankTrend(m, (1, 4), sweep, 1e-4, SHOWN) for m in (LIKENESS, FIDELITY) for sweep in (SWEEP, half)]
+    pairs = [Pair(LIKENESS, "a", b, estimated(d, 0.01, 0.01)) for b, d in (("b", 0.3), ("c", 0.4))]
+    others = [Copying("copying/dino", {"a": (2, 8)}, (0, 8)), AgainstBase(LIKENESS, "a", SHOWN)]
+    aside = RankTrend("drift/dino", (1, 4), SWEEP, 1e-4, SHOWN)
+    said = EN.headline(Conclusions((aside, *trends, *pairs, *others)))
+    assert said == [EN.sentence(each) for each in (trends[0], trends[2], pairs[1], *others, aside)]
+
+
+def test_russian_differences_stand_between_two_instrumentals():
+    alike = Described(0.1, None, 3, 8, "no spread")
+    assert RU.sentence(AgainstBase(LIKENESS, "full", alike)).startswith("Разность между full и базовой моделью по")
+
+
 def test_an_end_of_an_interval_that_is_not_zero_does_not_read_as_zero():
     found = estimated(0.0042, 0.0014, 0.04)
     low = found.interval[0]

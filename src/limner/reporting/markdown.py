@@ -74,7 +74,11 @@ def plate_table(plate: Plate) -> Markup:
         *(f"{c.name} ({c.detail})" if c.detail else c.name for c in plate.columns),
     ]
     rows = [
-        [_row_name(group, row), *_given(group, row, bool(given)), *(_cell(shown, group.has_likeness or not plate.has_likeness) for shown in row.cells)]
+        [
+            _row_name(group, row),
+            *_given(group, row, bool(given)),
+            *(_cell(shown, group.has_likeness or not plate.has_likeness) for shown in row.cells),
+        ]
         for group in plate.groups
         for row in group.rows
     ]

@@ -111,7 +111,8 @@ PHRASES: dict[str, dict[Code, str]] = {
         "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "
         "no variant surpasses these in both.{surpassed}",
         "ru": "Граница компромисса между сходством и соответствием запросу: {members}. По средним значениям, "
-        "различия которых здесь не проверялись, ни один вариант не превосходит их сразу по обоим показателям.{surpassed}",
+        "различия которых здесь не проверялись, ни один вариант не превосходит их сразу по обоим "
+        "показателям.{surpassed}",
     },
     "surpassed": {"en": " Surpassed: {figures}.", "ru": " Уступают по обоим: {figures}."},
     "by": {"en": "{a} by {b}", "ru": "{a} (варианту {b})"},
