@@ -30,14 +30,15 @@ PHRASES: dict[str, dict[Code, str]] = {
     "higher": {
         "en": "{Metric} is higher for {a} than for {b}, by {d}{share}; {confidence} interval {low} to {high}, {p} "
         "({seeds}, {pictures}).",
-        "ru": "{Metric} у {a} выше, чем у {b}, на {d}{share}; доверительный интервал ({confidence}) от {low} до "
-        "{high}, {p} ({seeds}, {pictures}).",
+        "ru": "{Metric} у {a} выше, чем у {b}, на {d}{share}; доверительный интервал уровня {confidence}: от {low} "
+        "до {high}, {p} ({seeds}, {pictures}).",
     },
     "not shown": {
         "en": "No difference in {metric} between {a} and {b} could be shown (difference {d}, {confidence} interval "
         "{low} to {high}; a difference of {m} or more would have been found with 80% power).",
         "ru": "Разницы между {a} и {b} по показателю «{metric}» выявить не удалось (разность {d}, доверительный "
-        "интервал ({confidence}) от {low} до {high}; разность от {m} была бы обнаружена с мощностью 80\u00a0%).",
+        "интервал уровня {confidence}: от {low} до {high}; разность не менее {m} была бы обнаружена с мощностью "
+        "80\u00a0%).",
     },
     "no spread": {
         "en": "{Metric} of {a} less that of {b} is {d}, but the training seeds do not differ from each other, so "
@@ -56,7 +57,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     },
     "mean within": {
         "en": "{a} {m} ({confidence} interval {low} to {high})",
-        "ru": "{a} {m} (доверительный интервал ({confidence}) от {low} до {high})",
+        "ru": "{a} {m} (доверительный интервал уровня {confidence}: от {low} до {high})",
     },
     "order": {"en": ", from highest to lowest", "ru": ", от большего к меньшему"},
     "others between": {"en": "{count} others between", "ru": "ещё {count} между ними"},
@@ -64,19 +65,20 @@ PHRASES: dict[str, dict[Code, str]] = {
     "trend": {
         "en": "{Metric} {goes} with the rank, by {d} for each doubling{share}; {confidence} interval {low} to {high}, "
         "{p} ({sweep}; {seeds}).",
-        "ru": "{Metric} {goes} с рангом: на {d} при каждом удвоении{share}; доверительный интервал ({confidence}) от "
-        "{low} до {high}, {p} ({sweep}; {seeds}).",
+        "ru": "{Metric} {goes} с увеличением ранга: на {d} при каждом удвоении{share}; доверительный интервал "
+        "уровня {confidence}: от {low} до {high}, {p} ({sweep}; {seeds}).",
     },
     "no trend": {
         "en": "No trend of {metric} over the rank could be shown ({d} for each doubling, {confidence} interval {low} "
         "to {high}; {m} or more would have been found with 80% power; {sweep}).",
         "ru": "Связи показателя «{metric}» с рангом выявить не удалось ({d} при каждом удвоении, доверительный "
-        "интервал ({confidence}) от {low} до {high}; изменение от {m} было бы обнаружено с мощностью 80\u00a0%; "
+        "интервал уровня {confidence}: от {low} до {high}; изменение не менее {m} было бы обнаружено с мощностью "
+        "80\u00a0%; "
         "{sweep}).",
     },
     "trend described": {
         "en": "On these pictures {metric} {goes} with the rank, by {d} for each doubling{share}; {sweep}.",
-        "ru": "На этих изображениях {metric} {goes} с рангом: на {d} при каждом удвоении{share}; {sweep}.",
+        "ru": "На этих изображениях {metric} {goes} с увеличением ранга: на {d} при каждом удвоении{share}; {sweep}.",
     },
     "rises": {"en": "rises", "ru": "растёт"},
     "falls": {"en": "falls", "ru": "снижается"},
@@ -90,7 +92,7 @@ PHRASES: dict[str, dict[Code, str]] = {
     "ranks": {"en": "ranks {ranks}", "ru": "ранги {ranks}"},
     "alpha = rank": {"en": "alpha = rank", "ru": "alpha равна рангу"},
     "alpha fixed": {"en": "alpha fixed at {alpha}", "ru": "alpha постоянна: {alpha}"},
-    "alpha/sqrt(rank)": {"en": "scale alpha/√rank", "ru": "масштаб alpha/√ранг"},
+    "alpha/sqrt(rank)": {"en": "scale alpha/√rank", "ru": "масштаб alpha/√ранга"},
     "rate": {"en": "learning rate {rate}", "ru": "скорость обучения {rate}"},
     "strength": {"en": "rendered at strength {strength}", "ru": "сила LoRA при рендеринге: {strength}"},
     "tuned": {
