@@ -1,6 +1,6 @@
 """`python -m bench.eight_cats POOLED --measured "DATE, HARDWARE"`: docs/eight-cats.md and its chart from pooled.json.
 
-What was written by hand below the last heading of the document is kept.
+What was written by hand under one heading of the document is kept.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from limner.statistics.findings import Finding, Pair, RankTrend
 from limner.subjects import pooled_of
 
 BY_HAND = "## What follows"
+SHOWN, LEFT_OUT = ("Variants", "Notes"), "Conclusions"
+FOLD = "Prompt by prompt, subject by subject, and what the means scatter by"
 COMMAND = "limner subjects configs/eight-cats.toml FOLDER --out runs/eight-cats"
 CLAIMS = (
     ("A: the full checkpoint is more alike than the LoRAs", LIKENESS, "full"),
@@ -35,9 +37,22 @@ CLAIMS = (
 def document(pooled: Pooled, measured: str, chart: str, by_hand: str) -> str:
     """The whole document."""
     told = markdown_of(replace(pooled, title="Eight cats"), chart).rstrip("\n")
-    made = f"Measured {measured}, by `{COMMAND}`; this page is `python -m bench.eight_cats` of its `pooled.json`."
-    head, _, rest = told.partition("\n\n")
-    return "\n\n".join([head, made, rest, "\n\n".join(claims(pooled)), by_hand or BY_HAND]).rstrip("\n") + "\n"
+    made = (
+        f"Measured {measured}, by `{COMMAND}`, which writes every comparison, shown or not, to `README.md` there; this "
+        "page is `python -m bench.eight_cats` of its `pooled.json`."
+    )
+    title, _, rest = told.partition("\n\n")
+    return arranged(f"{title}\n\n{made}\n\n{rest}", "\n\n".join(claims(pooled)), by_hand)
+
+
+def arranged(told: str, claimed: str, by_hand: str) -> str:
+    """The answers first, then the table of the variants; single prompts and subjects are folded, sentences left out."""
+    head, *sections = told.split("\n\n## ")
+    chapters = {section.partition("\n")[0]: section.partition("\n")[2].strip() for section in sections}
+    shown = [f"## {name}\n\n{text}" for name, text in chapters.items() if name in SHOWN]
+    folded = "\n\n".join(f"### {name}\n\n{text}" for name, text in chapters.items() if name not in (*SHOWN, LEFT_OUT))
+    fold = f"<details><summary>{FOLD}</summary>\n\n{folded}\n\n</details>"
+    return "\n\n".join([head, claimed, by_hand or BY_HAND, *shown, fold]).rstrip("\n") + "\n"
 
 
 def claims(pooled: Pooled) -> Iterator[str]:
@@ -52,6 +67,13 @@ def claims(pooled: Pooled) -> Iterator[str]:
         said = speaker.sentences(Conclusions(tuple(_about(pooled.conclusions, role, kind, pooled.not_low))))
         yield f"**{claim}.**"
         yield "\n".join(f"- {each}" for each in said or ["Nothing was measured that speaks of it."])
+
+
+def kept_by_hand(there: str) -> str:
+    """What the document has under its heading for words by hand; "" where it has none."""
+    if BY_HAND not in there:
+        return ""
+    return BY_HAND + there.partition(BY_HAND)[2].partition("\n\n## ")[0].rstrip()
 
 
 def _about(findings: Iterable[Finding], role: str, kind: str, not_low: list[str]) -> Iterator[Finding]:
@@ -81,8 +103,7 @@ def main() -> None:
     if drawn:
         write_whole(chart, drawn.encode())
     there = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
-    kept = BY_HAND + there.partition(BY_HAND)[2] if BY_HAND in there else ""
-    text = document(pooled, options.measured, chart.name if drawn else "", kept)
+    text = document(pooled, options.measured, chart.name if drawn else "", kept_by_hand(there))
     write_whole(options.out, text.encode())
 
 

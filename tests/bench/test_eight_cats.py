@@ -6,6 +6,8 @@ import json
 import sys
 
 from bench.eight_cats import BY_HAND, main
+from limner.reporting.pooled import markdown_of
+from limner.subjects import pooled_of
 from tests.reporting.test_pooled import summary
 
 
@@ -23,8 +25,14 @@ def test_claims_stand_beside_their_findings_and_words_by_hand_are_kept(tmp_path,
     alike = text.partition("**B: the LoRAs are all alike (similarly bad).**")[2].partition(BY_HAND)[0]
     assert "lora-128" not in alike  # its rank is no longer low
     assert (tmp_path / "eight-cats.svg").exists()
-    assert text.endswith(f"{BY_HAND}\n")
-    out.write_text(text + "\nWritten by hand.\n")
+    out.write_text(text.replace(BY_HAND, f"{BY_HAND}\n\nWritten by hand."))
     main()
-    assert out.read_text().endswith(f"{BY_HAND}\n\nWritten by hand.\n")
-    assert out.read_text().count("## Variants") == 1
+    again = out.read_text()
+    assert again.count("Written by hand.") == again.count("## Variants") == 1
+    places = [
+        again.index(mark) for mark in ("**A: the full", "Written by hand.", "## Variants", "<details>", "## Subject by")
+    ]
+    assert places == sorted(places)
+    assert "No difference in diversity" not in again  # the run's own page lists them
+    assert "## Conclusions" in markdown_of(pooled_of(record))
+    assert "## Conclusions" not in again

@@ -102,7 +102,7 @@ def test_the_sentences_of_a_difference_read_as_they_should():
     )
     assert RU.sentence(AgainstBase(LIKENESS, "full", SHOWN)) == (
         "Сходство у базовой модели выше, чем у full, на 0,120 (24\u00a0% размаха между ориентирами); доверительный "
-        "интервал (95\u00a0%) от 0,092 до 0,148, p = 0,004 с поправкой на 6 сравнений (5 запусков обучения, 40 "
+        "интервал уровня 95\u00a0%: от 0,092 до 0,148, p = 0,004 с поправкой на 6 сравнений (5 запусков обучения, 40 "
         "изображений)."
     )
     assert EN.sentence(Pair(FIDELITY, "full", "lora-1", HIDDEN)) == (
