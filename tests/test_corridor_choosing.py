@@ -14,6 +14,7 @@ from limner.memory import adapter_bytes, read_shapes
 from limner.opening import open_study
 from limner.study import run_study
 from tests.studies import write_study
+from tests.test_corridor import Stopping, contents
 
 RULE = """prior_preservation = true
 [variants.validation]
@@ -69,3 +70,16 @@ def test_adapters_take_the_disk_that_was_asked_for(run):
         assert sum(tensor.end - tensor.start for tensor in tensors) == pytest.approx(
             adapter_bytes(variant, shapes), rel=1e-3
         )
+
+
+def test_stopped_in_a_sweep_it_goes_on_to_the_same_choices_and_bytes(run, tiny_folder, tmp_path):
+    again = write_study(tmp_path / "again", tiny_folder, changes={"prior_preservation = true\n": RULE})
+    for after in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(again, tmp_path / "run", until="train", progress=Stopping("train lora-1, lora-2", after))
+    run_study(again, tmp_path / "run", until="train")
+    for label in ("lora-1", "lora-2"):
+        assert record(tmp_path / "run", label)["chosen"] == record(run, label)["chosen"]
+        assert record(tmp_path / "run", label)["validation"] == record(run, label)["validation"]
+    assert contents(tmp_path / "run" / "adapters", "*.safetensors") == contents(run / "adapters", "*.safetensors")
+    assert not list((tmp_path / "run" / "work").rglob("kept-*"))
