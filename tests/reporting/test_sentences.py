@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from limner.config import resolve_study
 from limner.reporting.columns import Column, make_columns
-from limner.reporting.conclusions import study_variants
+from limner.reporting.conclusions import concluded, study_variants
+from limner.reporting.findings import Scores
 from limner.reporting.glossary import GLOSSARY
 from limner.reporting.language import Language
 from limner.reporting.phrases import CHAPTERS, METRICS, PHRASES
@@ -29,7 +30,7 @@ from limner.statistics.findings import (
     PromptsLeftOut,
     RankTrend,
 )
-from tests.reporting.made_up import write_run
+from tests.reporting.made_up import MANY, RAW, write_run
 
 LIKENESS, FIDELITY = "likeness/dino", "prompt_fidelity/clip"
 EN, RU = Speaker(Language("en")), Speaker(Language("ru"))
@@ -209,6 +210,18 @@ def test_numbers_carry_a_true_minus_and_russian_ones_a_comma(value):
 
 def test_small_probabilities_are_not_zero():
     assert [Language("en").probability(p) for p in (0.0004, 0.0149)] == ["p < 0.001", "p = 0.015"]
+
+
+def test_a_study_with_several_learning_rates_has_a_trend_at_each_and_a_tuned_one(tmp_path):
+    lora = {"method": "lora", "rank": [1, 4, 16], "steps": 30, "training_seeds": [0, 1, 2]}
+    variants = [lora | {"name": name, "learning_rate": rate} for name, rate in (("slow", 1e-4), ("fast", 5e-4))]
+    made = write_run(tmp_path / "run", raw={**MANY, "variants": variants, "render": RAW["render"]})
+    scores = Scores(made.scores)
+    found = concluded(made.study, make_columns(made.study, made.renders.cells), scores)
+    trends = [each for each in found if isinstance(each, RankTrend) and each.metric.startswith("likeness/")]
+    assert [each.learning_rate for each in trends] == [1e-4, 5e-4, None]
+    assert all(each.ranks == (1, 4, 16) for each in trends)
+    assert "learning rate tuned for each rank by the other training seeds" in EN.sentence(trends[2])
 
 
 def sweeps_of(tmp_path, **variant) -> list[tuple[Column, object]]:

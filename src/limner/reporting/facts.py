@@ -102,6 +102,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "standfirst": words.standfirst(study, inputs.photo_set, sum(p.pictures for p in plates)),
         "passages": passages(study, found, scores),
         "seeds": words.training_seeds(study),
+        "conclusions_lead": words.conclusions_lead(study),
         "score_tables": _score_tables(scores, columns, findings, inputs.controls),
         "anchors": words.anchor_lines(scores, _titles(scores)),
         "charts": _charts(columns, inputs.renders.cells, fit, scores),

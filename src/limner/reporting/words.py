@@ -10,6 +10,7 @@ from limner.config import Study, expand_variants
 from limner.reporting.findings import COPYING, LIKENESS, Scores, role_of, signless
 from limner.reporting.language import counted
 from limner.reporting.plates import Plate
+from limner.statistics import FEWEST_SEEDS
 
 
 def training_seeds(study: Study) -> int:
@@ -61,4 +62,17 @@ def safety_line(plates: Sequence[Plate]) -> str:
     return (
         f"The base’s safety checker ran and blanked {counted(flagged, 'picture')}; "
         f"{'it is' if flagged == 1 else 'they are'} not shown here and not scored."
+    )
+
+
+def conclusions_lead(study: Study) -> str:
+    """What the sentences stand on: intervals over training seeds, or these pictures alone."""
+    if all(len(variant.training_seeds) < FEWEST_SEEDS for variant in study.variants):
+        return (
+            "With fewer than three training seeds a variant nothing is tested: the sentences describe these pictures."
+        )
+    return (
+        "Intervals are over training seeds, for these prompts and seeds. Comparisons with the base, pairs of variants "
+        "and trends are each corrected for their number (Holm), and each interval has the confidence at which the "
+        "correction decided."
     )
