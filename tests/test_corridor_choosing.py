@@ -46,7 +46,11 @@ def test_each_rank_delivers_its_best_step_and_says_why_in_manifest_lock_and_repo
     for label in ("lora-1", "lora-2"):
         curve, chosen = record(run, label)["validation"], record(run, label)["chosen"]
         assert [row["step"] for row in curve] == [1, 2, 3]
-        scores = [min(row["likeness_share"], 1) + min(row["fidelity_share"], 1) for row in curve]
+        shares = [[min(max(row[f"{name}_share"], 0), 1) for name in ("likeness", "fidelity")] for row in curve]
+        scores = [
+            (likeness * fidelity, row["likeness_share"])
+            for (likeness, fidelity), row in zip(shares, curve, strict=True)
+        ]
         allowed = [place for place in range(3) if curve[place]["copying_share"] <= 0.1]
         assert chosen["step"] == 1 + max(allowed, key=lambda place: scores[place])
         assert lock["chosen"][label] == chosen
