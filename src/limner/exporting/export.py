@@ -78,8 +78,8 @@ def export(
 def _diffusers(order: Order) -> Exported:
     """A folder: the LoRA's file, and the base where it is a result of training too."""
     source = order.source
-    if source.magnitudes:
-        source.adapter()  # says why a DoRA cannot be written as a LoRA
+    if source.changes:
+        source.adapter()  # says why it cannot be written as a LoRA
     with whole_folder(order.destination) as folder:
         if source.full:
             with base_of(source) as (opened, weights):
@@ -102,12 +102,12 @@ def _save_lora(order: Order, folder: Path) -> None:
 def _kohya(order: Order) -> Exported:
     """One file of kohya's keys; with the base as one file beside it where that is a result of training too."""
     source, destination = order.source, order.destination
+    if source.changes:
+        source.adapter()  # says why it cannot be written as a LoRA
     if not source.low_rank:
         raise AdapterError(
             f"{source.path} is a full result and no LoRA; use --format single-file, or limner lora extract"
         )
-    if source.magnitudes:
-        source.adapter()
     metadata = lora_metadata(order.origin, source.low_rank)
     if not source.full:
         file = destination if destination.suffix == FILE_SUFFIX else destination / f"{source.label}{FILE_SUFFIX}"
@@ -133,7 +133,7 @@ def _merged(order: Order) -> Exported:
     """A whole model with everything in it: one file for NAME.safetensors, else a diffusers folder."""
     source, destination = order.source, order.destination
     with base_of(source) as (opened, weights):
-        made = merged_weights(weights, source.low_rank, order.strength, source.magnitudes)
+        made = merged_weights(weights, source.low_rank, order.strength, source.changes)
         if destination.suffix == FILE_SUFFIX:
             write_single_file(destination, made, opened.configuration, order.dtype, full_metadata(order.origin))
             _write_card(order, destination.parent, destination.with_suffix(".md"), kind="full")
@@ -196,7 +196,9 @@ def _how(order: Order, kind: str) -> list[str]:
     """Sentences on what this is and how it is used."""
     source, base = order.source, order.origin.base_name or "Stable Diffusion 1.5"
     if kind == "full":
-        merged = f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank else ""
+        merged = (
+            f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank or source.changes else ""
+        )
         return [f"A whole model, made with limner from {base}{merged}; it is used in the place of a base."]
     if source.full:
         return [
