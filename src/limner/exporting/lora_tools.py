@@ -117,7 +117,7 @@ def _lora(path: Path) -> Source:
     source = open_source(path)
     if source.full or source.changes or not source.low_rank:
         raise AdapterError(
-            f"{path} is no LoRA by itself: whole weights, and what can only be merged into a base, are neither resized nor "
+            f"{path} is no LoRA by itself: whole weights, and what can only be merged, cannot be resized or "
             "joined with others"
         )
     return source

@@ -54,7 +54,7 @@ class ForeignLora:
         """It as an adapter. Raises AdapterError for what can only be merged: DoRA, OFT, full differences."""
         if self.changes:
             raise AdapterError(
-                f"{self.path} {_why_merged(self.changes)}; merge it first: "
+                f"{self.path} {why_merged(self.changes)}; merge it first: "
                 f"limner export {self.path} MERGED.safetensors --format merged --base BASE"
             )
         return Adapter(label or self.path.stem, low_rank=self.low_rank)
@@ -138,7 +138,7 @@ def _read(
         raise AdapterError(f"{file}: {module}.{layer}: {error}; the file is incomplete or damaged") from None
 
 
-def _why_merged(changes: Changes) -> str:
+def why_merged(changes: Changes) -> str:
     """What stands in the way of using changes beside a base, as a verb and its object."""
     kinds = {type(change) for change in changes.values()}
     if Rescaled in kinds:
