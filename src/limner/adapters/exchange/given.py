@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from limner.adapters.adapter import Adapter
 from limner.adapters.exchange.merging import merged_weights
 from limner.adapters.exchange.reading import PEFT_CONFIG, ForeignLora, load_foreign, lora_file_in
 from limner.adapters.formats import LORA_FILE, save_low_rank
@@ -66,9 +67,18 @@ def save_merged(
 ) -> None:
     """Write the whole weights of the base's modules that change, merged, in the base's precision."""
     with _merged(given, base, vae, strength) as weights:
-        for module in {*given.low_rank, *(module for module, _ in given.changes)}:
+        for module in _changed_modules(given):
             made = {key: each.written(each.shape, None) for key, each in weights[module].items()}
             write_tensors(folder / f"{module}.safetensors", made, {})
+
+
+def merged_adapter(given: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0) -> Adapter:
+    """The same in memory: full weights of the base's modules that change."""
+    with _merged(given, base, vae, strength) as weights:
+        full = {
+            module: {key: each.tensor() for key, each in weights[module].items()} for module in _changed_modules(given)
+        }
+    return Adapter(given.path.stem, full=full)
 
 
 def one_rank_and_alpha(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> tuple[int | None, float | None]:
@@ -76,6 +86,10 @@ def one_rank_and_alpha(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> t
     updates = [update for own in low_rank.values() for update in own.values()]
     ranks, alphas = {update.rank for update in updates}, {update.alpha for update in updates}
     return (ranks.pop() if len(ranks) == 1 else None), (alphas.pop() if len(alphas) == 1 else None)
+
+
+def _changed_modules(given: ForeignLora) -> list[str]:
+    return list(dict.fromkeys([*given.low_rank, *(module for module, _ in given.changes)]))
 
 
 @contextlib.contextmanager

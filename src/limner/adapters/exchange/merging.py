@@ -38,9 +38,10 @@ class MergedTensor:
     def written(self, shape: tuple[int, ...], dtype: torch.dtype | None) -> NewTensor:
         """It as a tensor to be written; in the stored one's precision where none is named."""
         wanted = dtype or DTYPES[self.stored.dtype]
-        return from_tensor(wanted, shape, lambda: cast(self._made(), wanted, self.stored.name))
+        return from_tensor(wanted, shape, lambda: cast(self.tensor(), wanted, self.stored.name))
 
-    def _made(self) -> Tensor:
+    def tensor(self) -> Tensor:
+        """It with the change in it, fp32."""
         return merged(self.stored.tensor(), self.change, self.strength)
 
 
