@@ -39,6 +39,7 @@ class Order:
     dtype: torch.dtype | None = None
     strength: float = 1.0
     legacy_bin: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def export(
     require_absent(destination)
     source = open_source(path, base)
     location = source.base() if source.base_name else None
-    order = Order(source, destination, source.provenance(location), dtype, strength, legacy_bin)
+    order = Order(source, destination, source.provenance(location), dtype, strength, legacy_bin, form)
     return source, FORMS[form](order)
 
 
@@ -204,4 +205,10 @@ def _how(order: Order, kind: str) -> list[str]:
         return [
             f"A LoRA that was trained on top of a full result of {base}, and that result: it works on that one only.",
         ]
-    return [f"A LoRA for {base}, made with limner. Its strength is 1 as it was trained."]
+    how = "made" if source.folder else "converted"
+    what = f"A LoRA for the base {base}, {how} with limner. Its strength is 1 as it was trained."
+    if order.form == "kohya":
+        where = "Put the file into `models/Lora` of A1111 or Forge, or into `models/loras` of ComfyUI."
+    else:
+        where = 'In diffusers: `pipeline.load_lora_weights("this folder")`, with PEFT installed.'
+    return [what, where]

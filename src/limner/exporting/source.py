@@ -15,6 +15,7 @@ from limner.adapters.exchange.provenance import OTHER_LICENCE, SD15_LICENCE, Pro
 from limner.adapters.formats import LowRank
 from limner.artifacts import MANIFEST, AdapterFolder, PhotoSet
 from limner.base import BaseLocation, find_base
+from limner.base.inspect.metadata import trigger_words
 from limner.base.weights.header import read_header
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError
@@ -26,7 +27,7 @@ RECORDED = (  # settings of a training that a reader of the result wants to know
     "prior_loss_weight", "text_encoder", "training_seed",
 )  # fmt: skip
 FRONT_MATTER_LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
-MOST_PICTURES = 4
+MOST_PICTURES, MOST_WORDS = 4, 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Source:
     study: Study | None = None
     folder: AdapterFolder | None = None
     base_name: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of another program's file
 
     @property
     def settings(self) -> BaseSettings:
@@ -70,7 +72,7 @@ class Source:
             base is not None and base.kind == "file",
             licence_of(base) if base else OTHER_LICENCE,
             known.get("instance_prompt", ""),
-            subject.phrase if subject else "",
+            subject.phrase if subject else ", ".join(trigger_words(self.metadata)[:MOST_WORDS]),
             subject.identifier if subject else "",
             self.study.prepare.size_px if self.study else 512,
             base.configuration.prediction_type if base else "epsilon",
@@ -112,7 +114,9 @@ def open_source(path: Path, base: str = "") -> Source:
     if not path.exists():
         raise AdapterError(f"there is no {path}; give RUN/adapters/VARIANT or a LoRA's file")
     foreign = load_foreign(path)
-    return Source(path, foreign.path.stem, foreign.low_rank, {}, foreign.changes, base_name=base)
+    return Source(
+        path, foreign.path.stem, foreign.low_rank, {}, foreign.changes, base_name=base, metadata=foreign.metadata
+    )
 
 
 def plain_name(model: str) -> str:
