@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from limner.errors import AdapterError, BaseError, PromptError
+from limner.exporting import export
 from limner.quick_look import quick_look
 from limner.study import run_study
 from tests.cli.calling import Shell
@@ -80,3 +83,23 @@ def test_a_lora_whose_start_is_gone_says_so(run, tiny_folder, tmp_path):
 def test_an_unknown_placeholder_names_the_known_ones(run):
     with pytest.raises(PromptError, match=r"thing.*\{subject\}, \{identifier\} and \{class_noun\}"):
         quick_look(run / "adapters" / "lora-2", "a {thing}", 0)
+
+
+def test_what_can_only_be_merged_is_merged_for_the_look(run, tiny_folder, tmp_path):
+    width = load_file(tiny_folder / "unet" / "diffusion_pytorch_model.safetensors")["mid_block.resnets.0.conv1.weight"]
+    key = "lora_unet_mid_block_resnets_0_conv1.diff"
+    save_file(
+        {key: torch.randn(width.shape, generator=torch.Generator().manual_seed(0)), f"{key}_b": torch.ones(len(width))},
+        tmp_path / "theirs.safetensors",
+    )
+    export(tmp_path / "theirs.safetensors", tmp_path / "model", "merged", base=str(tiny_folder), strength=0.5)
+    look = quick_look(
+        tmp_path / "theirs.safetensors", "a cat", 3, base=str(tiny_folder), strength=0.5, out=tmp_path / "look.png"
+    )
+    export(run / "adapters" / "lora-1", tmp_path / "plain.safetensors", "kohya")
+    merged, base = (
+        quick_look(tmp_path / "plain.safetensors", "a cat", 3, strength=0, base=str(model), out=tmp_path / f"{i}.png")
+        for i, model in enumerate((tmp_path / "model", tiny_folder))
+    )
+    assert np.array_equal(pixels(look), pixels(merged))
+    assert not np.array_equal(pixels(look), pixels(base))

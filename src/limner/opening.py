@@ -14,17 +14,23 @@ from typing import Any, Literal
 
 import torch
 
+from limner.adapters import continuation_fault, target_layers
+from limner.adapters.exchange.given import one_rank_and_alpha, read_given, require_fits_base
+from limner.adapters.exchange.reading import ForeignLora, why_merged
 from limner.artifacts import canonical_json, hash_bytes
 from limner.base import BaseLocation, find_base
 from limner.base.devices import device_memory_gib
 from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
 from limner.config import (
+    AdapterFile,
     Control,
     FullVariant,
+    LoraVariant,
     Study,
     VariantRun,
     expand_variants,
     file_faults,
+    files_as_adapters,
     merged,
     read_toml,
     resolve_study,
@@ -38,7 +44,7 @@ from limner.memory import faults as memory_faults
 from limner.photos import named_subject
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
-from limner.training import most_kept, require_trackers
+from limner.training import most_kept, require_trackers, trained_modules
 
 LOCK = "study.lock.json"
 MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
@@ -125,7 +131,7 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
 def checked_study(source: Path) -> OpenStudy:
     """The study as its file and its base say it, whatever device it will run on. Raises StudyError as `open_study`."""
     raw = _models_beside(source.parent, read_toml(source))
-    raw, by_folder = _subject_by_folder(source.parent, raw)
+    raw, by_folder = _subject_by_folder(source.parent, files_as_adapters(raw))
     faults: list[str] = []
     try:
         base = find_base(
@@ -138,10 +144,12 @@ def checked_study(source: Path) -> OpenStudy:
         study = resolve_study(raw, defaults, str(source))
     except StudyError as error:
         raise StudyError(str(source), [*faults, *error.faults]) from None
-    faults += file_faults(study, source.parent)
+    faults += [*file_faults(study, source.parent), *_vae_faults(study.base.vae)]
+    if base is not None and not faults:
+        faults += _adapter_faults(study, source.parent, base)
     if study.control and study.control.references and base is not None:
         faults += [*_controlnet_faults(study.control, base), *_reference_faults(study.control, source.parent)]
-    faults += [*_vae_faults(study.base.vae), *_variant_faults(study)]
+    faults += _variant_faults(study)
     if faults or base is None:
         raise StudyError(str(source), faults)
     return OpenStudy(study, source, base, setting_origins(study, raw, defaults) | by_folder)
@@ -176,6 +184,7 @@ def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
     """About how much disk a run needs: adapters, those kept to choose from, two resumable states, and the pictures."""
     weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
     full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
+    merged = sum(adapter.merged for adapter in opened.study.adapters)
     resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
     study, shapes = opened.study, read_shapes(opened.base, opened.study.base.vae)
     sizes = {run.label: adapter_bytes(run, shapes) for run in runs}
@@ -183,7 +192,8 @@ def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
     pixels = study.render.size[0] * study.render.size[1]
     pictures = len(study.render.prompts) * len(study.render.seeds) * study.render.images_per_seed * (len(runs) + 1)
     pictures += study.class_images.count
-    return sum(sizes.values()) + max(kept, default=0) + resumable + pictures * 2 * pixels
+    adopted = merged * 2 * weights
+    return sum(sizes.values()) + adopted + max(kept, default=0) + resumable + pictures * 2 * pixels
 
 
 def _models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +223,45 @@ def _reference_faults(settings: Control, folder: Path) -> Iterator[str]:
                 open_reference(folder / reference.image)
         except InputError as error:
             yield f"control.references.{reference.name}.image: {error}"
+
+
+def _adapter_faults(study: Study, folder: Path, base: BaseLocation) -> Iterator[str]:
+    """What is wrong with LoRAs made elsewhere, and with training on from them."""
+    for adapter in study.adapters:
+        try:
+            given = read_given(folder / adapter.file)
+            require_fits_base(given, base, find_vae(study.base.vae) if study.base.vae else None)
+        except InputError as error:
+            yield f"adapters.{adapter.name}.file: {error}"
+            continue
+        if given.changes and not adapter.merged:
+            yield f"adapters.{adapter.name}.file: {given.path} {why_merged(given.changes)}; set merged = true"
+        if not adapter.merged:
+            yield from _continuation_faults(study, adapter, given, base)
+
+
+def _continuation_faults(study: Study, adapter: AdapterFile, given: ForeignLora, base: BaseLocation) -> Iterator[str]:
+    """Why variants cannot train a LoRA further: another rank or alpha, or other layers than it has."""
+    rank, alpha = one_rank_and_alpha(given.low_rank)
+    scaled = None if alpha is None else alpha * adapter.strength
+    for run in expand_variants(study.variants):
+        if run.start_from != adapter.name or not isinstance(run.variant, LoraVariant):
+            continue
+        fault, targets = continuation_fault(run, rank, scaled), run.variant.targets
+        for part in trained_modules(run) if not fault else ():
+            there = set(given.low_rank.get(part, {}))
+            if targets == "start":
+                wanted, fault = there, "" if there else f"has no updates of the {part}, which this variant trains"
+            else:
+                module = read_shapes(base, study.base.vae).module(part, torch.float32)
+                wanted = set(target_layers(module, targets))
+            if there and there != wanted:
+                fault = (
+                    f'has updates of {len(there)} {part} layers, and targets = "{targets}" means {len(wanted)}; '
+                    'set targets = "start" to train on those that it has'
+                )
+        if fault:
+            yield f'{run.label}: start_from "{adapter.name}" {fault}'
 
 
 def _vae_faults(vae: str) -> list[str]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from limner.adapters import Adapter, load_trained
-from limner.adapters.exchange import load_foreign
+from limner.adapters import load_trained
+from limner.adapters.exchange import ForeignLora, load_foreign
+from limner.adapters.exchange.given import merged_adapter
 from limner.artifacts import MANIFEST, AdapterFolder, require_folder, write_whole
 from limner.base import find_base, load_base
 from limner.base.devices import rendering_dtype
+from limner.base.find import find_vae
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError, PromptError
 from limner.opening import study_of_run
@@ -29,7 +31,8 @@ def quick_look(
 ) -> Path:
     """Render `prompt` with the adapter in `folder`, as its run's study renders; returns the picture's path.
 
-    `folder` may also be another program's LoRA, a file or a folder around one, with `base` given.
+    `folder` may also be another program's LoRA, a file or a folder around one, with `base` given; what is no low-rank
+    update (DoRA, OFT, full differences) is merged into the base for it.
 
     The base and the subject come from the run's lock file (two folders up) unless `base` is given. Raises
     AdapterError for a folder without an adapter, PromptError without a prompt or for an unknown placeholder,
@@ -38,7 +41,7 @@ def quick_look(
     if not prompt:
         raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
     is_trained = (folder / MANIFEST).is_file()
-    foreign = None if is_trained else _foreign(folder)
+    given = None if is_trained else _given(folder)
     study = study_of_run(folder)
     model = base or (study.base.model if study else "")
     if not model:
@@ -46,7 +49,11 @@ def quick_look(
     text, path = _filled(prompt, study), _picture_path(folder, seed, out)
     settings = study.base if study else BaseSettings()
     location = find_base(model, settings.revision if model == settings.model else "")
-    adapter = foreign or load_trained(AdapterFolder(folder))
+    if given is None:
+        adapter = load_trained(AdapterFolder(folder))
+    else:
+        vae = find_vae(settings.vae) if settings.vae else None
+        adapter = merged_adapter(given, location, vae, strength) if given.changes else given.adapter()
     device = device or torch.device("cpu")
     loaded = load_base(
         location,
@@ -61,11 +68,11 @@ def quick_look(
     return path
 
 
-def _foreign(path: Path) -> Adapter:
-    """Another program's LoRA as an adapter."""
+def _given(path: Path) -> ForeignLora:
+    """Another program's LoRA."""
     if path.suffix != ".safetensors" and not any(path.glob("*.safetensors")):
         raise AdapterError(f"{path} is neither a study file (.toml), the folder of a trained adapter nor a LoRA's file")
-    return load_foreign(path).adapter()
+    return load_foreign(path)
 
 
 def _filled(prompt: str, study: Study | None) -> str:

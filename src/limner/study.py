@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from limner.adapters.exchange.given import hash_of_given
 from limner.artifacts import (
     AdapterFolder,
     ClassSet,
@@ -32,12 +33,13 @@ from limner.artifacts import (
 )
 from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
-from limner.base.find import find_controlnet
+from limner.base.find import find_controlnet, find_vae
 from limner.config import Study, Validation, VariantRun, expand_variants, stacks_of
 from limner.memory import largest_stack, ranks_not_low, read_parts, read_shapes
 from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
+from limner.stages.adopt import adopt
 from limner.stages.class_images import make_class_images
 from limner.stages.control import control
 from limner.stages.measure import measure
@@ -145,6 +147,7 @@ class Run:
             "source": str(self.opened.source.resolve()),
             "base": {"name": self.opened.base.name, "content_hash": self.opened.base.content_hash},
             "photos": {"content_hash": photos},
+            "adapters": {each.name: hash_of_given(self.opened.folder / each.file) for each in self.study.adapters},
             "consent": self.study.subject.consent,
             "ranks_not_low": not_low,
         }
@@ -178,9 +181,20 @@ class Run:
         )
 
     @cached_property
+    def given(self) -> dict[str, AdapterFolder]:
+        """The adapters that were made elsewhere, by name."""
+        vae = find_vae(self.study.base.vae) if self.study.base.vae else None
+        return {
+            each.name: adopt(
+                each, self.opened.folder / each.file, self.out / "adapters" / each.name, self.opened.base, vae
+            )
+            for each in self.study.adapters
+        }
+
+    @cached_property
     def adapters(self) -> list[AdapterFolder]:
-        """Every variant, trained, in the study's order."""
-        trained: dict[str, AdapterFolder] = {}
+        """Those made elsewhere, then every variant, trained, in the study's order."""
+        trained = dict(self.given)
         for runs in stacks_of(self.runs):
             adapters = train(
                 [self._order(run) for run in runs],
@@ -199,7 +213,7 @@ class Run:
         chosen = {label: folder.record["chosen"] for label, folder in trained.items() if "chosen" in folder.record}
         if chosen:
             self._note_in_lock({"chosen": chosen})
-        return [trained[run.label] for run in self.runs]
+        return [*self.given.values(), *(trained[run.label] for run in self.runs)]
 
     def _note_in_lock(self, more: dict[str, Any]) -> None:
         lock = json.loads((self.out / LOCK).read_text(encoding="utf-8"))

@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from limner.adapters import Adapter, attached, target_layers
 from limner.adapters.exchange import load_foreign, save_bin, save_diffusers, save_kohya
+from limner.adapters.exchange.merging import merged
 from limner.adapters.exchange.names import kernel_px, layers
 from limner.adapters.low_rank import LowRankUpdate, initial_update
+from limner.base.inspect import inspect
 from limner.base.single_file.names import TO_ORIGINAL
 from limner.errors import AdapterError
 from tests.adapters.test_adapter import random_low_rank, unet_output
@@ -218,6 +220,47 @@ def test_a_convolutions_loha_and_lokr_are_read_exactly(tmp_path):
     assert torch.allclose(delta(update), wanted, atol=1e-5)
 
 
+def test_cores_of_a_convolutions_loha_and_lokr_are_folded_in(tmp_path):
+    name = "down_blocks.0.resnets.0.conv1"
+    a1, b1, t1 = torch.randn(2, 6), torch.randn(2, 4), torch.randn(2, 2, 3, 3)
+    a2, b2, t2 = torch.randn(2, 6), torch.randn(2, 4), torch.randn(2, 2, 3, 3)
+    tensors = {"hada_w1_a": a1, "hada_w1_b": b1, "hada_t1": t1, "hada_w2_a": a2, "hada_w2_b": b2, "hada_t2": t2}
+    update = one_layer(tmp_path, tensors, name)
+    one, two = (torch.einsum("io,jp,ijkl->opkl", a, b, t) for a, b, t in ((a1, b1, t1), (a2, b2, t2)))
+    assert torch.allclose(delta(update), (one * two).flatten(1), atol=1e-4)
+    first = torch.randn(3, 2)
+    update = one_layer(tmp_path, {"lokr_w1": first, "lokr_w2_a": a2, "lokr_w2_b": b2, "lokr_t2": t2}, name)
+    wanted = torch.stack([torch.kron(first, two[:, :, y, x]) for y in range(3) for x in range(3)], -1)
+    assert torch.allclose(delta(update), wanted.flatten(1), atol=1e-4)
+
+
+def test_what_turns_and_what_adds_whole_tensors_can_only_be_merged(tmp_path):
+    stem, place = "oft_unet_mid_block_attentions_0_proj_in", "mid_block.attentions.0.proj_in"  # kohya's name
+    blocks, weight = torch.randn(3, 2, 2), torch.randn(6, 4, 1, 1)
+    save_file({f"{stem}.oft_blocks": blocks, f"{stem}.alpha": torch.tensor(0.1)}, tmp_path / "oft.safetensors")
+    read = load_foreign(tmp_path / "oft.safetensors")
+    skew = blocks - blocks.transpose(1, 2)
+    skew = skew * min(1.0, 0.1 * 6 / float(skew.norm()))
+    whole = torch.block_diag(*((torch.eye(2) + each) @ (torch.eye(2) - each).inverse() for each in skew))
+    assert torch.allclose(whole @ whole.T, torch.eye(6), atol=1e-6)
+    turned = merged(weight, read.changes["unet", f"{place}.weight"], 1.0)
+    assert torch.allclose(turned.flatten(1), whole.T @ weight.flatten(1), atol=1e-6)
+    with pytest.raises(AdapterError, match=r"is an OFT: it turns the base's weights.*merge it first"):
+        read.adapter()
+    norm, difference = "lora_te_text_model_final_layer_norm", torch.randn(6, 4)
+    tensors = {f"{norm}.w_norm": torch.ones(8), f"{norm}.b_norm": torch.ones(8)}
+    stem = stem.replace("oft", "lora")
+    tensors |= {f"{stem}.diff": difference, f"{stem}.diff_b": torch.ones(6)}
+    save_file(tensors, tmp_path / "full.safetensors")
+    assert "its form is full differences" in inspect(tmp_path / "full.safetensors").notes
+    changes = load_foreign(tmp_path / "full.safetensors").changes
+    assert torch.equal(merged(weight, changes["unet", f"{place}.weight"], 1.0), weight + difference[:, :, None, None])
+    assert torch.equal(merged(torch.zeros(6), changes["unet", f"{place}.bias"], 0.5), torch.full((6,), 0.5))
+    assert {key for module, key in changes if module == "text_encoder"} == {
+        "final_layer_norm.weight", "final_layer_norm.bias",
+    }  # fmt: skip
+
+
 def test_a_locons_core_is_folded_in(tmp_path):
     down, mid, up = torch.randn(3, 5, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(7, 3, 1, 1)
     tensors = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up}
@@ -246,7 +289,9 @@ def test_a_dora_is_recognised_and_not_loaded_as_if_it_were_none(tmp_path):
             {"lora_unet_no_such_layer.lora_down.weight": torch.ones(2, 2)},
             "1 of 4 keys find no place in SD 1.5: lora_unet_no",
         ),
-        ({"lora_unet_mid_block_attentions_0_proj_in.diff": torch.ones(2, 2)}, "1 of 4 keys find no place"),
+        ({"lora_unet_mid_block_resnets_0_norm1.lora_up.weight": torch.ones(2, 2)}, "1 of 4 keys find no place"),
+        ({"lora_unet_mid_block_attentions_0_proj_in.oft_diag": torch.ones(2, 2, 2)}, "an OFT of LyCORIS' first"),
+        ({f"lora_unet_{TRANSFORMER.replace('.', '_')}_attn2_to_k.diff": torch.ones(320, 768)}, "at once"),
         ({"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.ones(2, 2)}, "down is missing"),
     ],
 )

@@ -190,6 +190,15 @@ def test_the_command_says_the_fields_that_other_programs_read(tmp_path, limner):
     assert "Stable Diffusion 1.5" in limner("inspect", tmp_path / "m.safetensors").out
 
 
+@pytest.mark.parametrize(("shapes", "family"), {family: (shapes, family) for shapes, family in FAMILIES}.values())
+def test_the_command_tells_every_family(shapes, family, tmp_path, limner):
+    outcome = limner("inspect", write_sparse(tmp_path / "m.safetensors", shapes), "--json")
+    told = json.loads(outcome.out)
+    assert (outcome.code, told["family"]) == (2 if family == "unknown" else 0, family)
+    assert told["parameter_count"] > 0
+    assert told["precision"]
+
+
 @pytest.mark.parametrize(("shapes", "family"), [case for case in FAMILIES if case[1] not in ("sd15", "unknown")])
 def test_a_base_of_another_family_is_refused_with_that_sentence(shapes, family, tmp_path):
     path = write_sparse(tmp_path / "model.safetensors", shapes)

@@ -96,7 +96,7 @@ def test_labels_follow_the_run_folder():
         ([{"method": "full", "name": "base"}], "keeps for itself"),
         ([{"method": "lora", "start_from": "dreambooth"}], "names no variant above it"),
         ([{"method": "lora", "unet": False, "text_encoder": False}], "nothing would be trained"),
-        ([], "at least 1"),
+        ([], "give at least one"),
     ],
 )
 def test_variants_that_contradict_each_other_are_refused(variants, said):

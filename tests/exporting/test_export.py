@@ -90,6 +90,9 @@ def test_alpha_and_the_run_are_in_the_header(run, tmp_path):
     assert said["ss_learning_rate"] == "0.01"
     assert said["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert said["modelspec.trigger_phrase"] == "sks cat face"
+    assert said["modelspec.license"] == "other"
+    assert (said["ss_sd_model_name"], said["ss_max_train_steps"], said["ss_seed"]) == ("base", "3", "0")
+    assert json.loads(said["limner.settings"])["targets"] == "attention"
     assert said["limner.identifier"] == "sks"
     assert said["limner.instance_prompt"] == "a photo of sks cat face"
     assert len(said["limner.base_hash"]) == 64
@@ -114,6 +117,8 @@ def test_the_card_tells_nothing_of_where_files_lay(run, tiny_folder, tmp_path):
     assert str(tiny_folder.parent) not in text
     assert (tmp_path / "out" / "images" / "0.png").is_file()
     assert 'instance_prompt: "a photo of sks cat face"' in text
+    assert 'base_model: "base"\nlicense: "other"' in text
+    assert '- text: "a photo of sks cat face"\n  output:\n    url: "images/0.png"' in text
 
 
 def test_a_lora_on_top_of_a_full_result_never_goes_alone(run, tmp_path):
@@ -130,6 +135,9 @@ def test_another_programs_lora_goes_through(run, tiny_folder, tmp_path):
     export(run / "adapters" / "lora-2", tmp_path / "theirs.safetensors", "kohya")
     source, exported = export(tmp_path / "theirs.safetensors", tmp_path / "ours", "diffusers", base=str(tiny_folder))
     proved(source, exported)
+    card = (tmp_path / "ours" / "README.md").read_text()
+    assert "converted with limner" in card
+    assert "In a prompt the subject is `sks cat face`." in card  # as their file says
     source, exported = export(tmp_path / "theirs.safetensors", tmp_path / "plain", "diffusers")
     with pytest.raises(BaseError, match="name it with --base"):
         export(tmp_path / "theirs.safetensors", tmp_path / "merged", "merged")

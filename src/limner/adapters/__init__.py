@@ -3,13 +3,14 @@
 from limner.adapters.adapter import Adapter, attached, untouched
 from limner.adapters.formats import load_adapter, save_adapter
 from limner.adapters.low_rank import LowRankLayer, LowRankUpdate, eject, inject, inject_stacked, target_layers
-from limner.adapters.trained import full_weights_of, load_trained, low_rank_of, require_start
+from limner.adapters.trained import continuation_fault, full_weights_of, load_trained, low_rank_of, require_start
 
 __all__ = [
     "Adapter",
     "LowRankLayer",
     "LowRankUpdate",
     "attached",
+    "continuation_fault",
     "eject",
     "full_weights_of",
     "inject",

@@ -55,19 +55,32 @@ def require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> No
     """Raise InputError unless the variant, whose adapter goes to `out`, can be trained on from `start`."""
     if start is None:
         return
-    method, rank = start.record["method"], start.record["rank"]
+    method, rank, alpha = start.record["method"], start.record["rank"], start.record["alpha"]
     fault = ""
     if start.folder.resolve().parent != out.resolve().parent:
         fault = f"lies at {start.folder}, not beside {out}"
     elif run.variant.method == "full" and method == "lora":
-        fault = 'is a LoRA, and a full variant can only start from a full one; use method = "lora"'
-    elif run.variant.method == "lora" and method == "lora" and (run.rank, run.alpha) != (rank, start.record["alpha"]):
         fault = (
-            f"has rank {rank} and alpha {start.record['alpha']:g}, this variant {run.rank} and {run.alpha:g}; "
-            "a LoRA can only be trained further at its own"
+            'is a LoRA, and a full variant can only start from whole weights; use method = "lora", or give the LoRA in '
+            "[[adapters]] with merged = true"
         )
+    elif run.variant.method == "lora" and method == "lora":
+        fault = continuation_fault(run, rank, alpha)
     if fault:
         raise InputError(f'{run.label}: start_from "{start.folder.name}" {fault}')
+
+
+def continuation_fault(run: VariantRun, rank: int | None, alpha: float | None) -> str:
+    """Why a LoRA variant cannot go on from a LoRA of this rank and alpha (None: its updates differ in it), or ""."""
+    if run.rank == rank and run.alpha == alpha:
+        return ""
+    ranks = f"rank {rank}" if rank else "several ranks"
+    alphas = "several alphas" if alpha is None else f"alpha {alpha:g}"
+    return (
+        f"has {ranks} and {alphas}, this variant {run.rank} and {run.alpha:g}; a LoRA is trained further at its own "
+        "(limner lora resize makes another rank of it). To train one on top of it, put it into [[adapters]] with "
+        "merged = true"
+    )
 
 
 def _start_of(folder: AdapterFolder) -> AdapterFolder | None:

@@ -1,6 +1,7 @@
 """The study file and every setting in it."""
 
 from limner.config.settings import (
+    AdapterFile,
     BaseSettings,
     ClassImages,
     Control,
@@ -13,12 +14,14 @@ from limner.config.settings import (
     Report,
     Subject,
 )
+from limner.config.starts import files_as_adapters
 from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins, with_settings
 from limner.config.training_settings import FullVariant, LoraVariant, Validation, VariantSettings
 from limner.config.values import Precision, SamplerName, Section
 from limner.config.variants import VariantRun, expand_variants, stacks_of
 
 __all__ = [
+    "AdapterFile",
     "BaseSettings",
     "ClassImages",
     "Control",
@@ -41,6 +44,7 @@ __all__ = [
     "VariantSettings",
     "expand_variants",
     "file_faults",
+    "files_as_adapters",
     "merged",
     "read_toml",
     "resolve_study",

@@ -18,6 +18,7 @@ TABLES: list[tuple[str, type[Section]]] = [
     ("[base]", settings.BaseSettings),
     ("[prepare]", settings.Prepare),
     ("[class_images]", settings.ClassImages),
+    ("[[adapters]]", settings.AdapterFile),
     ('[[variants]] with method = "full"', training_settings.FullVariant),
     ('[[variants]] with method = "lora"', training_settings.LoraVariant),
     ("validation, in a variant", training_settings.Validation),

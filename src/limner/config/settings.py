@@ -81,6 +81,20 @@ class BaseSettings(Section):
     """Run the base's safety checker on renders where the base has one; the report records its state."""
 
 
+class AdapterFile(Section):
+    """A LoRA that was made elsewhere. It is rendered and measured beside the variants, which may start from it."""
+
+    name: Name
+    """What its column is called, and what `start_from` may name."""
+    file: Path
+    """Its file or folder, relative to the study file: kohya's keys, diffusers' or PEFT's, or a run's adapter."""
+    strength: Positive = 1.0
+    """How strongly it acts; 1 is as it was trained."""
+    merged: bool = False
+    """Put it into the base's weights, so that full training or a LoRA of its own can be trained on top of it. What is
+    no low-rank update (DoRA, OFT, full differences) can only be used so."""
+
+
 class Prepare(Section):
     """How photos become square crops."""
 

@@ -8,14 +8,26 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, model_validator
 
-from limner.config.settings import BaseSettings, ClassImages, Control, Measure, Memory, Prepare, Render, Report, Subject
+from limner.config.settings import (
+    AdapterFile,
+    BaseSettings,
+    ClassImages,
+    Control,
+    Measure,
+    Memory,
+    Prepare,
+    Render,
+    Report,
+    Subject,
+)
+from limner.config.starts import start_faults
 from limner.config.training_settings import Variant
 from limner.config.values import Section
-from limner.config.variants import expand_variants, variant_stems
+from limner.config.variants import expand_variants
 from limner.errors import StudyError
 
 RESERVED_NAMES = ("base", "conditioning")
@@ -28,34 +40,27 @@ class Study(Section):
     base: BaseSettings = BaseSettings()
     prepare: Prepare = Prepare()
     class_images: ClassImages = ClassImages()
-    variants: Annotated[list[Variant], Field(min_length=1)]
+    adapters: list[AdapterFile] = Field(default=[])
+    variants: list[Variant] = Field(default=[])
     render: Render = Render()
     control: Control | None = None
     measure: Measure = Measure()
     memory: Memory = Memory()
     report: Report = Report()
 
-    @field_validator("variants", mode="after")
-    @classmethod
-    def _agree(cls, variants: list[Any]) -> list[Any]:
-        labels = [run.label for run in expand_variants(variants)]
+    @model_validator(mode="after")
+    def _agree(self) -> Study:
+        if not (self.variants or self.adapters):
+            raise ValueError("nothing is trained or compared; give at least one [[variants]] or [[adapters]]")
+        labels = [adapter.name for adapter in self.adapters] + [run.label for run in expand_variants(self.variants)]
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f'two variants would both be called "{label}"; give one of them a name')
             if label in RESERVED_NAMES:
                 raise ValueError(f'"{label}" is a name limner keeps for itself; give the variant another')
-        if faults := list(_start_faults(variants)):
+        if faults := list(start_faults(self.variants, self.adapters)):
             raise ValueError("; ".join(faults))
-        return variants
-
-
-def _start_faults(variants: Sequence[Any]) -> Iterator[str]:
-    earlier: list[str] = []
-    for variant in variants:
-        if variant.start_from and variant.start_from not in earlier:
-            known = ", ".join(earlier) or "none"
-            yield f'start_from = "{variant.start_from}" names no variant above it (there: {known})'
-        earlier += variant_stems(variant)
+        return self
 
 
 def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +173,11 @@ def file_faults(study: Study, folder: Path) -> list[str]:
         named.append(("measure.others", study.measure.others, True))
     if study.control:
         named += [(f"control.references.{r.name}.image", r.image, False) for r in study.control.references]
-    faults = []
+    faults = [
+        f"adapters.{adapter.name}.file: there is no file or folder {folder / adapter.file}"
+        for adapter in study.adapters
+        if not (folder / adapter.file).exists()
+    ]
     for place, path, is_folder in named:
         found = (folder / path).is_dir() if is_folder else (folder / path).is_file()
         if not found:

@@ -135,7 +135,8 @@ class VariantSettings(Section):
     training_seeds: Integers = [0]
     """One adapter is trained for each seed."""
     start_from: str = ""
-    """Name of another variant to start from (a LoRA on top of a DreamBooth result, say)."""
+    """Another result to start from: the name of a variant above or of one of `[[adapters]]` (a LoRA on top of a
+    DreamBooth result, say), or a LoRA's file, which is told by its ending .safetensors or a slash in it."""
     validation: Validation = Validation()
     """Pictures made while training, and which step's weights are delivered."""
     checkpoint_every_steps: NotNegative = 100
@@ -172,8 +173,9 @@ class LoraVariant(VariantSettings):
     """Strength: the update is scaled by alpha / rank. Left out it is the rank (4 under the rule "sqrt")."""
     alpha_rule: Literal["rank", "sqrt"] = "rank"
     """"rank": the scale is alpha / rank. "sqrt": it is alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
-    targets: Literal["attention", "transformer", "all"] = "attention"
-    """Which layers: attention projections, whole transformer blocks, or convolutions too."""
+    targets: Literal["attention", "transformer", "all", "start"] = "attention"
+    """Which layers: attention projections, whole transformer blocks, or convolutions too; "start" are those of the LoRA
+    that is trained further."""
     unet: bool = True
     """Give the UNet updates."""
 
@@ -181,9 +183,16 @@ class LoraVariant(VariantSettings):
     def _trains_something(self) -> LoraVariant:
         if not (self.unet or self.text_encoder):
             raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
+        if self.targets == "start" and not self.start_from:
+            raise ValueError('targets = "start" are those of the LoRA in start_from, which is left out; name one')
         if any(rank < 1 for rank in self.rank):
             raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
         return self
+
+    @property
+    def most_targets(self) -> Literal["attention", "transformer", "all"]:
+        """The targets, or all layers where the LoRA that is trained further decides: what memory is foretold by."""
+        return "all" if self.targets == "start" else self.targets
 
     def alpha_for(self, rank: int) -> float:
         """The alpha that is stored for `rank`: an update's scale is always (stored alpha) / rank."""

@@ -78,7 +78,7 @@ def _cell(source: Source, settings: Render) -> Request:
 
 def _ours(base: Base, source: Source, exported: Exported, recipe: Recipe, request: Request) -> Tensor:
     """Latents (1, 4, H/8, W/8) of limner's own rendering; of the exported model where it holds a DoRA merged."""
-    if source.magnitudes:
+    if source.changes:
         model = find_base(str(exported.model))
         base = load_base(model, device=base.device, dtype=torch.float32, clip_skip=base.clip_skip)
         return render_latents(base, recipe, [request], PromptEmbeddings(base))

@@ -39,6 +39,7 @@ class Order:
     dtype: torch.dtype | None = None
     strength: float = 1.0
     legacy_bin: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,15 @@ def export(
     require_absent(destination)
     source = open_source(path, base)
     location = source.base() if source.base_name else None
-    order = Order(source, destination, source.provenance(location), dtype, strength, legacy_bin)
+    order = Order(source, destination, source.provenance(location), dtype, strength, legacy_bin, form)
     return source, FORMS[form](order)
 
 
 def _diffusers(order: Order) -> Exported:
     """A folder: the LoRA's file, and the base where it is a result of training too."""
     source = order.source
-    if source.magnitudes:
-        source.adapter()  # says why a DoRA cannot be written as a LoRA
+    if source.changes:
+        source.adapter()  # says why it cannot be written as a LoRA
     with whole_folder(order.destination) as folder:
         if source.full:
             with base_of(source) as (opened, weights):
@@ -102,12 +103,12 @@ def _save_lora(order: Order, folder: Path) -> None:
 def _kohya(order: Order) -> Exported:
     """One file of kohya's keys; with the base as one file beside it where that is a result of training too."""
     source, destination = order.source, order.destination
+    if source.changes:
+        source.adapter()  # says why it cannot be written as a LoRA
     if not source.low_rank:
         raise AdapterError(
             f"{source.path} is a full result and no LoRA; use --format single-file, or limner lora extract"
         )
-    if source.magnitudes:
-        source.adapter()
     metadata = lora_metadata(order.origin, source.low_rank)
     if not source.full:
         file = destination if destination.suffix == FILE_SUFFIX else destination / f"{source.label}{FILE_SUFFIX}"
@@ -133,7 +134,7 @@ def _merged(order: Order) -> Exported:
     """A whole model with everything in it: one file for NAME.safetensors, else a diffusers folder."""
     source, destination = order.source, order.destination
     with base_of(source) as (opened, weights):
-        made = merged_weights(weights, source.low_rank, order.strength, source.magnitudes)
+        made = merged_weights(weights, source.low_rank, order.strength, source.changes)
         if destination.suffix == FILE_SUFFIX:
             write_single_file(destination, made, opened.configuration, order.dtype, full_metadata(order.origin))
             _write_card(order, destination.parent, destination.with_suffix(".md"), kind="full")
@@ -196,10 +197,18 @@ def _how(order: Order, kind: str) -> list[str]:
     """Sentences on what this is and how it is used."""
     source, base = order.source, order.origin.base_name or "Stable Diffusion 1.5"
     if kind == "full":
-        merged = f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank else ""
+        merged = (
+            f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank or source.changes else ""
+        )
         return [f"A whole model, made with limner from {base}{merged}; it is used in the place of a base."]
     if source.full:
         return [
             f"A LoRA that was trained on top of a full result of {base}, and that result: it works on that one only.",
         ]
-    return [f"A LoRA for {base}, made with limner. Its strength is 1 as it was trained."]
+    how = "made" if source.folder else "converted"
+    what = f"A LoRA for the base {base}, {how} with limner. Its strength is 1 as it was trained."
+    if order.form == "kohya":
+        where = "Put the file into `models/Lora` of A1111 or Forge, or into `models/loras` of ComfyUI."
+    else:
+        where = 'In diffusers: `pipeline.load_lora_weights("this folder")`, with PEFT installed.'
+    return [what, where]

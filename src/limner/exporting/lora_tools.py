@@ -115,8 +115,11 @@ def _summed(layer: str, updates: Sequence[LowRankUpdate], strengths: Sequence[fl
 
 def _lora(path: Path) -> Source:
     source = open_source(path)
-    if source.full or source.magnitudes or not source.low_rank:
-        raise AdapterError(f"{path} is no LoRA by itself; a full result or a DoRA cannot be resized or merged")
+    if source.full or source.changes or not source.low_rank:
+        raise AdapterError(
+            f"{path} is no LoRA by itself: whole weights, and what can only be merged, cannot be resized or "
+            "joined with others"
+        )
     return source
 
 

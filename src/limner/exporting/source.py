@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from limner.adapters import Adapter, full_weights_of, load_trained, low_rank_of
 from limner.adapters.exchange import load_foreign
+from limner.adapters.exchange.merging import Changes
 from limner.adapters.exchange.provenance import OTHER_LICENCE, SD15_LICENCE, Provenance
 from limner.adapters.formats import LowRank
 from limner.artifacts import MANIFEST, AdapterFolder, PhotoSet
 from limner.base import BaseLocation, find_base
+from limner.base.inspect.metadata import trigger_words
 from limner.base.weights.header import read_header
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError
@@ -27,21 +27,22 @@ RECORDED = (  # settings of a training that a reader of the result wants to know
     "prior_loss_weight", "text_encoder", "training_seed",
 )  # fmt: skip
 FRONT_MATTER_LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
-MOST_PICTURES = 4
+MOST_PICTURES, MOST_WORDS = 4, 3
 
 
 @dataclass(frozen=True)
 class Source:
-    """A result: low-rank updates, files of full weights by module, or both; and what is known of where it is from."""
+    """A result: low-rank updates, files of full weights by module, changes to merge; and where it is from."""
 
     path: Path
     label: str
     low_rank: LowRank
     full: Mapping[str, Path] = field(default_factory=dict)
-    magnitudes: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
     study: Study | None = None
     folder: AdapterFolder | None = None
     base_name: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of another program's file
 
     @property
     def settings(self) -> BaseSettings:
@@ -56,7 +57,7 @@ class Source:
         return find_base(self.base_name, own.revision if self.base_name == own.model else "")
 
     def adapter(self) -> Adapter:
-        """It in memory. Raises AdapterError for a DoRA, which can only be merged."""
+        """It in memory. Raises AdapterError for what can only be merged, such as a DoRA."""
         return load_trained(self.folder) if self.folder else load_foreign(self.path).adapter(self.label)
 
     def provenance(self, base: BaseLocation | None) -> Provenance:
@@ -71,7 +72,7 @@ class Source:
             base is not None and base.kind == "file",
             licence_of(base) if base else OTHER_LICENCE,
             known.get("instance_prompt", ""),
-            subject.phrase if subject else "",
+            subject.phrase if subject else ", ".join(trigger_words(self.metadata)[:MOST_WORDS]),
             subject.identifier if subject else "",
             self.study.prepare.size_px if self.study else 512,
             base.configuration.prediction_type if base else "epsilon",
@@ -113,7 +114,9 @@ def open_source(path: Path, base: str = "") -> Source:
     if not path.exists():
         raise AdapterError(f"there is no {path}; give RUN/adapters/VARIANT or a LoRA's file")
     foreign = load_foreign(path)
-    return Source(path, foreign.path.stem, foreign.low_rank, {}, foreign.magnitudes, base_name=base)
+    return Source(
+        path, foreign.path.stem, foreign.low_rank, {}, foreign.changes, base_name=base, metadata=foreign.metadata
+    )
 
 
 def plain_name(model: str) -> str:

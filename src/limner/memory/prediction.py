@@ -166,6 +166,7 @@ def _rendering(
 def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, int]:
     """The base's own weights, kept aside while a full variant's stand in for them."""
     full = [set(trained_modules(run)) for run in expand_variants(study.variants) if run.variant.method == "full"]
+    full += [{"unet", "text_encoder"}] if any(adapter.merged for adapter in study.adapters) else []
     if not full or study.memory.offload:
         return {}
     return {"the base's own weights": sum(parts.shapes.count(name) for name in set.union(*full)) * dtype.itemsize}
@@ -188,7 +189,7 @@ def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1)
 def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> dict[str, int]:
     """Weights, their state and the activations of one micro-batch."""
     variant, modules, dtype = run.variant, trained_modules(run), trained_in(run.variant.precision)
-    rank, targets = (run.rank or 1, variant.targets) if isinstance(variant, LoraVariant) else (0, "")
+    rank, targets = (run.rank or 1, variant.most_targets) if isinstance(variant, LoraVariant) else (0, "")
     resident = dict.fromkeys(["unet", *modules])
     if rank:
         rank = -(-rank // RANK_MULTIPLE) * RANK_MULTIPLE

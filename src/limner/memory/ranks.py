@@ -16,7 +16,7 @@ def ranks_not_low(study: Study, shapes: Shapes) -> dict[str, str]:
     """A sentence for each LoRA, by its name, whose rank is no longer low for some of its layers."""
     told = {}
     for variant in study.variants:
-        if isinstance(variant, LoraVariant):
+        if isinstance(variant, LoraVariant) and variant.targets != "start":  # what was trained so is trained further
             parts = (("unet", variant.unet), ("text_encoder", variant.text_encoder))
             lowest = [bound for part, on in parts if on for bound in _bounds(shapes, part, variant.targets)]
             for rank in variant.rank:

@@ -83,7 +83,7 @@ def _column_name(label: str, run: VariantRun | None, strength: float | None) -> 
 def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: Study, strength: float | None) -> Column:
     run = run_of(labels[0], runs)
     if run is None:
-        return Column(name, "untouched" if name == BASE else "", tuple(labels))
+        return _column_made_elsewhere(name, labels, study, strength)
     family = study.variants.index(run.variant)
     ranks: Sequence[int] = run.variant.rank if isinstance(run.variant, LoraVariant) else []
     place = list(ranks).index(run.rank) if run.rank is not None else 0
@@ -102,6 +102,20 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
         1.0 if strength is None else strength,
         dashes,
     )
+
+
+def _column_made_elsewhere(name: str, labels: list[str], study: Study, strength: float | None) -> Column:
+    """The column of the untouched base, or of a LoRA that was made elsewhere, in a colour after the variants'."""
+    stem = name if strength in (None, 1.0) else name.rpartition("x")[0]
+    place = next((index for index, each in enumerate(study.adapters) if each.name == stem), None)
+    if place is None:
+        return Column(name, "untouched" if name == BASE else "", tuple(labels))
+    family, adapter = len(study.variants) + place, study.adapters[place]
+    light, dark = colour_ramp(family, 0, 1)
+    how = f", strength {number(adapter.strength * (strength or 1.0))}"
+    detail = f"{adapter.file.name}{how if adapter.strength * (strength or 1.0) != 1 else ''}"
+    marker = MARKERS[family % len(MARKERS)]
+    return Column(name, detail, tuple(labels), light, dark, marker, family, strength=strength or 1.0)
 
 
 def _detail(run: VariantRun, strength: float | None) -> str:

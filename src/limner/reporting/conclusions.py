@@ -16,6 +16,7 @@ from limner.statistics import Conclusions, Estimated, Finding, Sweep, Variant, c
 from limner.statistics.findings import AgainstBase, Copying, FewSeeds, Front, Pair, PromptsLeftOut, difference_of
 
 MOST_TOLD = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
+ONLY_TRAINING = 0  # stands for the seed of a LoRA that was made elsewhere, of which there is one
 OWN_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
 CODES: dict[str, tuple[Code, ...]] = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
 GENERAL = ""  # the chapter of what is not about one score
@@ -119,7 +120,8 @@ def study_variants(study: Study, columns: Sequence[Column]) -> list[Variant]:
 
 
 def _variant(column: Column, runs: dict[str, VariantRun | None]) -> Variant:
-    labels = {label: run.training_seed if run else None for label, run in runs.items()}
+    once = None if column.family is None else ONLY_TRAINING  # the base has no training seed, a given LoRA one
+    labels = {label: run.training_seed if run else once for label, run in runs.items()}
     run = next((each for each in runs.values() if each), None)
     if run is None or run.rank is None or not isinstance(run.variant, LoraVariant):
         return Variant(column.name, labels)

@@ -43,6 +43,7 @@ def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]
             _panels(adapter, top or 1.0, colours.get(adapter.label, "k0")),
         )
         for adapter in adapters
+        if "made_elsewhere" not in adapter.record
     ]
 
 

@@ -119,10 +119,10 @@ def _group(
     columns: Sequence[Column],
     show: Callable[[Cell, Column, str], Shown],
 ) -> Group:
-    trained = [cell for cell in cells if cell.variant != BASE]
-    said = (trained or cells)[0]
+    trained = [cell for cell in cells if cell.training_seed is not None]
+    said = next((cell for cell in cells if cell.variant != BASE), cells[0])
     swept = len({cell.training_seed for cell in trained}) > 1
-    found = {(cell.variant == BASE, cell.variant, _row_key(cell, swept)): cell for cell in cells}
+    found = {(cell.variant, _row_key(cell, swept)): cell for cell in cells}
     keys = sorted({_row_key(cell, swept) for cell in trained or cells}, key=_row_order(cells))
     rows = []
     for place, key in enumerate(keys):
@@ -135,8 +135,8 @@ def _group(
 
 
 def _row_key(cell: Cell, swept: bool) -> RowKey:
-    """What one row shows; the training seed only counts in a sweep over several, and the base has none."""
-    training_seed = cell.training_seed if swept and cell.variant != BASE else None
+    """What one row shows; the training seed only counts in a sweep over several."""
+    training_seed = cell.training_seed if swept else None
     return RowKey(cell.seed, cell.image_index, cell.conditioning_scale, training_seed)
 
 
@@ -151,16 +151,16 @@ def _row_order(cells: Sequence[Cell]) -> Callable[[RowKey], tuple[float, ...]]:
     )
 
 
-def _pick(
-    found: dict[tuple[bool, str, RowKey], Cell], column: Column, key: RowKey, earlier: Sequence[RowKey]
-) -> Cell | None:
-    """The column's cell in a row; the base's stands in the first of the rows that differ by training seed only."""
-    if column.is_base:
-        own = key._replace(training_seed=None)
-        repeated = any(other._replace(training_seed=None) == own for other in earlier)
-        return None if repeated else found.get((True, BASE, own))
-    cells = (found.get((False, label, key)) for label in column.labels)
-    return next((cell for cell in cells if cell), None)
+def _pick(found: dict[tuple[str, RowKey], Cell], column: Column, key: RowKey, earlier: Sequence[RowKey]) -> Cell | None:
+    """The column's cell in a row.
+
+    One that was not trained here (the base, a given LoRA) stands in the first of the rows that differ by training seed.
+    """
+    cell = next((cell for label in column.labels if (cell := found.get((label, key)))), None)
+    own = key._replace(training_seed=None)
+    if cell or any(other._replace(training_seed=None) == own for other in earlier):
+        return cell
+    return next((cell for label in column.labels if (cell := found.get((label, own)))), None)
 
 
 def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:

@@ -15,15 +15,16 @@ from limner.statistics import FEWEST_SEEDS
 
 def training_seeds(study: Study) -> int:
     """The fewest training seeds any variant was trained with."""
-    return min(len(variant.training_seeds) for variant in study.variants)
+    return min((len(variant.training_seeds) for variant in study.variants), default=1)
 
 
 def standfirst(study: Study, photo_set: PhotoSet, pictures: int) -> str:
     """What was done, in one line."""
     variants = len({run.label.partition("@")[0] for run in expand_variants(study.variants)})
+    made_elsewhere = f"{counted(len(study.adapters), 'LoRA')} made elsewhere, " if study.adapters else ""
+    ways = f"{counted(variants, 'way')} of teaching it to a Stable Diffusion model, " if variants else ""
     return (
-        f"{counted(len(photo_set.photos), 'photo').capitalize()} of one subject, "
-        f"{counted(variants, 'way')} of teaching it to a Stable Diffusion model, "
+        f"{counted(len(photo_set.photos), 'photo').capitalize()} of one subject, {ways}{made_elsewhere}"
         f"{counted(pictures, 'picture')} painted by them and by the untouched base."
     )
 

@@ -252,7 +252,7 @@ def _give_updates(
 
 
 def _first_updates(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
-    targets = target_layers(module, plan.targets)
+    targets = _targets(name, module, start, plan)
     if not targets:
         raise InputError(f'the {name} has no layers that targets = "{plan.targets}" stands for; choose other targets')
     if name in start.low_rank:
@@ -264,12 +264,18 @@ def _first_updates(name: str, module: nn.Module, start: Adapter, plan: LowRankPl
     }
 
 
+def _targets(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> list[str]:
+    if plan.targets != "start":
+        return target_layers(module, plan.targets)
+    return [layer for layer, _ in module.named_modules() if layer in start.low_rank.get(name, {})]
+
+
 def _continued(name: str, start: Adapter, targets: Sequence[str], plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
     updates = start.low_rank[name]
     if set(updates) != set(targets):
         raise AdapterError(
             f'start_from "{start.label}" has updates of {len(updates)} {name} layers and targets = "{plan.targets}" '
-            f"means {len(targets)}; train with the targets that it was trained with"
+            f'means {len(targets)}; set targets = "start" to train on those that it has'
         )
     strange = [u for u in updates.values() if u.rank != plan.rank or u.alpha != plan.alpha]
     if strange:

@@ -15,10 +15,12 @@ from limner.base.single_file.names import TEXT_MODEL, TO_ORIGINAL
 UNET, TEXT = "unet", "text_encoder"
 KOHYA_PREFIXES = {UNET: "lora_unet_", TEXT: "lora_te_text_model_"}
 MOST_TEXT_LAYERS = 32
+TEXT_NORMS = ("layer_norm1", "layer_norm2")
 TEXT_LAYERS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
 NORMS = (".norm", ".norm1", ".norm2", ".norm3", "conv_norm_out")
 WIDE = ("conv_in", "conv_out", "conv1", "conv2", "samplers.0.conv")  # kernels of 3x3
 NARROW = ("conv_shortcut", ".proj_in", ".proj_out")  # of 1x1
+OTHER_PREFIX = re.compile("^(lycoris|oft_unet)_")
 OLD_ATTENTION = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora$|\.(to_[qkv]|to_out)_lora$")
 OLD_TEXT = re.compile(r"\.(to_)?(q|k|v|out)_lora$|\.lora_linear_layer$")
 
@@ -29,6 +31,15 @@ def layers(module: str) -> tuple[str, ...]:
     if module == TEXT:
         return tuple(f"encoder.layers.{index}.{name}" for index in range(MOST_TEXT_LAYERS) for name in TEXT_LAYERS)
     return tuple(layer for layer in TO_ORIGINAL[UNET] if not layer.endswith(NORMS))
+
+
+@cache
+def norms(module: str) -> tuple[str, ...]:
+    """Every norm of SD 1.5's module, by diffusers' present name: LyCORIS trains them too."""
+    if module == TEXT:
+        own = [f"encoder.layers.{index}.{name}" for index in range(MOST_TEXT_LAYERS) for name in TEXT_NORMS]
+        return (*own, "final_layer_norm")
+    return tuple(layer for layer in TO_ORIGINAL[UNET] if layer.endswith(NORMS))
 
 
 def kernel_px(module: str, layer: str) -> int:
@@ -45,26 +56,31 @@ def kohya_name(module: str, layer: str) -> str:
 
 @cache
 def _kohya_places() -> dict[str, tuple[str, str]]:
-    places = {kohya_name(module, layer): (module, layer) for module in (UNET, TEXT) for layer in layers(module)}
-    for layer in layers(UNET):
-        places.setdefault("lora_unet_" + TO_ORIGINAL[UNET][layer].replace(".", "_"), (UNET, layer))
+    named = [(module, layer) for module in (UNET, TEXT) for layer in (*layers(module), *norms(module))]
+    places = {kohya_name(*place): place for place in named}
+    for module, layer in named:
+        if module == UNET:
+            places.setdefault("lora_unet_" + TO_ORIGINAL[UNET][layer].replace(".", "_"), (UNET, layer))
     places |= {name.replace("lora_te_", "lora_te1_"): place for name, place in places.items() if place[0] == TEXT}
     return places
 
 
 @cache
 def _dotted_places() -> dict[str, tuple[str, str]]:
-    places = {f"{UNET}.{layer}": (UNET, layer) for layer in layers(UNET)}
-    for layer in layers(TEXT):
+    places = {f"{UNET}.{layer}": (UNET, layer) for layer in (*layers(UNET), *norms(UNET))}
+    for layer in (*layers(TEXT), *norms(TEXT)):
         places |= {f"{TEXT}.{layer}": (TEXT, layer), f"{TEXT}.{TEXT_MODEL}{layer}": (TEXT, layer)}
     return places
 
 
+def is_norm(module: str, layer: str) -> bool:
+    """Whether a layer is a norm, which has no low-rank update."""
+    return layer in norms(module)
+
+
 def place_of_layer(stem: str) -> tuple[str, str] | None:
-    """Module and layer of a key without its ending, however it is spelt; None for what SD 1.5 has not."""
-    stem = (
-        stem.removeprefix("lycoris_") if stem.startswith("lycoris_lora_") else stem.replace("lycoris_", "lora_unet_", 1)
-    )
+    """Module and layer or norm of a key without its ending, however it is spelt; None for what SD 1.5 has not."""
+    stem = OTHER_PREFIX.sub("lora_unet_", stem.removeprefix("lycoris_") if "lycoris_lora_" in stem else stem)
     if stem in _kohya_places():
         return _kohya_places()[stem]
     dotted = stem.removeprefix("base_model.model.").removeprefix("diffusion_model.")

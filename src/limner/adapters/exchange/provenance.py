@@ -145,9 +145,18 @@ def card(origin: Provenance, kind: str, how: Sequence[str], pictures: Mapping[st
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _spoken(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:] if not words.startswith("snr") else words.replace("snr", "SNR")
+
+
+def _plainly(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else _text(value)
+
+
 def _facts(origin: Provenance) -> list[str]:
     facts = {"Base": origin.base_name, "Base's hash (SHA-256)": origin.base_hash, "Licence of the base": origin.licence}
     facts |= {"Photos": str(origin.images) if origin.images else "", "Trained": origin.date}
-    facts |= {name.replace("_", " ").capitalize(): _text(value) for name, value in origin.settings.items()}
+    facts |= {_spoken(name): _plainly(value) for name, value in origin.settings.items()}
     shown = {name: value for name, value in facts.items() if value not in ("", "None")}
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items()), ""] if shown else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from limner.adapters.adapter import Adapter
-from limner.adapters.exchange.forms import ENDINGS, KNOWN_ENDINGS, as_update
-from limner.adapters.exchange.names import kernel_px, place_of_layer
+from limner.adapters.exchange.changes import Change, Rescaled, Rotation
+from limner.adapters.exchange.forms import BESIDE, ENDINGS, KNOWN_ENDINGS, UNREAD, as_update, changes_of, has_update
+from limner.adapters.exchange.merging import Changes
+from limner.adapters.exchange.names import is_norm, kernel_px, place_of_layer
 from limner.adapters.low_rank import LowRankUpdate
 from limner.base.inspect import inspect
 from limner.base.inspect.report import TITLES
@@ -25,7 +27,7 @@ PEFT_CONFIG = "adapter_config.json"
 METADATA_KEYS = ("lora_adapter_metadata",)
 SHOWN = 5
 
-Layers = dict[tuple[str, str], dict[str, Tensor]]
+Layers = dict[tuple[str, str], dict[str, str]]  # by module and layer: what a tensor is there, and its key
 
 
 def lora_file_in(path: Path) -> Path:
@@ -41,18 +43,18 @@ def lora_file_in(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class ForeignLora:
-    """A LoRA of another program; with `magnitudes` (by module and layer) it is a DoRA and can only be merged."""
+    """A LoRA of another program; what it `changes` beyond low-rank updates (by module and key) can only be merged."""
 
     path: Path
     low_rank: Mapping[str, Mapping[str, LowRankUpdate]]
-    magnitudes: Mapping[tuple[str, str], Tensor]
+    changes: Changes
     metadata: Mapping[str, str]
 
     def adapter(self, label: str = "") -> Adapter:
-        """It as an adapter. Raises AdapterError for a DoRA, whose update depends on the base's weights."""
-        if self.magnitudes:
+        """It as an adapter. Raises AdapterError for what can only be merged: DoRA, OFT, full differences."""
+        if self.changes:
             raise AdapterError(
-                f"{self.path} is a DoRA: it rescales the base's weights instead of adding to them; merge it first: "
+                f"{self.path} {why_merged(self.changes)}; merge it first: "
                 f"limner export {self.path} MERGED.safetensors --format merged --base BASE"
             )
         return Adapter(label or self.path.stem, low_rank=self.low_rank)
@@ -77,28 +79,43 @@ def load_foreign(path: Path) -> ForeignLora:
         raise AdapterError(str(error)) from None
     alphas = _alphas_apart(file, metadata)
     low_rank: dict[str, dict[str, LowRankUpdate]] = {}
-    magnitudes = {}
-    for (module, layer), own in _by_layer(file, tensors).items():
-        low_rank.setdefault(module, {})[layer] = _update(file, module, layer, own, alphas)
-        if "magnitude" in own:
-            magnitudes[module, layer] = own["magnitude"]
-    return ForeignLora(file, low_rank, magnitudes, metadata)
+    changes: dict[tuple[str, str], Change] = {}
+    for (module, layer), keys in _by_layer(file, tensors).items():
+        own = {ending: tensors[key] for ending, key in keys.items()}
+        update, others = _read(file, module, layer, own, alphas)
+        changes |= {(module, f"{layer}.{leaf}"): change for leaf, change in others.items()}
+        if update is not None and "weight" not in others:
+            low_rank.setdefault(module, {})[layer] = update
+    return ForeignLora(file, low_rank, changes, metadata)
 
 
-def _by_layer(file: Path, tensors: Mapping[str, Tensor]) -> Layers:
+def _by_layer(file: Path, keys: Iterable[str]) -> Layers:
+    """Keys by module and layer, and what each is there. Raises AdapterError for those that find no place."""
     layers: Layers = {}
     lost = []
-    for key, tensor in tensors.items():
+    for key in keys:
         stem, ending = _split(key)
         place = place_of_layer(stem) if ending else None
-        if place is None or ending in layers.get(place, {}):
+        astray = place is None or ending in layers.get(place, {}) or (is_norm(*place) and ending not in BESIDE)
+        if place is None or astray:
             lost.append(key)
         else:
-            layers.setdefault(place, {})[ending] = tensor
+            layers.setdefault(place, {})[ending] = key
     if lost:
+        _require_read_form(file, lost)
         shown = ", ".join(sorted(lost)[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
-        raise AdapterError(f"{file}: {len(lost)} of {len(tensors)} keys find no place in SD 1.5: {shown}")
+        raise AdapterError(f"{file}: {len(lost)} of {len(list(keys))} keys find no place in SD 1.5: {shown}")
     return layers
+
+
+def _require_read_form(file: Path, lost: Iterable[str]) -> None:
+    """Raise AdapterError with the name of a form that is not read."""
+    forms = (form for key in lost for ending, form in UNREAD.items() if key.endswith("." + ending))
+    if form := next(forms, ""):
+        raise AdapterError(
+            f"{file} is {form}, which limner does not read; merge it into its base with the program that made it, and "
+            "give that model as the base"
+        )
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -109,14 +126,26 @@ def _split(key: str) -> tuple[str, str]:
     return key, ""
 
 
-def _update(
+def _read(
     file: Path, module: str, layer: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, Any]
-) -> LowRankUpdate:
+) -> tuple[LowRankUpdate | None, dict[str, Change]]:
+    """A layer's update, if it has one, and what can only be merged."""
     alpha = _alpha_apart(module, layer, alphas)
     try:
-        return as_update(tensors, alpha, kernel_px(module, layer))
+        update = as_update(tensors, alpha, kernel_px(module, layer)) if has_update(tensors) else None
+        return update, changes_of(tensors, update)
     except AdapterError as error:
         raise AdapterError(f"{file}: {module}.{layer}: {error}; the file is incomplete or damaged") from None
+
+
+def why_merged(changes: Changes) -> str:
+    """What stands in the way of using changes beside a base, as a verb and its object."""
+    kinds = {type(change) for change in changes.values()}
+    if Rescaled in kinds:
+        return "is a DoRA: it rescales the base's weights instead of adding to them"
+    if Rotation in kinds:
+        return "is an OFT: it turns the base's weights instead of adding to them"
+    return "holds full differences of weights, biases or norms"
 
 
 def _alphas_apart(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

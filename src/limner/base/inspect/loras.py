@@ -9,12 +9,15 @@ Shapes = Mapping[str, tuple[int, ...] | None]
 
 LORA_MARKS = (
     ".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
-    ".lora_linear_layer.", ".hada_w1_a", ".hada_w1_b", ".lokr_w1", ".lokr_w2", ".oft_blocks", ".oft_diag",
-    ".dora_scale",
+    ".lora_linear_layer.", ".hada_w1_a", ".hada_w1_b", ".lokr_w1", ".lokr_w2", ".oft_blocks", ".oft_diag", ".oft_R.",
+    ".oft_r", ".dora_scale", ".bora_scale",
 )  # fmt: skip
-FORMS = {  # in the order they are looked for
-    ".dora_scale": "DoRA", ".lora_magnitude_vector": "DoRA", ".hada_w1_a": "LoHa", ".lokr_w": "LoKr", ".oft_": "OFT",
-    ".lora_mid.": "LoCon",
+PREFIXES = ("lora_", "lycoris_", "oft_unet_")  # of the files in which an ending alone is telling
+ENDS = (".diff", ".diff_b", ".w_norm", ".b_norm", ".on_input", ".a1.weight", ".b1.weight")
+FORMS = {  # in the order they are looked for; the first that is in a key is the file's
+    ".dora_scale": "DoRA", ".lora_magnitude_vector": "DoRA", ".bora_scale": "BoRA", ".hada_t1": "LoHa with cores",
+    ".hada_w1_a": "LoHa", ".lokr_t2": "LoKr with cores", ".lokr_w": "LoKr", ".oft_": "OFT",
+    ".lora_mid.": "LoCon with cores", ".a1.weight": "GLoRA", ".on_input": "IA3",
 }  # fmt: skip
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 DOWN += (".lora_linear_layer.down.weight",)
@@ -29,8 +32,9 @@ SD15_UNET = re.compile(r"(down|up)_blocks[._]\d[._]|mid_block[._](attentions|res
 
 
 def is_lora(shapes: Shapes) -> bool:
-    """Whether any tensor is part of a low-rank update."""
-    return any(mark in key for key in shapes for mark in LORA_MARKS)
+    """Whether any tensor is part of a low-rank update, or of what LyCORIS trains in its place."""
+    marked = any(mark in key for key in shapes for mark in LORA_MARKS)
+    return marked or any(key.startswith(PREFIXES) and key.endswith(ENDS) for key in shapes)
 
 
 def lora_family(shapes: Shapes) -> tuple[str, str, list[str], list[str], list[str]]:
@@ -44,7 +48,7 @@ def lora_family(shapes: Shapes) -> tuple[str, str, list[str], list[str], list[st
 
 
 _PART_MARKS = {
-    "unet": ("lora_unet_", "unet.", "base_model.model.unet.", "down_blocks.", "up_blocks.", "mid_block."),
+    "unet": ("lora_unet_", "oft_unet_", "unet.", "base_model.model.unet.", "down_blocks.", "up_blocks.", "mid_block."),
     "text_encoder": ("lora_te_", "lora_te1_", "text_encoder.", "base_model.model.text_model."),
     "text_encoder_2": ("lora_te2_", "text_encoder_2."),
 }
@@ -52,7 +56,7 @@ _PART_MARKS = {
 
 def lora_layout(shapes: Shapes) -> str:
     """How its keys are named."""
-    if any(key.startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")) for key in shapes):
+    if any(key.startswith(PREFIXES) for key in shapes):
         return "kohya"
     if any(key.startswith("base_model.model.") for key in shapes):
         return "PEFT"
@@ -62,10 +66,14 @@ def lora_layout(shapes: Shapes) -> str:
 
 
 def lora_form(shapes: Shapes) -> str:
-    """LoRA, or what is made of it: LoCon (convolutions too), LoHa, LoKr, DoRA, OFT."""
+    """LoRA, or what is made of it or beside it: LoCon (convolutions too), LoHa, LoKr, DoRA, OFT, full differences."""
     for mark, form in FORMS.items():
-        if any(mark in key for key in shapes):
-            return form
+        own = [key for key in shapes if mark in key]
+        if own:
+            in_rows = any(len(shapes[key] or ()) == 4 for key in own if key.endswith((".oft_blocks", ".oft_diag")))
+            return "BOFT" if in_rows else form
+    if not any(mark in key for key in shapes for mark in LORA_MARKS):
+        return "full differences"
     wide = any(shape and len(shape) == 4 and shape[-1] > 1 for key, shape in shapes.items() if key.endswith(DOWN))
     return "LoCon" if wide else "LoRA"
 
@@ -87,7 +95,7 @@ def _family(shapes: Shapes) -> str:
 
 def _is_cross_attention(key: str) -> bool:
     named = re.search(r"attn2[._](processor\.)?to_[kv](_lora)?\.", key) is not None
-    return named and (key.endswith(DOWN) or key.endswith((".hada_w1_b", ".hada_w2_b")))
+    return named and key.endswith((*DOWN, ".hada_w1_b", ".hada_w2_b", ".diff"))
 
 
 def _text_widths(shapes: Shapes) -> set[int]:

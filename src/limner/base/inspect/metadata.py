@@ -26,7 +26,7 @@ TOLD = {
     "ss_max_train_steps": "steps", "ss_num_train_images": "images", "ss_optimizer": "optimizer", "ss_seed": "seed",
     "ss_clip_skip": "clip skip", "ss_resolution": "training resolution",
 }  # fmt: skip
-HIDDEN = ("limner.configuration", "limner.text_encoder_keys")  # for programs
+HIDDEN = ("limner.configuration", "limner.text_encoder_keys", "limner.settings")  # for programs
 LONGEST = 200  # characters of a value that are shown
 LEADING_REPEATS = "_"  # kohya's folders are REPEATS_words
 
@@ -68,7 +68,7 @@ def training_of(metadata: Mapping[str, str]) -> dict[str, str]:
     """The metadata that tell a reader how the file was made, by plain names."""
     told = {TOLD[key]: value[:LONGEST] for key, value in metadata.items() if key in TOLD and value not in ("", "None")}
     own = {
-        key.removeprefix("limner."): value[:LONGEST]
+        key.removeprefix("limner.").replace("_", " "): value[:LONGEST]
         for key, value in metadata.items()
         if key.startswith("limner.") and key not in HIDDEN
     }

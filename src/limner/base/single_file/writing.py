@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from limner.base.single_file.configuration import Configuration
 from limner.base.single_file.names import TEXT_MODEL, is_channels_by_channels, original_key
@@ -34,6 +35,10 @@ class Writable(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """As diffusers has it."""
+        ...
+
+    def tensor(self) -> Tensor:
+        """It in memory."""
         ...
 
     def written(self, shape: tuple[int, ...], dtype: torch.dtype | None) -> NewTensor:

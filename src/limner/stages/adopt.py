@@ -1,0 +1,64 @@
+"""Takes in a LoRA that was made elsewhere: a file in, `adapters/NAME/` out, as if it had been trained here."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, save_given, save_merged
+from limner.artifacts import (
+    AdapterFolder,
+    Manifest,
+    file_hashes,
+    is_current,
+    machine_record,
+    require_folder,
+    stage_key,
+    whole_folder,
+    write_manifest,
+)
+from limner.base import BaseLocation
+from limner.config import AdapterFile
+
+STAGE, VERSION = "adopt", 1
+
+
+def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, vae: Path | None = None) -> AdapterFolder:
+    """Write the LoRA at `source` as the adapter `out`, merged into the base where the settings say so.
+
+    Its content is part of the key, and so is the base's where it is merged. Raises AdapterError for what is no LoRA of
+    SD 1.5, does not fit the base, or can only be merged and is not to be.
+    """
+    read: dict[str, Any] = {"strength": settings.strength, "merged": settings.merged}
+    inputs: dict[str, Any] = {"file": hash_of_given(source), "base": base.content_hash if settings.merged else None}
+    key = stage_key(STAGE, VERSION, read, inputs)
+    if not is_current(out, key):
+        require_folder(out)
+        began = time.perf_counter()
+        given = read_given(source)
+        rank, alpha = one_rank_and_alpha(given.low_rank)
+        content = _record(settings, source, rank, None if alpha is None else alpha * settings.strength)
+        with whole_folder(out) as folder:
+            if settings.merged:
+                save_merged(folder, given, base, vae, settings.strength)
+            else:
+                save_given(folder, given, settings.strength)
+            made = machine_record() | {"seconds": time.perf_counter() - began}
+            write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, file_hashes(folder), made, content))
+    return AdapterFolder(out)
+
+
+def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float | None) -> dict[str, Any]:
+    low_rank = not settings.merged
+    return {
+        "label": settings.name,
+        "method": "lora" if low_rank else "full",
+        "made_elsewhere": source.name,
+        "rank": rank if low_rank else None,
+        "alpha": alpha if low_rank else None,
+        "scale": alpha / rank if low_rank and rank and alpha is not None else None,
+        "training_seed": None,
+        "steps": None,
+        "start_from": None,
+    }
