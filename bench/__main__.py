@@ -6,7 +6,20 @@ import argparse
 import time
 from pathlib import Path
 
-from bench import choosing, engine, focal, formats, measuring, peaks, photos, processor, quality, tables, whole
+from bench import (
+    choosing,
+    engine,
+    focal,
+    formats,
+    measuring,
+    peaks,
+    photos,
+    processor,
+    processor_demo,
+    quality,
+    tables,
+    whole,
+)
 from bench.bases import SD15, TINY, write_base
 from bench.studies import Ground
 from bench.table import append_json, markdown
@@ -30,6 +43,7 @@ OURS_ALONE = {
 ON_A_PROCESSOR = {
     "demo": ("The demo on two cores", processor.demo),
     "cpu-settings": ("A training step on the miniature, two cores, by setting", processor.cpu_settings),
+    "peer-cpu-demo": ("The demo's training as whole commands, two cores", processor_demo.peer_cpu_demo),
     "peer-cpu-full": ("DreamBooth on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "full")),
     "peer-cpu-lora": ("A LoRA on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "lora")),
 }
@@ -56,6 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
     add_choosing(parser)
+    parser.add_argument(
+        "--steps-share", type=float, default=1.0, help="`peer-cpu-demo`: share of the steps that is taken"
+    )
     parser.add_argument(
         "--models", nargs="+", default=[EFFICIENTNET, "base"], help="for `measure`: hub ids, folders, or what ships"
     )
@@ -133,7 +150,8 @@ def told_speed(options: argparse.Namespace) -> str:
     results = options.out or options.work / "results.jsonl"
     if options.table in ON_A_PROCESSOR:
         title, measure = ON_A_PROCESSOR[options.table]
-        rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers))
+        more = [options.steps_share] if options.table == "peer-cpu-demo" else []
+        rows = measure(tables.Bench(processor.miniature_ground(options.work), options.peers), *more)
     elif options.table == "measure":
         title, rows = "Scoring", measuring.measuring(options.work / "measure", options.device, options.models)
     elif options.table == "formats":

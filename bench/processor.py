@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import studies
 from bench.bases import with_fp32_text_encoder
-from bench.processes import ProcessFailedError, finish, start_module
+from bench.processes import Started, core_groups, finish, side_by_side, start_module
 from bench.records import Record, steady_rate
 from bench.studies import Ground, Training
 from bench.table import Figure, Row, figure
 from bench.tables import Bench, attempt
 
-THREADS = 2
 REPEATS = 3
 CPU_TRAININGS = {
     "full": Training("full", 320, 2, text_encoder=True, snr_gamma=5.0, learning_rate=3e-4),
@@ -75,38 +74,19 @@ def peer_cpu(bench: Bench, method: str) -> list[Row]:
     Where there are cores enough all repeats of both run at once, each on cores of its own; else one after another.
     """
     training = CPU_TRAININGS[method]
-    jobs = [
-        (whose, repeat) for repeat in range(REPEATS) for whose in ("ours", "peer") if whose == "ours" or bench.peers
-    ]
-    records = _run_pinned(bench, training, method, jobs)
+    both = ("ours", "peer") if bench.peers else ("ours",)
+    jobs = {f"{whose}-{repeat}": (whose, f"{method}-{whose}-{repeat}") for repeat in range(REPEATS) for whose in both}
+    _ = bench.ground.photos  # drawn before the processes' threads ask for them
+    records = side_by_side({name: partial(_start, bench, training, *job) for name, job in jobs.items()})
     sides = {}
     for whose in ("ours", "peer"):
-        found = [record for (name, _), record in records.items() if name == whose]
+        found = [record for name, record in records.items() if name.startswith(whose)]
         sides[whose] = _whole_figure(found, training.steps) if found else None
     work = f"{training.method}, {training.steps} steps of batch {training.batch_size}, miniature, two threads"
     return [Row(work, sides["ours"], sides["peer"], "s", "whole commands, loading and saving included")]
 
 
-def _run_pinned(
-    bench: Bench, training: Training, method: str, jobs: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], Record]:
-    groups = core_groups(len(jobs))
-    running: list[tuple[tuple[str, int], Any, Path]] = []
-    records = {}
-    for index, job in enumerate(jobs):
-        process, record = _start(bench, training, f"{method}-{job[0]}-{job[1]}", job[0], groups[index % len(groups)])
-        running.append((job, process, record))
-        if len(running) == len(groups) or index == len(jobs) - 1:
-            for name, waited, path in running:
-                try:
-                    records[name] = finish(waited, path)
-                except ProcessFailedError as error:
-                    print(f"not measured: {error}", flush=True)
-            running = []
-    return records
-
-
-def _start(bench: Bench, training: Training, name: str, whose: str, cores: Sequence[int]) -> tuple[Any, Path]:
+def _start(bench: Bench, training: Training, whose: str, name: str, cores: Sequence[int]) -> Started:
     folder = bench.fresh(f"cpu-{name}")
     record = folder / "record.json"
     if whose == "ours":
@@ -127,13 +107,6 @@ def _whole_figure(records: Sequence[Record], steps: int) -> Figure:
     warm_up = statistics.median(rate.warm_up_seconds for rate in rates)
     seconds = [record.ended - record.started for record in records]
     return figure(records[0], seconds, warm_up, f"a steady step {1000 * per_step:.0f} ms")
-
-
-def core_groups(jobs: int) -> list[list[int]]:
-    """Groups of two cores of this process's, as many as there are jobs if cores are enough, else one."""
-    own = sorted(os.sched_getaffinity(0))
-    groups = [own[start : start + THREADS] for start in range(0, len(own) - THREADS + 1, THREADS)]
-    return groups[:jobs] if len(groups) >= jobs else groups[:1]
 
 
 def miniature_ground(work: Path) -> Ground:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from tests.tiny import write_tiny_base
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     torch.set_num_threads(1)  # tiny models are many times slower with two on a busy machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_amx() -> Iterator[None]:
+    """Have every processor train in fp32 alone: what a test compares must not depend on where it runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limner.base.devices.bf16_instructions", dict)
+        yield
 
 
 @pytest.fixture(scope="session")

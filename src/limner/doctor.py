@@ -14,7 +14,13 @@ from typing import Any
 import torch
 
 from limner.base import find_base
-from limner.base.devices import device_memory_gib, rendering_dtype, training_dtype
+from limner.base.devices import (
+    bf16_instructions,
+    device_memory_gib,
+    multiplies_in_bf16,
+    rendering_dtype,
+    training_dtype,
+)
 from limner.base.find import MINIATURE
 from limner.config import Measure
 from limner.embeddings.find import BASE, find_embedder
@@ -42,7 +48,7 @@ def examine(device: torch.device) -> Told:
         "device": _device_record(device),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "cuda": torch.version.cuda,
-        "processor": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), **_bf16_instructions()},
+        "processor": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), **bf16_instructions()},
         "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         "hub_cache": _hub_cache(),
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
@@ -89,16 +95,9 @@ def _device_record(device: torch.device) -> dict[str, Any]:
             "free_gib": round(free / 2**30, 1),
         }
     trains, renders = training_dtype("auto", device), rendering_dtype("auto", device)
+    if multiplies_in_bf16("auto", device):
+        record["multiplies_in"] = "bfloat16"
     return record | {"trains_in": str(trains).removeprefix("torch."), "renders_in": str(renders).removeprefix("torch.")}
-
-
-def _bf16_instructions() -> dict[str, bool]:
-    """Whether the processor multiplies bf16 by itself; Linux says so in /proc/cpuinfo."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:
-        return {}
-    return {"avx512_bf16": "avx512_bf16" in flags, "amx_bf16": "amx_bf16" in flags}
 
 
 def _version(package: str) -> str | None:

@@ -332,7 +332,7 @@ def test_validation_sees_the_weights_in_training(room):
     made = room.train(run, validate=lambda step: seen.update({step: predict()}))
     assert list(seen) == [2, 4]
     with attached(room.base.modules(), load_trained(made)):
-        assert torch.allclose(predict(), seen[4], atol=1e-6)
+        assert torch.allclose(predict(), seen[4], atol=1e-5)  # in training convolutions lie in another order
     assert not torch.equal(seen[2], seen[4])
     assert torch.equal(predict(), untouched)
 

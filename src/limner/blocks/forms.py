@@ -20,6 +20,7 @@ from limner.kernels.convolution import convolution
 from limner.kernels.doubling import doubled
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
+from limner.kernels.half_products import half_convolution, half_linear, half_products
 from limner.kernels.linear import joint_linear
 from limner.kernels.residual import add_bias
 
@@ -101,7 +102,7 @@ def transformer_block(
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
     """The feed-forward layer, 8 times as wide inside."""
-    return linear(layer.net[2], gelu_gate(linear(layer.net[0].proj, tokens)))
+    return linear(layer.net[2], gelu_gate(linear(layer.net[0].proj, tokens, inner=True)))
 
 
 def _in_place(layer: Any, tokens: Tensor) -> bool:
@@ -125,7 +126,8 @@ def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
     if context is tokens:
         query, key, value = together([attention.to_q, attention.to_k, attention.to_v], tokens)
     else:
-        query, (key, value) = linear(attention.to_q, tokens), together([attention.to_k, attention.to_v], context)
+        query = linear(attention.to_q, tokens, inner=True)
+        key, value = together([attention.to_k, attention.to_v], context)
     return linear(attention.to_out[0], scaled_dot_product_attention(query, key, value, attention.heads))
 
 
@@ -136,6 +138,9 @@ def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | No
 def _convolved(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """A convolution's output without its bias, which what comes after it can add, and the bias."""
     if type(layer) is nn.Conv2d:
+        if (half := half_products(x)) is not None:
+            geometry = layer.stride, layer.padding, layer.dilation
+            return half_convolution(half, x, layer.weight, layer.bias, *geometry), None
         return convolution(layer, x), layer.bias
     return layer(x), None
 
@@ -173,6 +178,8 @@ def _picture(tokens: Tensor, height: int, width: int) -> Tensor:
 
 def _product(weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
     """Tokens (B, T, D) by the weight (D, C, 1, 1) of a 1x1 convolution."""
+    if (half := half_products(tokens)) is not None:
+        return half_linear(half, tokens, [weight], [] if bias is None else [bias])
     if weight.requires_grad and has_triton(tokens):
         return joint_linear(tokens, [weight], [] if bias is None else [bias])
     return functional.linear(tokens, weight.flatten(1), bias)
@@ -183,5 +190,5 @@ def _pointwise(layer: nn.Module, tokens: Tensor, height: int, width: int) -> Ten
     if type(layer) is nn.Conv2d:
         return _product(layer.weight, layer.bias, tokens)
     if isinstance(layer, nn.Linear) or isinstance(getattr(layer, "original", None), nn.Linear):
-        return layer(tokens)
+        return layer(tokens) if half_products(tokens) is None else linear(layer, tokens)
     return _tokens(layer(_picture(tokens, height, width)))

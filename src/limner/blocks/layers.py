@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.kernels.available import has_triton
+from limner.kernels.half_products import half_linear, half_products
 from limner.kernels.layer_norm import add_layer_norm, layer_norm
 from limner.kernels.linear import as_one, below_one_another, joint_linear
 
@@ -30,13 +32,22 @@ def _from_one_product(layers: Sequence[nn.Linear], x: Tensor) -> Tensor | None:
     weight = below_one_another(weights)
     if weight is None or len(biases) not in (0, len(layers)):
         return None
+    if (half := half_products(x)) is not None:
+        return half_linear(half, x, weights, biases, inner=True)
     if any(each.requires_grad for each in weights):
         return joint_linear(x, weights, biases)
     return functional.linear(x, weight, as_one(biases))
 
 
-def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own."""
+def linear(layer: nn.Module, x: Tensor, *, inner: bool = False) -> Tensor:
+    """A layer's output; one that learns on a GPU has the sums for its bias from a kernel of their own.
+
+    `inner` is for what goes into the next product without being added to anything: see `half_products`.
+    """
+    if (half := half_products(x)) is not None:
+        if type(layer) is nn.Linear:
+            return half_linear(half, x, [layer.weight], [] if layer.bias is None else [layer.bias], inner=inner)
+        return layer(x) if inner else layer(x).to(torch.float32)
     if type(layer) is nn.Linear and layer.weight.requires_grad and has_triton(x):
         return joint_linear(x, [layer.weight], [] if layer.bias is None else [layer.bias])
     return layer(x)

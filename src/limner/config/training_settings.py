@@ -130,8 +130,8 @@ class VariantSettings(Section):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, slower."""
     precision: Precision = "auto"
-    """Arithmetic of the step; "auto" is bf16 on a GPU that has it and fp32 elsewhere. What is learnt is kept in fp32
-    whatever this is, unless `master_weights` says otherwise."""
+    """Arithmetic of the step; "auto" is bf16 on a GPU that has it and fp32 elsewhere, on a processor with AMX with
+    products in bf16. What is learnt is kept in fp32 whatever this is, unless `master_weights` says otherwise."""
     training_seeds: Integers = [0]
     """One adapter is trained for each seed."""
     start_from: str = ""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.kernels.aside import current_aside
+from limner.kernels.half_products import half_products
 
 FP32_BYTES = 4
 
@@ -38,6 +39,10 @@ def low_rank_linear(
     product instead of a product and a sum. `learning` names the parameters that `down` and `up` are views of, where
     they are not themselves. Gradients flow to `x`, `down` and `up` only: weight and bias are frozen.
     """
+    if (half := half_products(x)) is not None:
+        own, offset = half.rounded(weight), None if bias is None else half.rounded(bias)
+        rounded = (x.to(own.dtype), own, offset, down, up, tuple(scales), gradients, *learning)
+        return _HalfLowRankLinear.apply(*rounded)  # type: ignore[return-value]
     given = (x.to(weight.dtype), weight, bias, down, up, tuple(scales), gradients, *learning)
     return _LowRankLinear.apply(*given)  # type: ignore[return-value]
 
@@ -90,6 +95,50 @@ class _LowRankLinear(torch.autograd.Function):
                 _add_product(_grouped(dx, variants), d_hidden, down.to(x.dtype), ctx.scale)
         learnt = (None, None) if ctx.gradients else (near, far)
         return dx, None, None, *learnt, None, None, *[None] * ctx.others
+
+
+class _HalfLowRankLinear(torch.autograd.Function):
+    """The same in bf16 on a processor: one product for all layers in the place of one a layer, none with gaps in it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *learning) -> Tensor:
+        variants = len(up)
+        factors = up.new_tensor(scales)
+        near = down.to(x.dtype)  # (V, J·R, C)
+        far = _block_diagonal(up * factors[:, None, None, None]).to(x.dtype)  # (V, J·D, J·R)
+        y = functional.linear(x, weight, bias)  # (V·N…, J·D)
+        hidden = torch.bmm(_grouped(x, variants), near.mT)  # (V, N, J·R)
+        _grouped(y, variants).baddbmm_(hidden, far.mT)
+        ctx.save_for_backward(x, weight, near, far, hidden, factors)
+        ctx.shapes, ctx.gradients, ctx.others = (down.shape, up.shape), gradients, len(learning)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, near, far, hidden, factors = ctx.saved_tensors
+        variants, layers = ctx.shapes[1][:2]
+        dy = outputs[0].contiguous()
+        rows, d_rows = _grouped(x, variants), _grouped(dy, variants)
+        d_hidden = torch.bmm(d_rows, far)  # (V, N, J·R)
+        d_near, d_far = ctx.gradients or (factors.new_zeros(ctx.shapes[0]), factors.new_zeros(ctx.shapes[1]))
+        d_near.add_(torch.bmm(d_hidden.mT, rows))
+        blocks = torch.bmm(hidden.mT, d_rows)  # (V, J·R, J·D), of which those of a layer with itself are wanted
+        own = blocks.unflatten(2, (layers, -1)).unflatten(1, (layers, -1)).diagonal(dim1=1, dim2=3)  # (V, R, D, J)
+        d_far.add_(own.permute(0, 3, 2, 1) * factors[:, None, None, None])
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = functional.linear(dy, weight.mT)  # (V·N…, C)
+            _grouped(dx, variants).baddbmm_(d_hidden, near)
+        learnt = (None, None) if ctx.gradients else (d_near, d_far)
+        return dx, None, None, *learnt, None, None, *[None] * ctx.others
+
+
+def _block_diagonal(up: Tensor) -> Tensor:
+    """(V, J, D, R) as (V, J·D, J·R): each layer's own block, zeros elsewhere."""
+    variants, layers, outputs, rank = up.shape
+    whole = up.new_zeros(variants, layers, outputs, layers, rank)
+    whole.diagonal(dim1=1, dim2=3).copy_(up.permute(0, 2, 3, 1))
+    return whole.flatten(3).flatten(1, 2)
 
 
 def _grouped(rows: Tensor, variants: int) -> Tensor:

@@ -345,7 +345,7 @@ def _deliver(
                 _copy_kept(places[index].curve, choice.step, folder)
             made = machine_record() | {
                 "device": str(training.work.number.device),
-                "arithmetic": str(training.work.objective.dtype),
+                "arithmetic": training.work.arithmetic,
                 "trained_with": [run.label for run in training.runs if run is not order.run],
             }
             write_manifest(folder, replace(manifest, files=file_hashes(folder), made=made, content=content))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limner.adapters import Adapter
 from limner.base import Base, placed
-from limner.base.devices import training_dtype
+from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
@@ -136,6 +136,7 @@ def _training(
         average=average,
         loss_scale=loss_scale,
         beside=not variant.gradient_checkpointing,  # who asks for that needs the memory more than the time
+        half_products=dtype == torch.float32 and multiplies_in_bf16(variant.precision, device),
     )
     return Training(runs, ready, optimizer, average, loss_scale, step)
 

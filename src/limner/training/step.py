@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limner.base.devices import in_channels_last
 from limner.diffusion.noise_schedule import add_noise, snr, target
 from limner.diffusion.objective import min_snr_weights, squared_errors, weighted_loss
 from limner.kernels.aside import Aside
+from limner.kernels.half_products import HalfProducts
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
@@ -68,7 +70,8 @@ class Objective:
                 embeds = self.prompt_embeds()[:, prompt_rows]  # (V or 1, G·B, 77, C)
                 embeds = embeds.expand(len(self.seed_rows), -1, -1, -1).flatten(0, 1)
             noisy = noisy if autocast else noisy.to(self.dtype)
-            noisy = noisy.contiguous(memory_format=torch.channels_last) if noisy.is_cuda else noisy
+            if in_channels_last(noisy.device):
+                noisy = noisy.contiguous(memory_format=torch.channels_last)
             return self.denoiser(noisy, timesteps, embeds, return_dict=False)[0]
 
 
@@ -86,14 +89,24 @@ class Step:
         average: ExponentialMovingAverage | None,
         loss_scale: LossScale | None,
         beside: bool = True,
+        half_products: bool = False,
     ) -> None:
-        """`beside` computes gradients of weights on a GPU's second stream: faster, and what they read stays longer."""
+        """How the step is taken: `half_products` has a processor's fp32 step compute its products in bf16.
+
+        `beside` computes gradients of weights on a GPU's second stream: faster, and what they read stays longer.
+        """
         self.draw, self.objective, self.optimizer, self.rates = draw, objective, optimizer, rates  # rates (steps, V)
         self.accumulation, self.average, self.loss_scale = accumulation, average, loss_scale
         variants, device = rates.shape[1], rates.device
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
         self.records = torch.zeros(RING, variants, 4, device=device)
-        self.aside = Aside(device) if beside and device.type == "cuda" else nullcontext()
+        self.way = HalfProducts() if half_products else Aside(device) if beside and device.type == "cuda" else None
+
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in, for the record."""
+        products = ", products in torch.bfloat16" if isinstance(self.way, HalfProducts) else ""
+        return f"{self.objective.dtype}{products}"
 
     def __call__(self) -> None:
         """Take the step that `number` names."""
@@ -110,7 +123,7 @@ class Step:
     def collect(self) -> Tensor:
         """The gradients of the step's micro-batches; returns their mean objective and errors (V, 3)."""
         self.clear_gradients()
-        with self.aside:
+        with self.way or nullcontext():
             parts = [self._accumulate(self.number * self.accumulation + part) for part in range(self.accumulation)]
         if self.loss_scale is not None:
             self.loss_scale.divide(self.optimizer.trainable)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, inject_stacked, target_layers
 from limner.adapters.low_rank import initial_update
 from limner.base import Base
-from limner.base.devices import RANK_MULTIPLE
+from limner.base.devices import RANK_MULTIPLE, in_channels_last
 from limner.errors import AdapterError, InputError
 from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
 
@@ -174,17 +174,17 @@ def cast_frozen(
     *,
     at_work: Sequence[str],
 ) -> None:
-    """Give the modules that are not thawed weights in `dtype`, 4-dimensional ones on a GPU in channels-last order.
+    """Give the modules that are not thawed weights in `dtype`, 4-dimensional ones in channels-last order.
 
     Those `at_work` in every step come to `device` (a thawed one's buffers do), the others are cast where they lie.
-    On a CPU channels-last gains nothing: a step took 228 against 231 ms (LoRA) and 496 against 479 ms (full).
     """
     for name, module in modules.items():
         place = device if name in at_work else next(module.parameters()).device
         for buffer in module.buffers():
             buffer.data = buffer.data.to(place)
         for parameter in module.parameters() if name not in thawed else ():
-            layout = torch.channels_last if place.type == "cuda" and parameter.ndim == 4 else torch.preserve_format
+            ordered = parameter.ndim == 4 and in_channels_last(place)
+            layout = torch.channels_last if ordered else torch.preserve_format
             parameter.data = parameter.data.to(place, dtype, memory_format=layout)
 
 
@@ -198,7 +198,7 @@ def _thaw(
 ) -> Trainable:
     parameters = {f"{name}.{key}": each for name in names for key, each in _matrices_first(modules[name])}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and device.type == "cuda"}
+    orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and in_channels_last(device)}
     weights = FlatWeights(shapes, 1, dtype, device, exact=exact, orders=orders)
     for name, parameter in parameters.items():
         weights.write(name, parameter.data)
