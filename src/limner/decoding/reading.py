@@ -7,6 +7,7 @@ orientation that cameras store (EXIF tag 274) is applied; of the metadata nothin
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import math
 import stat
@@ -22,6 +23,7 @@ from limner.decoding.colour import to_srgb
 from limner.errors import PhotoError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+READERS = ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP")  # Pillow's, of these formats
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 HEIF_EXTRA = "HEIC needs pillow-heif: pip install 'limner[heif]'"
 MOST_BYTES = 40_000_000
@@ -91,6 +93,13 @@ def heif_is_readable() -> bool:
 
     pillow_heif.register_heif_opener()
     return True
+
+
+def load_readers() -> None:
+    """Load all that reads one of the formats, and none of Pillow's other readers."""
+    heif_is_readable()
+    for name in READERS:
+        importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
 def read_photo(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None] = lambda pixels: None) -> Photo:

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from limner.decoding.confinement import confine
-from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, heif_is_readable, read_photo
+from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, load_readers, read_photo
 
 LENGTH = struct.Struct("<I")
 
@@ -50,11 +51,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints
-    heif_is_readable()
-    from PIL import Image
-
     Image.MAX_IMAGE_PIXELS = None  # the rules' own limit holds, and names itself
-    Image.init()  # its readers are found and loaded before the doors close
+    load_readers()  # before the doors close
     confine()
     send(answers, {"ready": True})
     photo: Photo | None = None

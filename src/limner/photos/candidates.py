@@ -5,13 +5,11 @@ Which head recurs is known only after all photos were seen, and by then none of 
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from limner.decoding import HeldPhoto
 from limner.embeddings import EfficientNetLite0
@@ -22,8 +20,6 @@ from limner.photos.focus import Focus, FocusMode, Sight, possible_focuses, see
 from limner.photos.focus_file import BY_HAND, Wish
 from limner.photos.judging import Look, look_at
 from limner.photos.twins import small_copy
-
-RUN_LENGTHS = 3  # zlib's Z_RLE: for photos half the time of its default strategy, and no larger files
 
 
 @dataclass(frozen=True)
@@ -100,9 +96,14 @@ def _written(photo: HeldPhoto, plan: CropPlan, making: Making, name: str) -> Wri
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_type=RUN_LENGTHS)
-    return buffer.getvalue()
+    """A PNG file. zlib looks for runs only, after Paeth's filter: a quarter of the usual time, and no larger files."""
+    import cv2
+
+    writing = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    writing += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+    written, content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), writing)
+    assert written
+    return content.tobytes()
 
 
 def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
