@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,15 @@ def fitted_to(
     fitted = fit(study, read_parts(study, opened.folder, opened.base), budget, opened.origins)
     chosen = dict.fromkeys(["memory.budget_gib", *fitted.changes], "memory")
     return replace(opened, study=fitted.study, origins=opened.origins | chosen, limit_gib=limit)
+
+
+def with_photos_kept(opened: OpenStudy, names: Sequence[str]) -> OpenStudy:
+    """The study with these photos, beside its own, among those that are used whatever their size."""
+    if not names:
+        return opened
+    kept = list(dict.fromkeys([*opened.study.prepare.keep, *names]))
+    study = with_settings(opened.study, {"prepare.keep": kept})
+    return replace(opened, study=study, origins=opened.origins | {"prepare.keep": "--keep"})
 
 
 def study_of_run(adapter: Path) -> Study | None:
