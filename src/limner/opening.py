@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from limner.adapters.exchange.reading import ForeignLora, why_merged
 from limner.artifacts import canonical_json, hash_bytes
 from limner.base import BaseLocation, find_base
 from limner.base.devices import device_memory_gib
-from limner.base.find import SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
+from limner.base.find import MINIATURE, SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
 from limner.config import (
     AdapterFile,
     Control,
@@ -98,6 +98,15 @@ def fitted_to(
     fitted = fit(study, read_parts(study, opened.folder, opened.base), budget, opened.origins)
     chosen = dict.fromkeys(["memory.budget_gib", *fitted.changes], "memory")
     return replace(opened, study=fitted.study, origins=opened.origins | chosen, limit_gib=limit)
+
+
+def with_photos_kept(opened: OpenStudy, names: Sequence[str]) -> OpenStudy:
+    """The study with these photos, beside its own, among those that are used whatever their size."""
+    if not names:
+        return opened
+    kept = list(dict.fromkeys([*opened.study.prepare.keep, *names]))
+    study = with_settings(opened.study, {"prepare.keep": kept})
+    return replace(opened, study=study, origins=opened.origins | {"prepare.keep": "--keep"})
 
 
 def study_of_run(adapter: Path) -> Study | None:
@@ -201,7 +210,7 @@ def _models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
     laid = raw
     for table, key in MODELS:
         named = raw.get(table, {}).get(key) if isinstance(raw.get(table), Mapping) else None
-        if isinstance(named, str) and named and (folder / named).exists():
+        if isinstance(named, str) and named and named != MINIATURE and (folder / named).exists():
             laid = merged(laid, {table: {key: str(folder / named)}})
     return laid
 

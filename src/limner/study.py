@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from limner.base.devices import rendering_dtype
 from limner.base.find import find_controlnet, find_vae
 from limner.config import Study, Validation, VariantRun, expand_variants, stacks_of
 from limner.memory import largest_stack, ranks_not_low, read_parts, read_shapes
-from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study
+from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study, with_photos_kept
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
 from limner.stages.adopt import adopt
@@ -60,15 +60,18 @@ def run_study(
     until: Stage = "report",
     device: torch.device | None = None,
     memory: str = "",
+    keep: Sequence[str] = (),
     strict: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Take a study through the corridor, as far as `until`; returns the report, or the run's folder before it.
 
     `memory` is "auto" or the GiB of GPU memory to do with; left out, the study and the run that has begun decide.
+    `keep` names photos that are used whatever their size, beside those that the study names.
     """
     out, device = out or RUNS / source.stem, device or torch.device("cpu")
-    run = Run(open_study(source, device=device, memory=memory, begun=out), out, device, strict, progress)
+    opened = open_study(source, device=device, memory=memory, begun=out)
+    run = Run(with_photos_kept(opened, keep), out, device, strict, progress)
     clock = StageClock()
     run.begin()
     for stage, make in run.corridor():

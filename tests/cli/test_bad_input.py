@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ import pytest
 
 import limner.quick_look
 import limner.study
-from tests.drawn import write_photos
+from limner.artifacts import PhotoSet
+from tests.drawn import draw_subject, write_photos
 from tests.studies import write_study
 
 
@@ -234,3 +236,16 @@ def test_too_few_class_pictures_of_ones_own(place, tiny_folder, limner):
     ended = limner("run", "study.toml")
     assert ended.code == 2
     assert "holds 5 pictures that can be used and count is 6" in ended.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["run", "train", "render", "control", "measure", "report"])
+def test_a_photo_that_is_too_small_is_kept_by_every_command_that_prepares(place, limner, command):
+    draw_subject((60, 40), 8).save("photos/small.png")
+    draw_subject((50, 40), 9).save("photos/smaller.png")
+    assert_refused(limner(command, "study.toml", "--keep", "gone.png"), "no photo gone.png to keep")
+    limner(command, "study.toml", "--out", "out", "--keep", "small.png")  # goes on until weights are asked for
+    photo_set = PhotoSet(Path("out/photos"))
+    assert "small.png" in [photo["source"] for photo in photo_set.photos]
+    assert [refusal["source"] for refusal in photo_set.refused] == ["smaller.png"]
+    lock = json.loads(Path("out/study.lock.json").read_text())
+    assert (lock["study"]["prepare"]["keep"], lock["origins"]["prepare.keep"]) == (["small.png"], "--keep")

@@ -66,7 +66,7 @@ def test_large_photos_are_read_smaller_and_show_the_same(tmp_path, ending, mode)
     whole = read_photo(tmp_path / f"a.{ending}", ReadingRules(64, whole=True))
     assert photo.source_size == whole.source_size == (420, 600)
     assert whole.pixels.shape == (600, 420, 3)
-    assert 2 * RULES.size_px <= min(photo.pixels.shape[:2]) < 420
+    assert (1.4 if ending == "jpg" else 2) * RULES.size_px <= min(photo.pixels.shape[:2]) < 420
     small = [np.asarray(Image.fromarray(one.pixels).resize((28, 40), Image.Resampling.BOX)) for one in (photo, whole)]
     assert np.abs(small[0].astype(int) - small[1]).mean() < (4 if ending == "jpg" else 2)  # coarser colours
 
@@ -95,5 +95,6 @@ def test_what_is_no_picture_is_told_for_what_it_is(tmp_path):
 def test_a_bomb_is_refused_by_its_header(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size < 100_000
-    with Decoders(1) as decoders, pytest.raises(RefusedPhotoError, match="20000x20000 pixels are too many"):
-        decoders.read(tmp_path / "a.png", RULES)
+    too_many = pytest.raises(RefusedPhotoError, match="20000x20000 pixels are too many")
+    with Decoders(1) as decoders, too_many, decoders.hold(tmp_path / "a.png", RULES):
+        pass

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,22 +28,68 @@ def photos(tmp_path):
     return [*paths[:2], tmp_path / "bad.jpg", *paths[2:]]
 
 
-def decoded_here(path):
+def cut_out(place, photo):
+    """All that can be had of a photo that a process holds."""
+    crops = [photo.cut((3 * place, 5, 100, 90), (64, 48)), photo.cut((0, 0, *photo.size), (20, 20))]
+    return photo.size, photo.source_size, photo.view.tobytes(), *(crop.tobytes() for crop in crops)
+
+
+def here(place, path):
+    """The same without a process."""
     try:
-        return read_photo(path, RULES)
+        photo = read_photo(path, RULES)
     except RefusedPhotoError as error:
-        return error
+        return str(error)
+    crops = [photo.cut((3 * place, 5, 100, 90), (64, 48)), photo.cut((0, 0, *photo.image.size), (20, 20))]
+    return photo.image.size, photo.source_size, photo.view()[0].tobytes(), *(crop.tobytes() for crop in crops)
 
 
-def told(outcome):
-    return str(outcome) if isinstance(outcome, RefusedPhotoError) else outcome.pixels.tobytes()
+def all_of(decoders, paths, work=cut_out):
+    outcomes = decoders.each([(path, RULES) for path in paths], work)
+    return [str(outcome) if isinstance(outcome, RefusedPhotoError) else outcome for outcome in outcomes]
+
+
+def source_size(place, photo):
+    return photo.source_size
+
+
+def read(decoders, path):
+    with decoders.hold(path, RULES) as photo:
+        return photo.source_size
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_photos_come_in_order_and_as_they_are_decoded_here(photos, processes):
     with Decoders(processes) as decoders:
-        outcomes = [told(outcome) for outcome in decoders.read_all([(path, RULES) for path in photos])]
-    assert outcomes == [told(decoded_here(path)) for path in photos]
+        assert all_of(decoders, photos) == [here(place, path) for place, path in enumerate(photos)]
+
+
+def test_a_view_is_small_but_never_smaller_than_there_is_need_to_see(tmp_path):
+    for size, scale in (((2000, 1500), 4), ((900, 700), 1), ((6000, 200), 1), ((4000, 330), 2)):
+        draw_subject(size, 1).save(tmp_path / "a.png")
+        view, made_of = read_photo(tmp_path / "a.png", ReadingRules(512, whole=True)).view()
+        assert made_of == scale
+        assert view.shape == (-(-size[1] // scale), -(-size[0] // scale), 3)
+
+
+def test_work_that_fails_ends_the_reading_and_the_processes(photos):
+    with pytest.raises(ZeroDivisionError), Decoders(2) as decoders:
+        all_of(decoders, photos, lambda place, photo: 1 // 0)
+    assert all(process.popen.poll() is not None for process in decoders.running)
+
+
+@LINUX
+def test_a_crash_while_a_crop_is_cut_costs_that_photo(photos):
+    def crash_once(place, photo):
+        if place == 0:
+            (process,) = decoders.running
+            process.popen.kill()
+        return photo.cut((0, 0, 9, 9), (9, 9)).shape
+
+    with Decoders(1) as decoders:
+        outcomes = all_of(decoders, photos[:2], crash_once)
+    assert "crashed (signal SIGKILL)" in outcomes[0]
+    assert outcomes[1] == (9, 9, 3)
 
 
 def process_of(decoders):
@@ -55,7 +100,7 @@ def process_of(decoders):
 @LINUX
 def test_a_crash_costs_one_photo(photos):
     with Decoders(1) as decoders:
-        decoders.read(photos[0], RULES)
+        read(decoders, photos[0])
         process = process_of(decoders)
         process.send_signal(signal.SIGSTOP)
 
@@ -65,35 +110,35 @@ def test_a_crash_costs_one_photo(photos):
             process.send_signal(signal.SIGCONT)
 
         threading.Thread(target=crash).start()
-        outcomes = list(decoders.read_all([(path, RULES) for path in photos[:2]]))
-        assert "crashed (signal SIGSEGV)" in str(outcomes[0])
-        assert np.array_equal(outcomes[1].pixels, read_photo(photos[1], RULES).pixels)
+        outcomes = all_of(decoders, photos[:2])
+        assert "crashed (signal SIGSEGV)" in outcomes[0]
+        assert outcomes[1] == here(1, photos[1])
         assert process_of(decoders).pid != process.pid
 
 
 @LINUX
 def test_a_hang_costs_the_time_that_it_may_take(photos):
     with Decoders(1, seconds=0.5) as decoders:
-        decoders.read(photos[0], RULES)
+        read(decoders, photos[0])
         process_of(decoders).send_signal(signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(RefusedPhotoError, match=r"longer than 0\.5 seconds"):
-            decoders.read(photos[0], RULES)
+            read(decoders, photos[0])
         assert time.monotonic() - began < 5
         decoders.seconds = 20
-        assert decoders.read(photos[0], RULES).source_size == (150, 140)
+        assert read(decoders, photos[0]) == (150, 140)
 
 
 @LINUX
 def test_what_is_no_file_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(RefusedPhotoError, match="no regular file"), Decoders(1) as decoders:
-        decoders.read(tmp_path / "a.png", RULES)
+        read(decoders, tmp_path / "a.png")
 
 
 def test_processes_end_with_the_block_and_when_the_caller_gives_up(photos):
     with Decoders(2) as decoders:
-        outcomes = decoders.read_all([(path, RULES) for path in photos])
+        outcomes = decoders.each([(path, RULES) for path in photos], source_size)
         next(outcomes)
         processes = [process.popen for process in decoders.running]
         outcomes.close()
@@ -107,7 +152,7 @@ def test_large_photos_are_not_decoded_all_at_once(tmp_path, monkeypatch):
         Image.new("RGB", (400, 300 + index)).save(tmp_path / f"{index}.png")  # each alone is more
     with Decoders(3) as decoders:
         wanted = [(tmp_path / f"{index}.png", RULES) for index in range(6)]
-        assert [photo.source_size[1] for photo in decoders.read_all(wanted)] == [300, 301, 302, 303, 304, 305]
+        assert [size[1] for size in decoders.each(wanted, source_size)] == [300, 301, 302, 303, 304, 305]
 
 
 @LINUX

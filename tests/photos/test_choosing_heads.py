@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limner.embeddings.head_finder import FoundHead
-from limner.photos import Sight, choose_focuses
+from limner.photos import Sight, choose_heads, possible_focuses
 
 SIZE = (600, 400)
 
@@ -22,8 +22,12 @@ def look(*heads: FoundHead) -> Sight:
     return Sight(SIZE, tuple(sorted(heads, key=lambda one: -one.score)), (300.0, 200.0))
 
 
-def chosen(looks, mode="auto"):
-    return [focus.head and focus.head.box[0] for focus in choose_focuses(looks, mode)]
+def chosen_focuses(looks, mode="auto"):
+    return [possible_focuses(sight, mode)[place] for sight, place in zip(looks, choose_heads(looks), strict=True)]
+
+
+def chosen(looks):
+    return [focus.head and focus.head.box[0] for focus in chosen_focuses(looks)]
 
 
 def test_the_one_that_recurs_is_taken_though_another_is_larger_and_surer():
@@ -43,13 +47,20 @@ def test_in_a_single_photo_the_surest_is_taken():
 
 
 def test_where_no_head_is_the_salient_point_is_taken():
-    focus = choose_focuses([look(), look(head("cat", 1, 10))], "auto")[0]
+    focus = chosen_focuses([look(), look(head("cat", 1, 10))])[0]
     assert (focus.point, focus.head, focus.how) == ((300, 200), None, "salient point")
 
 
 @pytest.mark.parametrize(("mode", "point"), [("center", (300, 200)), ("saliency", (123, 45))])
 def test_the_user_may_ask_for_another_point_and_keeps_the_head_to_zoom_in_on(mode, point):
     seen = Sight(SIZE, (head("cat", 1, 10),), (123.0, 45.0))
-    focus = choose_focuses([seen], mode)[0]
+    focus = chosen_focuses([seen], mode)[0]
     assert focus.point == point
     assert focus.head == seen.heads[0]
+
+
+def test_what_was_seen_in_a_small_copy_is_told_in_pixels_of_the_photo():
+    seen = Sight(SIZE, (head("cat", 1, 10),), (123.0, 45.0)).scaled(3, (1801, 1200))
+    assert seen.size == (1801, 1200)
+    assert seen.salient == (369, 135)
+    assert seen.heads[0].box == (30, 300, 330, 600)

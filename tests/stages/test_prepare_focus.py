@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from limner.config import Prepare
+from limner.decoding import Decoders
 from limner.errors import PhotoError
 from limner.stages.prepare import prepare
 from tests.embeddings.drawn_heads import draw_cat_head, draw_person_head, placed
+from tests.stages.test_prepare import content_of
 
 CENTER = Prepare(size_px=64, focus="center")
 LEFT, RIGHT = (20, 60), (560, 60)
@@ -36,6 +38,24 @@ def test_the_head_that_recurs_is_in_every_crop_and_the_user_may_ask_for_the_othe
     asked = prepare(pets_and_owner, tmp_path / "face", Prepare(size_px=64, focus="face")).photos[2]
     assert asked["head"]["kind"] == "person"
     assert asked["crop"]["x1"] > 800
+
+
+@pytest.mark.parametrize("zoom", ["picture", "head"])
+def test_nothing_depends_on_how_many_processes_look_and_only_the_chosen_crops_stay(
+    pets_and_owner, tmp_path, monkeypatch, zoom
+):
+    made = []
+    for count in (1, 3):
+        monkeypatch.setattr(Decoders, "for_photos", classmethod(lambda cls, _, count=count: cls(count)))
+        photo_set = prepare(pets_and_owner, tmp_path / str(count), Prepare(size_px=64, zoom=zoom))
+        made.append((photo_set.photos, content_of(tmp_path / str(count))))
+    assert made[0] == made[1]
+    assert sorted(made[0][1]) == ["0000.png", "0001.png", "0002.png", "contact.jpg"]
+    for photo, path in zip(photo_set.photos, photo_set.files, strict=True):
+        box = tuple(photo["crop"][name] for name in ("x0", "y0", "x1", "y1"))
+        source = Image.open(pets_and_owner / photo["source"]).crop(box).resize((16, 16), Image.Resampling.BOX)
+        crop = Image.open(path).resize((16, 16), Image.Resampling.BOX)
+        assert np.abs(np.asarray(source).astype(int) - np.asarray(crop)).mean() < 3
 
 
 def test_the_manifest_says_where_crop_and_head_lie_in_the_photo(pets_and_owner, tmp_path):

@@ -35,6 +35,7 @@ StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_defa
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
 Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
+Keep = Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")]
 Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
 Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
@@ -81,6 +82,7 @@ def run(
     out: Out = None,
     device: Device = "auto",
     memory: Memory = "",
+    keep: Keep = None,
     strict: Strict = False,
     deterministic: Deterministic = False,
     json_output: Json = False,
@@ -89,7 +91,7 @@ def run(
 
     Example: `limner run configs/coursework-a.toml --out runs/a`
     """
-    _run_until("report", study, out, device, strict, deterministic, json_output, memory)
+    _run_until("report", study, out, device, strict, deterministic, json_output, memory, keep)
 
 
 @app.command()
@@ -148,7 +150,7 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
     focus: Annotated[str, typer.Option(help="auto, face, cat, dog, saliency or center.")] = "auto",
     zoom: Annotated[str, typer.Option(help="picture (largest square) or head (closer).")] = "picture",
-    keep: Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")] = None,
+    keep: Keep = None,
     strict: Strict = False,
     json_output: Json = False,
 ) -> None:
@@ -172,6 +174,7 @@ def train(
     out: Out = None,
     device: Device = "auto",
     memory: Memory = "",
+    keep: Keep = None,
     deterministic: Deterministic = False,
     json_output: Json = False,
 ) -> None:
@@ -179,7 +182,7 @@ def train(
 
     Example: `limner train study.toml --out runs/mine`
     """
-    _run_until("train", study, out, device, False, deterministic, json_output, memory)
+    _run_until("train", study, out, device, False, deterministic, json_output, memory, keep)
 
 
 @app.command()
@@ -194,6 +197,7 @@ def render(
     out: Annotated[Path | None, typer.Option(help="Run folder of a study; file of a quick look.")] = None,
     device: Device = "auto",
     memory: Memory = "",
+    keep: Keep = None,
     json_output: Json = False,
 ) -> None:
     """Render a study's grid, or one picture from an adapter.
@@ -201,7 +205,7 @@ def render(
     Example: `limner render runs/demo/adapters/lora-16 --prompt "a photo of {subject}" --seed 3 --scale 0.8`
     """
     if target.suffix == ".toml":
-        _run_until("render", target, out, device, False, False, json_output, memory)
+        _run_until("render", target, out, device, False, False, json_output, memory, keep)
         return
     from limner.quick_look import quick_look
 
@@ -210,30 +214,36 @@ def render(
 
 
 @app.command()
-def control(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+def control(
+    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+) -> None:
     """Render a study's references through ControlNet-canny with every variant.
 
     Example: `limner control study.toml --out runs/mine`
     """
-    _run_until("control", study, out, device, False, False, json_output)
+    _run_until("control", study, out, device, False, False, json_output, keep=keep)
 
 
 @app.command()
-def measure(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+def measure(
+    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+) -> None:
     """Score a study's pictures: likeness, prompt fidelity, copying, edge agreement.
 
     Example: `limner measure study.toml --out runs/mine --json`
     """
-    _run_until("measure", study, out, device, False, False, json_output)
+    _run_until("measure", study, out, device, False, False, json_output, keep=keep)
 
 
 @app.command()
-def report(study: StudyFile, out: Out = None, device: Device = "auto", json_output: Json = False) -> None:
+def report(
+    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+) -> None:
     """Write a study's comparison up as one web page and as Markdown.
 
     Example: `limner report study.toml --out runs/mine`
     """
-    _run_until("report", study, out, device, False, False, json_output)
+    _run_until("report", study, out, device, False, False, json_output, keep=keep)
 
 
 for model_command in models.COMMANDS:
@@ -328,13 +338,21 @@ def _run_until(
     deterministic: bool,
     as_json: bool,
     memory: str = "",
+    keep: list[str] | None = None,
 ) -> None:
     from limner.base.devices import use_deterministic
     from limner.study import run_study
 
     use_deterministic(deterministic)
     path = run_study(
-        study, out, until=stage, device=device_named(device), memory=memory, strict=strict, progress=_progress()
+        study,
+        out,
+        until=stage,
+        device=device_named(device),
+        memory=memory,
+        keep=keep or (),
+        strict=strict,
+        progress=_progress(),
     )
     print_path("report" if stage == "report" else "run", path, as_json)
 

@@ -1,6 +1,6 @@
 """Decoding of pictures that nobody vouches for: within limits, in processes of their own, to upright 8-bit sRGB."""
 
-from limner.decoding.pool import Decoders
+from limner.decoding.pool import Decoders, HeldPhoto
 from limner.decoding.reading import (
     HEIF_EXTRA,
     MOST_BYTES,
@@ -19,6 +19,7 @@ __all__ = [
     "MOST_PIXELS",
     "SMALLEST_SIDE_PX",
     "Decoders",
+    "HeldPhoto",
     "Photo",
     "ReadingRules",
     "RefusedPhotoError",

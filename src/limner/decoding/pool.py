@@ -11,23 +11,24 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
-from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError
+from limner.decoding.reading import ReadingRules, RefusedPhotoError
 from limner.decoding.worker import receive, send
 from limner.errors import LimnerError
 
+Made = TypeVar("Made")
 DECODING_SECONDS = 20.0
 START_SECONDS = 60.0
 PHOTOS_A_PROCESS = 4  # starting one takes as long as decoding a few photos
 MOST_PROCESSES = 8
-MOST_PIXELS_AT_ONCE = 50_000_000  # being decoded in all processes together; one larger photo is decoded alone
+MOST_PIXELS_AT_ONCE = 50_000_000  # decoded and held by all processes together; one larger photo is decoded alone
 
 # Large pieces of memory are used again for the next photo: a fifth of a decoder's time went into new pages.
 MEMORY_KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728", "PILLOW_BLOCKS_MAX": "2"}
@@ -47,7 +48,7 @@ class _Process:
             stderr=subprocess.DEVNULL,
             env=os.environ | alone,
         )
-        self.timed_out = False
+        self.timed_out = self.lost = False
         self.requests = cast(io.BufferedWriter, self.popen.stdin)
         self.answers = cast(io.BufferedReader, self.popen.stdout)
         try:
@@ -73,19 +74,26 @@ class _Process:
         finally:
             clock.cancel()
 
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a message and wait for the answer."""
-        with self.within(seconds):
-            send(self.requests, message)
-            return receive(self.answers)
+    def ask(self, message: dict[str, Any], seconds: float) -> tuple[dict[str, Any], np.ndarray]:
+        """Send a message and wait for the answer and the pixels that come with it, if any.
 
-    def pixels(self, shape: Sequence[int], seconds: float) -> np.ndarray:
-        """The pixels that follow an answer."""
-        pixels = np.empty(shape, np.uint8)
-        with self.within(seconds):
-            if self.answers.readinto(pixels.data.cast("B")) != pixels.nbytes:
-                raise EOFError
-        return pixels
+        Raises RefusedPhotoError for an answer that refuses, and when the process ends or takes too long: it is `lost`.
+        """
+        pixels = np.empty(0, np.uint8)
+        try:
+            with self.within(seconds):
+                send(self.requests, message)
+                answer = receive(self.answers)
+                if "shape" in answer:
+                    pixels = np.empty(answer["shape"], np.uint8)
+                    if self.answers.readinto(pixels.data.cast("B")) != pixels.nbytes:
+                        raise EOFError
+        except (EOFError, OSError, ValueError, MemoryError) as error:
+            self.lost = True
+            raise RefusedPhotoError(_why_it_ended(self.end(), seconds if self.timed_out else None)) from error
+        if "refused" in answer:
+            raise RefusedPhotoError(answer["refused"])
+        return answer, pixels
 
     def end(self) -> int:
         """Kill it; returns the code that it ended with."""
@@ -97,8 +105,25 @@ class _Process:
         return code
 
 
+@dataclass(frozen=True)
+class HeldPhoto:
+    """A photo that the process which decoded it holds, so that crops can be had of it."""
+
+    size: tuple[int, int]  # width and height in px of what was read
+    source_size: tuple[int, int]  # and before any reduction, upright
+    notes: list[str]
+    view: np.ndarray  # (h, w, 3) uint8 sRGB, a small copy to look at
+    view_scale: int  # px of what was read that make one of the view, along a side
+    ask: Callable[[dict[str, Any]], tuple[dict[str, Any], np.ndarray]]
+
+    def cut(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+        """The part `box` (x0, y0, x1, y1) px of what was read, resized (Lanczos) to `size` (width, height): (height,
+        width, 3) uint8. Raises RefusedPhotoError when the process crashes or hangs over it."""
+        return self.ask({"cut": box, "size": size})[1]
+
+
 class _Room:
-    """Lets decoders in while there is room for their pixels."""
+    """Lets photos in while there is room for their pixels."""
 
     def __init__(self, pixels: int) -> None:
         self._free, self._changed, self._inside, self._most = pixels, threading.Condition(), 0, pixels
@@ -140,27 +165,38 @@ class Decoders:
         for process in list(self.running):
             process.end()
 
-    def read(self, path: Path, rules: ReadingRules) -> Photo:
-        """Decode one photo. Raises RefusedPhotoError as `read_photo` does, and when the decoder crashes or hangs."""
+    @contextlib.contextmanager
+    def hold(self, path: Path, rules: ReadingRules) -> Iterator[HeldPhoto]:
+        """One photo, decoded and held by a process while the block runs.
+
+        Raises RefusedPhotoError as `read_photo` does, and when the decoder crashes or hangs.
+        """
         process = self._idle.get()
         try:
-            process = process or self._started()
-            return self._decoded(process, path, rules)
-        except (EOFError, OSError, ValueError) as error:
-            assert process is not None
-            self.running.discard(process)
-            code, slow, process = process.end(), process.timed_out, None
-            raise RefusedPhotoError(_why_it_ended(code, self.seconds if slow else None)) from error
+            with contextlib.ExitStack() as room:
+                process = process or self._started()
+                yield self._decoded(process, path, rules, room)
+                with contextlib.suppress(RefusedPhotoError):  # what was wanted is done
+                    process.ask({"release": True}, self.seconds)
         finally:
+            if process is not None and process.lost:
+                self.running.discard(process)
+                process = None
             self._idle.put(process)
 
-    def read_all(self, wanted: Sequence[tuple[Path, ReadingRules]]) -> Iterator[Photo | RefusedPhotoError]:
-        """Decode photos; what came of each, in their order. Few are read ahead, so that many need little memory."""
-        ahead: deque[Future[Photo | RefusedPhotoError]] = deque()
+    def each(
+        self, wanted: Sequence[tuple[Path, ReadingRules]], work: Callable[[int, HeldPhoto], Made]
+    ) -> Iterator[Made | RefusedPhotoError]:
+        """What `work` makes of every photo (it is given its place in `wanted`, and the photo), or why that is refused.
+
+        In their order. `work` runs in as many threads as there are processes; few photos are done ahead of what was
+        taken from here, so that many need little memory.
+        """
+        ahead: deque[Future[Made | RefusedPhotoError]] = deque()
         with ThreadPoolExecutor(self.count) as threads:
             try:
-                for path, rules in wanted:
-                    ahead.append(threads.submit(self._outcome, path, rules))
+                for place, (path, rules) in enumerate(wanted):
+                    ahead.append(threads.submit(self._outcome, place, path, rules, work))
                     if len(ahead) > self.count:
                         yield ahead.popleft().result()
                 while ahead:
@@ -170,9 +206,12 @@ class Decoders:
                 if ahead:  # the caller gave up
                     self.__exit__()
 
-    def _outcome(self, path: Path, rules: ReadingRules) -> Photo | RefusedPhotoError:
+    def _outcome(
+        self, place: int, path: Path, rules: ReadingRules, work: Callable[[int, HeldPhoto], Made]
+    ) -> Made | RefusedPhotoError:
         try:
-            return self.read(path, rules)
+            with self.hold(path, rules) as photo:
+                return work(place, photo)
         except RefusedPhotoError as error:
             return error
 
@@ -181,15 +220,16 @@ class Decoders:
         self.running.add(process)
         return process
 
-    def _decoded(self, process: _Process, path: Path, rules: ReadingRules) -> Photo:
-        answer = process.ask({"path": str(path.absolute()), "rules": asdict(rules)}, self.seconds)
+    def _decoded(self, process: _Process, path: Path, rules: ReadingRules, room: contextlib.ExitStack) -> HeldPhoto:
+        def ask(message: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+            return process.ask(message, self.seconds)
+
+        answer, view = ask({"path": str(path.absolute()), "rules": asdict(rules)})
         if "pixels" in answer:
-            with self._room.of(answer["pixels"]):
-                answer = process.ask({}, self.seconds)
-        if "refused" in answer:
-            raise RefusedPhotoError(answer["refused"])
-        width, height = answer["source_size"]
-        return Photo(process.pixels(answer["shape"], self.seconds), (width, height), answer["notes"])
+            room.enter_context(self._room.of(answer["pixels"]))
+            answer, view = ask({})
+        size, source_size = (tuple(answer[name]) for name in ("size", "source_size"))
+        return HeldPhoto(size, source_size, answer["notes"], view, answer["view_scale"], ask)
 
 
 def _why_it_ended(code: int, seconds: float | None) -> str:

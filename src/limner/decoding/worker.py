@@ -1,10 +1,14 @@
 """The process that decodes: `python -m limner.decoding.worker`, spoken to through its standard input and output.
 
-A message is the length of a JSON text (4 bytes, little endian), the text, and for a decoded photo its pixels. Nothing
-that comes from here is ever unpickled, so a decoder that was taken over cannot reach further than wrong pixels.
+A message is the length of a JSON text (4 bytes, little endian), the text, and the pixels that it tells of. Nothing that
+comes from here is ever unpickled, so a decoder that was taken over cannot reach further than wrong pixels.
 
 parent: {"path", "rules"}                     → {"pixels": about to be decoded}
-parent: {}, when there is memory for them     → {"shape", "source_size", "notes"} and the pixels, or {"refused": why}
+parent: {}, when there is memory for them     → {"size", "source_size", "notes", "view_scale", "shape"} and the view
+parent: {"cut": box, "size"}, as often as need be → {"shape"} and the crop
+parent: {"release"}                           → {}, and the photo is forgotten
+
+Where one asks for a photo or a crop and it cannot be had, the answer is {"refused": why}.
 """
 
 from __future__ import annotations
@@ -17,8 +21,11 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from PIL import Image
+
 from limner.decoding.confinement import confine
-from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, heif_is_readable, read_photo
+from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, load_readers, read_photo
 
 LENGTH = struct.Struct("<I")
 
@@ -44,34 +51,56 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints
-    heif_is_readable()
-    from PIL import Image
-
     Image.MAX_IMAGE_PIXELS = None  # the rules' own limit holds, and names itself
-    Image.init()  # its readers are found and loaded before the doors close
+    load_readers()  # before the doors close
     confine()
     send(answers, {"ready": True})
+    photo: Photo | None = None
     while True:
         try:
             request = receive(sys.stdin.buffer)
-            _answer(answers, request)
+            if "cut" in request and photo is not None:
+                _send_crop(answers, photo, request)
+                continue
+            photo = None  # before another is decoded, so that two never lie in memory
+            if "path" in request:
+                photo = _decode(answers, request)
+            else:
+                send(answers, {})
         except (EOFError, BrokenPipeError):
             os._exit(0)
 
 
-def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
+def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
+    """The photo that is asked for, once its view is sent; None where it is refused."""
+
     def ask(pixels: int) -> None:
         send(answers, {"pixels": pixels})
         receive(sys.stdin.buffer)
 
     try:
-        photo: Photo = read_photo(Path(request["path"]), ReadingRules(**request["rules"]), ask)
+        photo = read_photo(Path(request["path"]), ReadingRules(**request["rules"]), ask)
+        view, scale = photo.view()
     except RefusedPhotoError as error:
         send(answers, {"refused": str(error)})
+        return None
+    told = {"size": photo.image.size, "source_size": photo.source_size, "notes": photo.notes, "view_scale": scale}
+    _send_pixels(answers, told, view)
+    return photo
+
+
+def _send_crop(answers: BinaryIO, photo: Photo, request: dict[str, Any]) -> None:
+    try:
+        crop = photo.cut(request["cut"], request["size"])
+    except (MemoryError, ValueError, OSError) as error:
+        send(answers, {"refused": f"cannot be cut ({error or type(error).__name__})"})
         return
-    told = {"shape": photo.pixels.shape, "source_size": photo.source_size, "notes": photo.notes}
-    send(answers, told)
-    answers.write(photo.pixels.data.cast("B"))
+    _send_pixels(answers, {}, crop)
+
+
+def _send_pixels(answers: BinaryIO, told: dict[str, Any], pixels: np.ndarray) -> None:
+    send(answers, told | {"shape": pixels.shape})
+    answers.write(np.ascontiguousarray(pixels).data.cast("B"))
     answers.flush()
 
 

@@ -24,9 +24,11 @@ UNLIKE = 0.14  # cosine below the median photo's; of cats' own photos 1 in 129 l
 
 def flaws(crop: np.ndarray) -> list[str]:
     """What is wrong with a crop (S, S, 3) uint8 by itself, in words."""
-    grey = _grey(crop)
+    import cv2
+
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)  # (H, W)
     found = []
-    if blur(grey) > BLURRED:
+    if blur(grey.astype(np.float32)) > BLURRED:
         found.append("blurred")
     if float(np.percentile(grey, 95)) < DARK:
         found.append("under-exposed: hardly anything in it is bright")
@@ -45,14 +47,13 @@ def blur(grey: np.ndarray) -> float:
     """
     import cv2
 
-    tile = (len(grey) - 1) // TILES
+    side = (len(grey) - 1) // TILES * TILES
     changes, lost = [], []  # (TILES, TILES) each, across and down
-    for axis, kernel in ((1, (BLUR_PX, 1)), (0, (1, BLUR_PX))):
+    for right, down, kernel in ((1, 0, (BLUR_PX, 1)), (0, 1, (1, BLUR_PX))):
         again = cv2.blur(grey, kernel, borderType=cv2.BORDER_REFLECT)
-        sharp, soft = (np.abs(np.diff(values, axis=axis)) for values in (grey, again))
-        for sums, values in ((changes, sharp), (lost, np.maximum(sharp - soft, 0))):
-            square = values[: tile * TILES, : tile * TILES].reshape(TILES, tile, TILES, tile)
-            sums.append(square.mean((1, 3)))
+        sharp, soft = (cv2.absdiff(v[down : side + down, right : side + right], v[:side, :side]) for v in (grey, again))
+        for means, values in ((changes, sharp), (lost, cv2.max(cv2.subtract(sharp, soft), 0.0))):  # type: ignore[arg-type]
+            means.append(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA))
     tells = changes[0] + changes[1] > LEAST_CONTRAST
     kept = [1 - part / np.maximum(whole, 1e-9) for part, whole in zip(lost, changes, strict=True)]
     return float(np.maximum(*kept)[tells].min()) if tells.any() else 1.0
@@ -73,9 +74,3 @@ def strangers(embeddings: np.ndarray) -> list[int]:
     np.fill_diagonal(likeness, np.nan)
     to_others = np.nanmedian(likeness, axis=1)
     return [int(place) for place in np.flatnonzero(to_others < np.median(to_others) - UNLIKE)]
-
-
-def _grey(crop: np.ndarray) -> np.ndarray:
-    import cv2
-
-    return cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -29,13 +29,16 @@ class SheetEntry:
     refused: bool = False
 
 
-def used_entry(caption: str, pixels: np.ndarray, plan: CropPlan, crop: np.ndarray) -> SheetEntry:
-    """An entry for a photo (H, W, 3) with its crop box drawn, and its crop (S, S, 3)."""
-    thumbnail, scale = _shrunk(pixels)
-    box = [scale * edge for edge in (plan.x0, plan.y0, plan.x1, plan.y1)]
+def used_entry(caption: str, view: np.ndarray, view_scale: float, plan: CropPlan, crop: np.ndarray) -> SheetEntry:
+    """An entry for a photo with its crop box drawn, and its crop (H, W, 3) uint8.
+
+    The photo is shown by its `view` (h, w, 3) uint8, of whose px `view_scale` of the plan's make one.
+    """
+    thumbnail, scale = _shrunk(view, THUMBNAIL_PX)
+    box = [scale / view_scale * edge for edge in plan.box]
     corner = (min(box[2], thumbnail.width) - 1, min(box[3], thumbnail.height) - 1)
     ImageDraw.Draw(thumbnail).rectangle((box[0], box[1], *corner), outline=FRAME, width=2)
-    return SheetEntry(caption, thumbnail, Image.fromarray(crop).resize((CROP_PX, CROP_PX), Image.Resampling.LANCZOS))
+    return SheetEntry(caption, thumbnail, _shrunk(crop, CROP_PX)[0])
 
 
 def contact_sheet(entries: Sequence[SheetEntry]) -> bytes:
@@ -61,7 +64,8 @@ def _draw_cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, corner: tuple[int, 
         pen.rectangle((x, y, x + THUMBNAIL_PX - 1, y + THUMBNAIL_PX - 1), fill=(225, 225, 225))
         pen.line((x, y, x + THUMBNAIL_PX - 1, y + THUMBNAIL_PX - 1), fill=FAINT)
     if entry.crop is not None:
-        sheet.paste(entry.crop, (x + THUMBNAIL_PX + GAP_PX, y + (THUMBNAIL_PX - CROP_PX) // 2))
+        left, top = (CROP_PX - entry.crop.width) // 2, (THUMBNAIL_PX - entry.crop.height) // 2
+        sheet.paste(entry.crop, (x + THUMBNAIL_PX + GAP_PX + left, y + top))
     lines = textwrap.wrap(_writable(entry.caption), CAPTION_LETTERS, max_lines=CAPTION_LINES, placeholder=" …")
     font = ImageFont.load_default(TEXT_PX)
     for number, line in enumerate(lines):
@@ -75,8 +79,8 @@ def _writable(text: str) -> str:
     return clean if features.check("freetype2") else clean.encode("ascii", "replace").decode()
 
 
-def _shrunk(pixels: np.ndarray) -> tuple[Image.Image, float]:
+def _shrunk(pixels: np.ndarray, long_side_px: int) -> tuple[Image.Image, float]:
     height, width = pixels.shape[:2]
-    scale = THUMBNAIL_PX / max(height, width)
+    scale = long_side_px / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return Image.fromarray(pixels).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC), scale

@@ -1,12 +1,9 @@
-"""Which square of a photo is kept, and the cutting of it."""
+"""Which square of a photo is kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
-
-import numpy as np
-from PIL import Image
 
 HEAD_SHARE = 0.6  # of the crop's side, with zoom "head"
 MOST_ENLARGEMENT = 2.0
@@ -23,6 +20,11 @@ class CropPlan:
     x1: int
     y1: int
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom."""
+        return self.x0, self.y0, self.x1, self.y1
 
     @property
     def side_px(self) -> int:
@@ -62,9 +64,3 @@ def plan_crop(
 
 def _start(centre: float, side: int, length: int) -> int:
     return min(max(round(centre - side / 2), 0), length - side)
-
-
-def cut(pixels: np.ndarray, plan: CropPlan, size_px: int) -> np.ndarray:
-    """Cut the planned square out of `pixels` (H, W, 3) uint8 and resize it (Lanczos) to (size_px, size_px, 3)."""
-    square = Image.fromarray(pixels[plan.y0 : plan.y1, plan.x0 : plan.x1])
-    return np.asarray(square.resize((size_px, size_px), Image.Resampling.LANCZOS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,6 +27,11 @@ class Sight:
     heads: tuple[FoundHead, ...]
     salient: tuple[float, float]
 
+    def scaled(self, factor: float, size: tuple[int, int]) -> Sight:
+        """The same in the photo of `size` of which a copy was looked at, `factor` times smaller."""
+        heads = tuple(replace(head, box=tuple(edge * factor for edge in head.box)) for head in self.heads)
+        return Sight(size, heads, (self.salient[0] * factor, self.salient[1] * factor))
+
 
 @dataclass(frozen=True)
 class Focus:
@@ -35,58 +41,56 @@ class Focus:
     head: FoundHead | None
     how: str
 
-    def scaled(self, factor: float) -> Focus:
-        """The same in a copy of the photo `factor` times as large."""
-        box = self.head and tuple(edge * factor for edge in self.head.box)
-        head = replace(self.head, box=box) if self.head else None  # type: ignore[arg-type]
-        return replace(self, point=(self.point[0] * factor, self.point[1] * factor), head=head)
 
+def see(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Sight:
+    """See what the mode needs of a photo (H, W, 3) uint8 RGB: heads where it looks for them, or to zoom in on one.
 
-def see_all(pictures: Sequence[np.ndarray], mode: FocusMode, *, zoom_to_head: bool = False) -> list[Sight]:
-    """See what the mode needs of photos (H, W, 3) uint8 RGB: heads where it looks for them, or to zoom in on one."""
-    heads: list[list[FoundHead]] = [[] for _ in pictures]
-    if mode in KINDS_LOOKED_FOR or zoom_to_head:
-        heads = _finder().find(pictures, KINDS_LOOKED_FOR.get(mode))
-    return [_sight(pixels, found, mode) for pixels, found in zip(pictures, heads, strict=True)]
-
-
-def _sight(pixels: np.ndarray, heads: Sequence[FoundHead], mode: FocusMode) -> Sight:
+    Photos may be looked at by several threads at once.
+    """
+    looks = mode in KINDS_LOOKED_FOR or zoom_to_head
+    heads = _finder().find([pixels], KINDS_LOOKED_FOR.get(mode))[0] if looks else []
     size = (pixels.shape[1], pixels.shape[0])
     needed = mode == "saliency" or (mode in KINDS_LOOKED_FOR and not heads)
-    return Sight(size, tuple(heads), salient_point(pixels) if needed else _centre(size))
+    return Sight(size, tuple(heads), salient_point(pixels) if needed else (size[0] / 2, size[1] / 2))
 
 
-def choose_focuses(sights: Sequence[Sight], mode: FocusMode) -> list[Focus]:
-    """The focus of each photo of one subject.
+def possible_focuses(sight: Sight, mode: FocusMode) -> list[Focus]:
+    """What a photo's focus may be, once the others were seen: one for each head, one alone where there is no head.
 
-    "center" is the middle, "saliency" the salient point, though the best head near it is kept for zooming in on. The
-    others take a head: of several in a photo the one that recurs in the other photos, by kind and vector.
+    "center" is the middle, "saliency" the salient point, though a head is kept for zooming in on. The others take the
+    head itself, and the salient point where there is none.
     """
-    return [_focus(sight, _choose(place, sights), mode) for place, sight in enumerate(sights)]
+    if mode not in KINDS_LOOKED_FOR:
+        point = (sight.size[0] / 2, sight.size[1] / 2) if mode == "center" else sight.salient
+        how = "center" if mode == "center" else "salient point"
+        return [Focus(point, head, how) for head in sight.heads or [None]]
+    several = f", of {len(sight.heads)} heads" if len(sight.heads) > 1 else ""
+    found = [Focus(head.centre, head, f"{head.kind}'s head{several}") for head in sight.heads]
+    return found or [Focus(sight.salient, None, "salient point")]
+
+
+def choose_heads(sights: Sequence[Sight]) -> list[int]:
+    """For each photo of one subject, the place of its focus among the possible ones.
+
+    Of several heads in a photo the one is taken that recurs in the other photos, by kind and vector.
+    """
+    return [_choose(place, sights) for place in range(len(sights))]
 
 
 def find_focus(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Focus:
     """The focus of a single photo (H, W, 3) uint8 RGB, which no other can explain."""
-    return choose_focuses(see_all([pixels], mode, zoom_to_head=zoom_to_head), mode)[0]
+    sight = see(pixels, mode, zoom_to_head=zoom_to_head)
+    return possible_focuses(sight, mode)[_choose(0, [sight])]
 
 
-def _focus(sight: Sight, head: FoundHead | None, mode: FocusMode) -> Focus:
-    if mode not in KINDS_LOOKED_FOR:
-        point = _centre(sight.size) if mode == "center" else sight.salient
-        return Focus(point, head, "center" if mode == "center" else "salient point")
-    if head is None:
-        return Focus(sight.salient, None, "salient point")
-    several = f", of {len(sight.heads)} heads" if len(sight.heads) > 1 else ""
-    return Focus(head.centre, head, f"{head.kind}'s head{several}")
-
-
-def _choose(place: int, sights: Sequence[Sight]) -> FoundHead | None:
-    """The head of one photo with the most weight: its score times how much it recurs in the other photos."""
+def _choose(place: int, sights: Sequence[Sight]) -> int:
+    """Which head of one photo has the most weight: its score times how much it recurs in the other photos."""
     heads = sights[place].heads
-    if not heads:
-        return None
+    if len(heads) < 2:
+        return 0
     others = [other.heads for index, other in enumerate(sights) if index != place]
-    return max(heads, key=lambda head: head.score * (ALONE + _recurrence(head, others)))
+    weights = [head.score * (ALONE + _recurrence(head, others)) for head in heads]
+    return weights.index(max(weights))
 
 
 def _recurrence(head: FoundHead, others: Sequence[Sequence[FoundHead]]) -> float:
@@ -102,10 +106,14 @@ def _alike(head: FoundHead, other: FoundHead) -> float:
     return other.score * max(0.0, float(head.vector @ other.vector) - UNRELATED) / (1 - UNRELATED)
 
 
-def _centre(size: tuple[int, int]) -> tuple[float, float]:
-    return size[0] / 2, size[1] / 2
+def _finder() -> HeadFinder:
+    with _LOADING:
+        return _loaded_finder()
 
 
 @functools.cache
-def _finder() -> HeadFinder:
+def _loaded_finder() -> HeadFinder:
     return HeadFinder()
+
+
+_LOADING = threading.Lock()

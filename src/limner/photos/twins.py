@@ -9,6 +9,15 @@ SIDE_PX = 24
 NEARLY_THE_SAME = 0.98  # correlation of small grey pictures
 
 
+def small_copy(crop: np.ndarray) -> np.ndarray:
+    """What is remembered of a crop (H, W, 3) uint8: (576,) greys about their mean, of unit norm."""
+    small = Image.fromarray(crop).convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
+    values = np.asarray(small, dtype=np.float64).ravel()
+    values -= values.mean()
+    norm = float(np.linalg.norm(values))
+    return values / norm if norm > 0 else values
+
+
 class Twins:
     """Remembers the crops it has seen."""
 
@@ -16,14 +25,9 @@ class Twins:
         self._seen: list[tuple[str, np.ndarray]] = []
         self.names: set[str] = set()  # of photos that nearly repeat another, and of those
 
-    def notes(self, name: str, crop: np.ndarray) -> list[str]:
-        """A note that names the earlier photo that `crop` (S, S, 3) nearly repeats, if any; remembers `crop`."""
-        small = Image.fromarray(crop).convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
-        values = np.asarray(small, dtype=np.float64).ravel()
-        values -= values.mean()
-        norm = float(np.linalg.norm(values))
-        unit = values / norm if norm > 0 else values
-        found = [other for other, seen in self._seen if float(unit @ seen) > NEARLY_THE_SAME]
-        self._seen.append((name, unit))
+    def notes(self, name: str, small: np.ndarray) -> list[str]:
+        """A note that names the earlier photo that this one, by its small copy, nearly repeats; remembers it."""
+        found = [other for other, seen in self._seen if float(small @ seen) > NEARLY_THE_SAME]
+        self._seen.append((name, small))
         self.names.update([name, *found] if found else [])
         return [f"nearly the same as {found[0]}"] if found else []

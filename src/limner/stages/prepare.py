@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import shutil
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from limner.artifacts import (
     MANIFEST,
@@ -27,49 +26,42 @@ from limner.artifacts import (
     write_manifest,
     write_whole,
 )
+from limner.base.devices import one_thread_each
 from limner.config import Prepare
-from limner.decoding import Decoders, Photo, ReadingRules, RefusedPhotoError, heif_is_readable
+from limner.decoding import Decoders, HeldPhoto, ReadingRules, RefusedPhotoError, heif_is_readable
 from limner.embeddings import EfficientNetLite0
 from limner.embeddings.head_finder import finder_identity
 from limner.errors import DiskError, PhotoError
 from limner.photos import (
-    BY_HAND,
     CHECKS_VERSION,
     LEAST_PHOTOS,
-    Box,
+    Candidate,
     CropPlan,
     Focus,
     Listed,
     Listing,
-    Look,
+    Making,
     Refusal,
+    SeenPhoto,
     SheetEntry,
-    Sight,
     Twins,
     Wish,
     checked_table,
-    choose_focuses,
+    choose_heads,
     choose_held_out,
     contact_sheet,
-    cut,
-    find_focus,
-    flaws,
     judge,
     list_photos,
-    look_at,
-    plan_crop,
+    look_and_cut,
     read_wishes,
-    see_all,
     strangers,
-    used_entry,
     without_head,
 )
 from limner.progress import SILENT, Progress
 
-STAGE, VERSION = "prepare", 2
-CONTACT_SHEET = "contact.jpg"
+STAGE, VERSION = "prepare", 3
+CONTACT_SHEET, CANDIDATES = "contact.jpg", "candidates"
 HELD_OUT = "held out of training"
-SEEN_AT_ONCE = 16
 KEPT_BYTES, KEPT_PIXELS = 400_000_000, 200_000_000  # of a photo that is to be kept whatever its size
 
 
@@ -98,8 +90,8 @@ def prepare(
         if not made.records:
             raise PhotoError(f"no photo in {photos} can be used: {_listed(made.refused)}")
         _refuse_strictly(made.refused, photos, strict)
-        _compare(made, folder, settings)
-        judgement = judge(made.looks)
+        _compare(made, settings)
+        judgement = judge([candidate.look for candidate in made.chosen])
         for sentence in filter(None, [checked_table(made.records, made.refused), *judgement]):
             progress.notice(sentence)
         _hold_out(made, folder, settings)
@@ -156,9 +148,9 @@ def _content_hash(photo: Listed, settings: Prepare) -> str:
     return "not readable"
 
 
-def _rules(photo: Listed, settings: Prepare) -> ReadingRules:
-    """What may be decoded; a crop around a head may need every pixel there is."""
-    whole = settings.zoom == "head"
+def _rules(photo: Listed, settings: Prepare, wish: Wish | None = None) -> ReadingRules:
+    """What may be decoded; a crop of less than the largest square may need every pixel there is."""
+    whole = settings.zoom == "head" or (wish is not None and wish.side is not None)
     if photo.name in settings.keep:
         return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, whole=whole)
     return ReadingRules(settings.size_px, most_pixels=round(settings.most_megapixels * 1e6), whole=whole)
@@ -170,81 +162,62 @@ class Made:
 
     refused: list[Refusal]
     records: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[SheetEntry] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    chosen: list[Candidate] = field(default_factory=list)
     twins: Twins = field(default_factory=Twins)
-
-
-def _find_focuses(listing: Listing, settings: Prepare, progress: Progress) -> dict[str, tuple[Sight, Focus]]:
-    """Where to look in every photo that can be read; what recurs in them is known only after all were seen.
-
-    They are looked at in reduced copies and decoded again for the crop, so that only a few lie in memory.
-    """
-    if settings.focus == "center" and settings.zoom == "picture":
-        return {}  # there is nothing to look for
-    wanted = [(photo.path, replace(_rules(photo, settings), whole=False)) for photo in listing.photos]
-    names, sights, waiting = [], [], []
-
-    def see() -> None:
-        pictures = [photo.pixels for photo in waiting]
-        sights.extend(see_all(pictures, settings.focus, zoom_to_head=settings.zoom == "head"))
-        waiting.clear()
-
-    with progress.task("find the subject", len(wanted)) as advance, Decoders.for_photos(len(wanted)) as decoders:
-        for listed, photo in zip(listing.photos, decoders.read_all(wanted), strict=True):
-            if not isinstance(photo, RefusedPhotoError):  # refused, with its reason, when it is cut
-                names.append(listed.name)
-                waiting.append(photo)
-            if len(waiting) == SEEN_AT_ONCE:
-                see()
-            advance(1)
-    see()
-    return dict(zip(names, zip(sights, choose_focuses(sights, settings.focus), strict=True), strict=True))
 
 
 def _make_crops(listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress) -> Made:
     made = Made(list(listing.refused))
-    focuses = _find_focuses(listing, settings, progress)
-    wanted = [(photo.path, _rules(photo, settings)) for photo in listing.photos]
-    with progress.task("prepare photos", len(wanted)) as advance, Decoders.for_photos(len(wanted)) as decoders:
-        for listed, photo in zip(listing.photos, decoders.read_all(wanted), strict=True):
-            if isinstance(photo, RefusedPhotoError):
-                made.refused.append(Refusal(listed.name, str(photo)))
-            else:
-                focus = _focus_of(photo, focuses.get(listed.name), wishes.get(listed.name), settings)
-                _make_crop(listed, photo, focus, wishes.get(listed.name), folder, settings, made)
-            advance(1)
+    found = _see_all(listing, folder / CANDIDATES, settings, wishes, progress, made)
+    chosen = choose_heads([photo.sight for _, photo in found])
+    for (listed, photo), place in zip(found, chosen, strict=True):
+        _keep(listed, photo, photo.candidates[place], folder, made)
+    shutil.rmtree(folder / CANDIDATES)
     made.refused.sort(key=lambda refusal: refusal.source)
     return made
 
 
-def _focus_of(photo: Photo, seen: tuple[Sight, Focus] | None, wish: Wish | None, settings: Prepare) -> Focus:
-    """The focus in px of the photo as it was read, which may be larger than the copy that was looked at."""
-    height, width = photo.pixels.shape[:2]
-    if seen is None:
-        focus = find_focus(photo.pixels, settings.focus, zoom_to_head=settings.zoom == "head")
-    else:
-        sight, focus = seen
-        focus = focus.scaled(min(width, height) / min(sight.size)) if sight.size != (width, height) else focus
-    return focus if wish is None else replace(focus, point=wish.point((width, height)), how=BY_HAND)
+def _see_all(
+    listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress, made: Made
+) -> list[tuple[Listed, SeenPhoto]]:
+    """Every photo decoded, looked at and cut, several at a time; what cannot be read is added to what `made` refuses.
+
+    Each thread has one of PyTorch's: more of them for one small picture wait for each other longer than they work.
+    """
+    folder.mkdir()
+    compared = settings.focus != "center" and len(listing.photos) >= LEAST_PHOTOS
+    embedder = EfficientNetLite0() if compared else None
+    making = Making(folder, settings.size_px, settings.focus, settings.zoom, embedder)
+    wanted = [(photo.path, _rules(photo, settings, wishes.get(photo.name))) for photo in listing.photos]
+
+    def work(place: int, photo: HeldPhoto) -> SeenPhoto:
+        return look_and_cut(photo, wishes.get(listing.photos[place].name), making, f"{place:04d}")
+
+    found = []
+    with (
+        one_thread_each(),
+        progress.task("prepare photos", len(wanted)) as advance,
+        Decoders.for_photos(len(wanted)) as decoders,
+    ):
+        for listed, outcome in zip(listing.photos, decoders.each(wanted, work), strict=True):
+            if isinstance(outcome, RefusedPhotoError):
+                made.refused.append(Refusal(listed.name, str(outcome)))
+            else:
+                found.append((listed, outcome))
+            advance(1)
+    return found
 
 
-def _make_crop(
-    listed: Listed, photo: Photo, focus: Focus, wish: Wish | None, folder: Path, settings: Prepare, made: Made
-) -> None:
-    height, width = photo.pixels.shape[:2]
-    head = focus.head.box if focus.head else None
-    side_share = wish.side if wish else None
-    plan = plan_crop((width, height), focus.point, head, settings.zoom, settings.size_px, side_share)
-    crop = cut(photo.pixels, plan, settings.size_px)
-    warnings = [*plan.notes, *flaws(crop), *made.twins.notes(listed.name, crop)]
+def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, made: Made) -> None:
+    """Take the chosen crop, and record it."""
+    warnings = [*chosen.plan.notes, *chosen.crop.flaws, *made.twins.notes(listed.name, chosen.crop.small)]
     record = {
         "source": listed.name,
         "file": f"{len(made.records):04d}.png",
         "size": list(photo.source_size),
-        "crop": _in_source(plan, photo),
-        "focus": focus.how,
-        "head": _head_in_source(focus, photo),
+        "crop": _in_source(chosen.plan, photo),
+        "focus": chosen.focus.how,
+        "head": _head_in_source(chosen.focus, photo),
         "notes": [*photo.notes, *listed.notes, *warnings],
         "warnings": warnings,
     }
@@ -252,13 +225,12 @@ def _make_crop(
         record["caption"] = listed.caption
     if listed.repeats != 1:
         record["repeats"] = listed.repeats
-    write_whole(folder / record["file"], _png(crop))
+    chosen.crop.file.replace(folder / record["file"])
     made.records.append(record)
-    made.entries.append(used_entry("", photo.pixels, plan, crop))
-    made.looks.append(look_at(crop, _in_crop(head, plan, settings.size_px) if head else None))
+    made.chosen.append(chosen)
 
 
-def _head_in_source(focus: Focus, photo: Photo) -> dict[str, Any] | None:
+def _head_in_source(focus: Focus, photo: SeenPhoto) -> dict[str, Any] | None:
     """The head that the crop was placed by, its box in px of the upright source."""
     if focus.head is None:
         return None
@@ -267,14 +239,7 @@ def _head_in_source(focus: Focus, photo: Photo) -> dict[str, Any] | None:
     return {"box": box, "kind": focus.head.kind, "score": round(focus.head.score, 3)}
 
 
-def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
-    """A box of the photo in px of its crop."""
-    scale = size_px / plan.side_px
-    x0, y0, x1, y1 = box
-    return (x0 - plan.x0) * scale, (y0 - plan.y0) * scale, (x1 - plan.x0) * scale, (y1 - plan.y0) * scale
-
-
-def _in_source(plan: CropPlan, photo: Photo) -> dict[str, int]:
+def _in_source(plan: CropPlan, photo: SeenPhoto) -> dict[str, int]:
     """The crop's box in px of the upright source, which may be larger than what was read."""
     width, height = photo.source_size
     scale = _scale(photo)
@@ -284,19 +249,19 @@ def _in_source(plan: CropPlan, photo: Photo) -> dict[str, int]:
     return {"x0": x0, "y0": y0, "x1": x0 + side, "y1": y0 + side}
 
 
-def _scale(photo: Photo) -> float:
+def _scale(photo: SeenPhoto) -> float:
     """How much larger the upright source is than what was read of it."""
-    return min(photo.source_size) / min(photo.pixels.shape[:2])
+    return min(photo.source_size) / min(photo.size)
 
 
-def _compare(made: Made, folder: Path, settings: Prepare) -> None:
+def _compare(made: Made, settings: Prepare) -> None:
     """Warn of photos that stand out from the others: no head, or another subject."""
     if settings.focus == "center" or len(made.records) < LEAST_PHOTOS:
         return
-    for place in without_head([look.framing != "" for look in made.looks]):
+    for place in without_head([candidate.look.framing != "" for candidate in made.chosen]):
         _warn(made.records[place], "no head was found, as in most others")
-    crops = [np.asarray(Image.open(folder / record["file"])) for record in made.records]
-    for place in strangers(EfficientNetLite0().embed(crops).numpy()):
+    embeddings = [one.crop.embedding for one in made.chosen if one.crop.embedding is not None]
+    for place in strangers(np.stack(embeddings)):
         _warn(made.records[place], "unlike the others: perhaps another subject, or hardly any of it")
 
 
@@ -317,16 +282,10 @@ def _hold_out(made: Made, folder: Path, settings: Prepare) -> None:
 def _sheet(made: Made) -> bytes:
     """The contact sheet, with all that is noted of each photo under it."""
     entries = [
-        replace(entry, caption="; ".join([f"{record['source']}: {record['focus']}", *record["notes"]]))
-        for entry, record in zip(made.entries, made.records, strict=True)
+        replace(one.entry, caption="; ".join([f"{record['source']}: {record['focus']}", *record["notes"]]))
+        for one, record in zip(made.chosen, made.records, strict=True)
     ]
     return contact_sheet([*entries, *(SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in made.refused)])
-
-
-def _png(crop: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(crop).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _listed(refused: list[Refusal]) -> str:
