@@ -12,7 +12,7 @@ import torch
 
 from limner.base.devices import DTYPES, RANK_MULTIPLE, pictures_at_once
 from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
-from limner.memory.calibration import GIB, reserved
+from limner.memory.calibration import CALIBRATION, GIB, reserved
 from limner.memory.peaks import (
     LATENT_CHANNELS,
     TrainingStep,
@@ -209,14 +209,22 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
         prompts=stacked * groups,
         micro_batches=variant.gradient_accumulation_steps,
     )
+    side = study.prepare.size_px // shapes.vae_factor
+    beside = 0 if rank or variant.gradient_checkpointing else _beside(trained, step.rows * side * side, dtype)
     averaged = variant.ema_decay is not None
     updating = trained * (FP32.itemsize + dtype.itemsize) if averaged else 0  # masters made whole, beside gradients
     return {
         "frozen weights": sum(shapes.count(name) for name in frozen) * dtype.itemsize,
         "trained weights and moments": int(trained * state_bytes(variant, dtype)),
         "moving average": trained * FP32.itemsize if averaged else 0,
-        "activations and gradients": max(training_peak(shapes, step), updating),
+        "activations and gradients": max(training_peak(shapes, step) + beside, updating),
     }
+
+
+def _beside(trained: int, places: int, dtype: torch.dtype) -> int:
+    """What gradients of whole weights take that a second stream computes: its memory is its own, so they do not come
+    where activations went, and what they are computed from stays longer."""
+    return int((trained + places * CALIBRATION.beside) * dtype.itemsize)
 
 
 def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]:
@@ -227,7 +235,9 @@ def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]
     count = settings.count * len(settings.rendered_prompts)
     rows, decoded = 2 * min(count, VALIDATED_AT_ONCE), min(count, study.memory.vae_batch_size)
     encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
-    rendering = max(denoising_peak(shapes, size, dtype) * rows, decoding_peak(shapes, size, FP32) * decoded)
+    # what the allocator keeps of denoising has not the sizes that decoding asks for
+    rendering = denoising_peak(shapes, size, dtype) * rows
+    rendering += int(decoding_peak(shapes, size, FP32) * decoded * CALIBRATION.encoding_slack)
     return {"validation pictures": encoder + shapes.count("vae") * FP32.itemsize + rendering}
 
 

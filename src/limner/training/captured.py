@@ -18,6 +18,7 @@ class CapturedStep:
     """`step` as a CUDA graph."""
 
     def __init__(self, step: Step) -> None:
+        torch.cuda.empty_cache()  # pieces left from setting up, of sizes that no step asks for
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
