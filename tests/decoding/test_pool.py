@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -153,6 +154,40 @@ def test_large_photos_are_not_decoded_all_at_once(tmp_path, monkeypatch):
     with Decoders(3) as decoders:
         wanted = [(tmp_path / f"{index}.png", RULES) for index in range(6)]
         assert [size[1] for size in decoders.each(wanted, source_size)] == [300, 301, 302, 303, 304, 305]
+
+
+def test_photos_of_more_than_half_the_room_are_never_held_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("limner.decoding.pool.MOST_PIXELS_AT_ONCE", 100_000)
+    for index in range(4):
+        Image.new("RGB", (300, 200)).save(tmp_path / f"{index}.png")
+    held, most = [], []
+
+    def hold(place, photo):
+        held.append(place)
+        time.sleep(0.05)
+        most.append(len(held))
+        held.remove(place)
+
+    with Decoders(3) as decoders:
+        list(decoders.each([(tmp_path / f"{index}.png", RULES) for index in range(4)], hold))
+    assert most == [1, 1, 1, 1]
+
+
+@LINUX
+def test_the_memory_of_a_large_photo_is_given_back(tmp_path):
+    Image.new("RGB", (6000, 5000)).save(tmp_path / "a.png", compress_level=1)  # 114 MiB as it lies in memory
+    with Decoders(1) as decoders:
+        with decoders.hold(tmp_path / "a.png", ReadingRules(64, whole=True)):
+            held = resident_mib(decoders)
+        with decoders.hold(tmp_path / "a.png", RULES):
+            reduced = resident_mib(decoders)
+        assert held - reduced > 60
+        assert held - resident_mib(decoders) > 60
+
+
+def resident_mib(decoders):
+    status = Path(f"/proc/{process_of(decoders).pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 @LINUX

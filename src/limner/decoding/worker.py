@@ -13,7 +13,10 @@ Where one asks for a photo or a crop and it cannot be had, the answer is {"refus
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
+import math
 import os
 import signal
 import struct
@@ -28,6 +31,7 @@ from limner.decoding.confinement import confine
 from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, load_readers, read_photo
 
 LENGTH = struct.Struct("<I")
+LARGE_PIXELS = 16_000_000
 
 
 def send(stream: BinaryIO, message: dict[str, Any]) -> None:
@@ -62,7 +66,10 @@ def main() -> None:
             if "cut" in request and photo is not None:
                 _send_crop(answers, photo, request)
                 continue
+            large = photo is not None and math.prod(photo.source_size) > LARGE_PIXELS
             photo = None  # before another is decoded, so that two never lie in memory
+            if large:
+                _return_memory()
             if "path" in request:
                 photo = _decode(answers, request)
             else:
@@ -80,6 +87,8 @@ def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
 
     try:
         photo = read_photo(Path(request["path"]), ReadingRules(**request["rules"]), ask)
+        if math.prod(photo.source_size) > LARGE_PIXELS:
+            _return_memory()  # of what was decoded before it was made smaller
         view, scale = photo.view()
     except RefusedPhotoError as error:
         send(answers, {"refused": str(error)})
@@ -87,6 +96,15 @@ def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
     told = {"size": photo.image.size, "source_size": photo.source_size, "notes": photo.notes, "view_scale": scale}
     _send_pixels(answers, told, view)
     return photo
+
+
+def _return_memory() -> None:
+    """Give what is free back to the system, so that the processes together never hold several large photos' memory.
+
+    Of ordinary photos it is kept for the next, as the pool asks of the allocator (glibc).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _send_crop(answers: BinaryIO, photo: Photo, request: dict[str, Any]) -> None:
