@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.drawn import draw_subject, write_photos
@@ -68,3 +69,12 @@ def write_study(folder: Path, base: Path, *, changes: dict[str, str] | None = No
         text = text.replace(old, new)
     (folder / "study.toml").write_text(text, encoding="utf-8")
     return folder / "study.toml"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that ran to its report."""
+
+    study: Path
+    run: Path
+    page: Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,7 @@ from limner.artifacts import AdapterFolder, RenderSet, hash_file
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
 from limner.study import Stage, StageClock, base_identity, open_study, run_study
-from tests.studies import LABELS, write_study
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A study that ran to its report."""
-
-    study: Path
-    run: Path
-    page: Path
+from tests.studies import LABELS, Finished, write_study
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from limner.stages.adopt import adopt
 from limner.study import open_study, run_study
 from tests.adapters.test_adapter import random_low_rank, unet_output
 from tests.base.files import write_sparse
-from tests.studies import STUDY, write_study
+from tests.studies import STUDY, Finished, write_study
 
 FILE = "their lora.safetensors"
 VARIANTS = """[[adapters]]
@@ -62,13 +61,6 @@ def write_with_adapters(folder: Path, base: Path, variants: str = VARIANTS) -> P
     folder.mkdir(parents=True, exist_ok=True)
     save_kohya(folder / FILE, low_rank, {})
     return write_study(folder, base, changes={BEFORE: variants})
-
-
-@dataclass(frozen=True)
-class Finished:
-    study: Path
-    run: Path
-    page: Path
 
 
 @pytest.fixture(scope="module")
