@@ -117,6 +117,16 @@ def study_of_run(adapter: Path) -> Study | None:
     return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])
 
 
+def models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """The study's tables, with models that lie in its `folder` named by their path; `miniature` is always ours."""
+    laid = raw
+    for table, key in MODELS:
+        named = raw.get(table, {}).get(key) if isinstance(raw.get(table), Mapping) else None
+        if isinstance(named, str) and named and named != MINIATURE and (folder / named).exists():
+            laid = merged(laid, {table: {key: str(folder / named)}})
+    return laid
+
+
 def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Literal["auto"] | None:
     """What is asked for: by `memory`, by the study, or by the run that has begun (None: it began without a limit)."""
     if memory and memory != "auto":
@@ -139,7 +149,7 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
 
 def checked_study(source: Path) -> OpenStudy:
     """The study as its file and its base say it, whatever device it will run on. Raises StudyError as `open_study`."""
-    raw = _models_beside(source.parent, read_toml(source))
+    raw = models_beside(source.parent, read_toml(source))
     raw, by_folder = _subject_by_folder(source.parent, files_as_adapters(raw))
     faults: list[str] = []
     try:
@@ -203,16 +213,6 @@ def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
     pictures += study.class_images.count
     adopted = merged * 2 * weights
     return sum(sizes.values()) + adopted + max(kept, default=0) + resumable + pictures * 2 * pixels
-
-
-def _models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """The study's tables, with models that lie beside the study file named by their path."""
-    laid = raw
-    for table, key in MODELS:
-        named = raw.get(table, {}).get(key) if isinstance(raw.get(table), Mapping) else None
-        if isinstance(named, str) and named and named != MINIATURE and (folder / named).exists():
-            laid = merged(laid, {table: {key: str(folder / named)}})
-    return laid
 
 
 def _controlnet_faults(settings: Control, base: BaseLocation) -> list[str]:

@@ -129,9 +129,10 @@ def test_a_folder_without_subjects_is_wrong_input(tmp_path):
 
 
 def test_a_subjects_study_names_everything_by_its_whole_path(folder, tmp_path):
-    (tmp_path / "class").mkdir()
+    for beside in ("class", "miniature", "own_vae"):  # the word miniature is limner's, whatever lies there
+        (tmp_path / beside).mkdir()
     raw = {
-        "base": {"model": "miniature"},
+        "base": {"model": "miniature", "vae": "own_vae"},
         "class_images": {"folder": "class"},
         "control": {"references": [{"name": "a", "image": "a.png"}]},
     }
@@ -141,7 +142,7 @@ def test_a_subjects_study_names_everything_by_its_whole_path(folder, tmp_path):
     assert read == tables
     assert read["subject"] == {"photos": str(folder / "two"), "class_noun": "cat"}
     assert read["class_images"]["folder"] == str(tmp_path / "class")
-    assert read["base"]["model"] == "miniature"
+    assert read["base"] == {"model": "miniature", "vae": str(tmp_path / "own_vae")}
     assert read["control"]["references"][0]["image"] == str(tmp_path / "a.png")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from limner.config.study import merged
 from limner.config.toml import toml_text
 from limner.errors import InputError
 from limner.measuring import FEWEST_OTHERS
-from limner.opening import MODELS
+from limner.opening import models_beside
 
 CLASS_FILES = ("subjects.csv", "prompts_and_classes.txt")  # the second is how DreamBench publishes it
 CLASS_COLUMNS = ["subject_name", "class"]
@@ -101,10 +101,13 @@ def write_others(run: Path, others: Sequence[PhotoSet]) -> bool:
 
 
 def _anchored(template: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    laid = dict(template)
-    for (table, key), path in _paths(template, folder):
-        laid = merged(laid, {table: {key: str(path)}})
-    control = template.get("control")
+    """The template's tables with what lies beside it named by its whole path."""
+    laid = models_beside(folder, dict(template))
+    for table, key in (("class_images", "folder"), ("measure", "others")):
+        named = template.get(table, {}).get(key) if isinstance(template.get(table), Mapping) else None
+        if isinstance(named, str) and named:
+            laid = merged(laid, {table: {key: str(folder / named)}})
+    control = laid.get("control")
     if isinstance(control, Mapping) and isinstance(control.get("references"), list):
         references = [
             {**row, "image": str(folder / row["image"])} if isinstance(row, Mapping) and "image" in row else row
@@ -112,11 +115,3 @@ def _anchored(template: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ]
         laid = merged(laid, {"control": {"references": references}})
     return laid
-
-
-def _paths(template: Mapping[str, Any], folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
-    """Settings that name a file beside the template."""
-    for table, key in (("class_images", "folder"), ("measure", "others"), *MODELS):
-        named = template.get(table, {}).get(key) if isinstance(template.get(table), Mapping) else None
-        if isinstance(named, str) and named and ((table, key) not in MODELS or (folder / named).exists()):
-            yield (table, key), folder / named
