@@ -71,14 +71,19 @@ def multiplies_in_bf16(precision: str, device: torch.device) -> bool:
     return precision == "auto" and device.type == "cpu" and bf16_instructions().get("amx_bf16", False)
 
 
-@cache
 def bf16_instructions() -> dict[str, bool]:
-    """Whether the processor multiplies bf16 by itself; Linux says so in /proc/cpuinfo, elsewhere nothing is known."""
+    """Whether the processor multiplies bf16 by itself, by instruction; empty where nothing is known."""
+    flags = processor_flags()
+    return {name: name in flags for name in ("avx512_bf16", "amx_bf16")} if flags else {}
+
+
+@cache
+def processor_flags() -> frozenset[str]:
+    """What Linux says in /proc/cpuinfo that the processor can do; elsewhere nothing is known."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        return frozenset(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return {}
-    return {"avx512_bf16": "avx512_bf16" in flags, "amx_bf16": "amx_bf16" in flags}
+        return frozenset()
 
 
 def rendering_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.kernels import attention_amx
 from limner.kernels.available import has_triton
 
 LONGEST_PROMPT, WIDEST_HEAD = 128, 128  # keys and values that a program of the short kernel holds whole
@@ -27,9 +28,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bool = False) -> Tensor:
     """`attention` by torch's own kernels."""
+    key, value = key.to(query.dtype), value.to(query.dtype)  # a short prompt's may be in fp32 where query is not
+    half = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if half and not causal and attention_amx.has_tiles():
+        return _TiledAttention.apply(query, key, value, heads)  # type: ignore[return-value]
     q, k, v = (each.unflatten(2, (heads, -1)).transpose(1, 2) for each in (query, key, value))  # (B, h, ., d)
-    k, v = k.to(q.dtype), v.to(q.dtype)  # a short prompt's may be in fp32 where the picture's are not: `half_products`
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if half:
         attended = _HalfAttention.apply(q, k, v, causal)
     else:
         attended = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, h, T, d)
@@ -48,6 +52,19 @@ def _has_room(device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in ROOMY
+
+
+class _TiledAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        attended, sums = attention_amx.attend(query, key, value, heads)
+        ctx.save_for_backward(query, key, value, attended, sums)
+        ctx.heads = heads
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return *attention_amx.attend_backward(outputs[0], *ctx.saved_tensors, ctx.heads), None
 
 
 class _HalfAttention(torch.autograd.Function):
