@@ -11,13 +11,12 @@
    has the numbers 2i and 2i + 1 of the contracted dimension side by side, for 16 columns. */
 
 #define _GNU_SOURCE
-#include <immintrin.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "avx512.h"
 
 #define ROWS 16                   /* of a tile, and fp32 columns of one */
 #define DEEP 32                   /* bf16 of the contracted dimension in a tile */
@@ -27,8 +26,6 @@
 #define TILE_DATA 18              /* XFEATURE_XTILEDATA */
 #define NO_KEY -1e30f             /* score of a key that is only padding */
 #define NEVER 1e4f                /* 2^-NEVER is 0: weight of a query that is only padding */
-
-typedef uint16_t bf16;
 
 typedef struct {
     int64_t batch, heads, queries, keys, width;
@@ -46,16 +43,7 @@ typedef struct {
     int failed;   /* 1 where a thread had no memory */
 } Work;
 
-typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
-
 static inline int64_t up_to(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline float wide(bf16 number) {
-    uint32_t bits = (uint32_t)number << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
 
 static void configure(void) {
     struct __attribute__((aligned(64))) {
@@ -65,17 +53,6 @@ static void configure(void) {
     } config = {.palette = 1};
     for (int tile = 0; tile < 8; tile++) config.bytes[tile] = LINE, config.rows[tile] = ROWS;
     _tile_loadconfig(&config);
-}
-
-/* 2^x to 4e-6 of itself, 0 where it is too small. */
-static inline __m512 exp2_of(__m512 x) {
-    __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 rest = _mm512_sub_ps(x, whole); /* -1/2 to 1/2 */
-    __m512 sum = _mm512_fmadd_ps(rest, _mm512_set1_ps(0.0096181291f), _mm512_set1_ps(0.0555041087f));
-    sum = _mm512_fmadd_ps(rest, sum, _mm512_set1_ps(0.2402265070f));
-    sum = _mm512_fmadd_ps(rest, sum, _mm512_set1_ps(0.6931471806f));
-    sum = _mm512_fmadd_ps(rest, sum, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(sum, whole);
 }
 
 /* Rows of `width` numbers as rows of `padded`, zeros at the end and below. */
@@ -133,7 +110,7 @@ static void store_rows(bf16 *to, int64_t stride, const float *from, int64_t colu
         for (int64_t at = 0; at < width; at += ROWS) {
             __mmask16 there = (__mmask16)((1u << least(ROWS, width - at)) - 1);
             __m512 own = _mm512_mul_ps(_mm512_loadu_ps(from + row * columns + at), _mm512_set1_ps(factor));
-            _mm256_mask_storeu_epi16(to + row * stride + at, there, (__m256i)_mm512_cvtneps_pbh(own));
+            write_half(to + row * stride + at, there, own);
         }
 }
 
@@ -409,13 +386,10 @@ static void take_jobs(void *given) {
 /* Whether the system lets this process use tiles. */
 int allowed(void) { return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0; }
 
-/* Do all jobs on `threads` threads, which `parallel` (OpenMP's) brings; 0, or 1 where there was no memory. */
+/* Do all jobs on `threads` threads; 0, or 1 where there was no memory. */
 int run(Work *work, Parallel parallel, unsigned threads) {
     work->next = 0;
     work->failed = 0;
-    if (parallel && threads > 1)
-        parallel(take_jobs, work, threads, 0);
-    else
-        take_jobs(work);
+    in_parallel(take_jobs, work, parallel, threads);
     return work->failed;
 }

@@ -13,18 +13,9 @@ import torch
 from torch import Tensor
 
 from limner.base.devices import processor_flags
-from limner.kernels.compiled import compiled
+from limner.kernels.compiled import AVX512, compiled, openmp
 
-INSTRUCTIONS = {  # as the system calls them, and the compiler
-    "avx512f": "-mavx512f",
-    "avx512bw": "-mavx512bw",
-    "avx512dq": "-mavx512dq",
-    "avx512vl": "-mavx512vl",
-    "avx512_bf16": "-mavx512bf16",
-    "amx_tile": "-mamx-tile",
-    "amx_bf16": "-mamx-bf16",
-    "fma": "-mfma",
-}
+INSTRUCTIONS = AVX512 | {"amx_tile": "-mamx-tile", "amx_bf16": "-mamx-bf16"}
 TENSORS = ("query", "key", "value", "attended", "d_attended", "out", "d_query", "d_key", "d_value", "sums")
 READ = ("query", "key", "value", "d_attended")  # which may lie in wider rows
 SIZES = ("batch", "heads", "queries", "keys", "width")
@@ -99,7 +90,7 @@ def _work(heads: int, **read: Tensor) -> tuple[_Work, list[Tensor]]:
 def _run(work: _Work) -> None:
     library = _library()
     assert library is not None  # the caller has seen to it: `has_tiles`
-    if library.run(ctypes.byref(work), _openmp(), torch.get_num_threads()):
+    if library.run(ctypes.byref(work), openmp(), torch.get_num_threads()):
         raise MemoryError("attention found no memory for its tiles")
 
 
@@ -112,12 +103,3 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.run.argtypes = (ctypes.POINTER(_Work), ctypes.c_void_p, ctypes.c_uint)
     return library
-
-
-@cache
-def _openmp() -> ctypes.c_void_p | None:
-    """GNU OpenMP's parallel region, of the very library whose threads torch uses: others would fight for the cores."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
-    except (AttributeError, OSError):
-        return None

@@ -9,18 +9,27 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 COMPILERS = ("cc", "gcc", "clang")
 OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC")
 COMPILE_SECONDS = 60
 HERE = Path(__file__).parent
+AVX512 = {  # AVX-512 with bf16: instructions as Linux calls them, and the compiler
+    "avx512f": "-mavx512f",
+    "avx512bw": "-mavx512bw",
+    "avx512dq": "-mavx512dq",
+    "avx512vl": "-mavx512vl",
+    "avx512_bf16": "-mavx512bf16",
+    "fma": "-mfma",
+}
 
 
 def compiled(name: str, *options: str) -> ctypes.CDLL | None:
     """The library that `NAME.c` of this folder makes; None without a compiler that can make it (`CC` names one).
 
-    It lies in the cache under a name that source, compiler and options give, so a change makes another. Nothing is
+    It lies in the cache under a name that sources, compiler and options give, so a change makes another. Nothing is
     made where the cache cannot be written: a library from a folder that others write to is not to be trusted.
     """
     compiler = _compiler()
@@ -28,13 +37,23 @@ def compiled(name: str, *options: str) -> ctypes.CDLL | None:
         return None
     source = HERE / f"{name}.c"
     command = [compiler, *OPTIONS, *options]
-    wanted = hashlib.sha256(b"\0".join([source.read_bytes(), *(part.encode() for part in command)])).hexdigest()
+    sources = [path.read_bytes() for path in (source, *sorted(HERE.glob("*.h")))]
+    wanted = hashlib.sha256(b"\0".join([*sources, *(part.encode() for part in command)])).hexdigest()
     library = cache_folder() / f"{name}-{wanted[:16]}.so"
     try:
         if not library.exists():
             _compile(command, source, library)
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def openmp() -> ctypes.c_void_p | None:
+    """GNU OpenMP's parallel region, of the very library whose threads torch uses: others would fight for the cores."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
+    except (AttributeError, OSError):
         return None
 
 

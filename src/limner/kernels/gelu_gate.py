@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.kernels import gelu_gate_avx512
 from limner.kernels.available import has_triton
 
 
@@ -18,6 +19,8 @@ def gelu_gate(x: Tensor) -> Tensor:
     """(…, D) of x (…, 2D), whose first half is h and whose second half is the gate."""
     if has_triton(x):
         return _GeluGate.apply(x)  # type: ignore[return-value]
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and gelu_gate_avx512.has_gate():
+        return _HalfGeluGate.apply(x)  # type: ignore[return-value]
     return plain_gelu_gate(x)
 
 
@@ -42,3 +45,16 @@ class _GeluGate(torch.autograd.Function):
 
         (x,) = ctx.saved_tensors
         return gate_backward(outputs[0].contiguous(), x)
+
+
+class _HalfGeluGate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        return gelu_gate_avx512.gate(x)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gelu_gate_avx512.gate_backward(outputs[0].contiguous(), x)
