@@ -101,7 +101,7 @@ def _exact_convolutions() -> Iterator[None]:
 def _plain_rendering() -> Iterator[None]:
     from limner.rendering.denoiser import PlainDenoiser
 
-    def plain_denoiser(base: Any, controlnet: Any, notice: Any) -> Any:
+    def plain_denoiser(base: Any, controlnet: Any, notice: Any, *, half_products: bool) -> Any:
         return contextlib.nullcontext(PlainDenoiser(base.unet, controlnet))
 
     with (

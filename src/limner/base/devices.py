@@ -64,7 +64,7 @@ def in_channels_last(device: torch.device) -> bool:
 
 
 def multiplies_in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a training step in fp32 has its products in bf16: with "auto", on a processor with AMX.
+    """Whether what is computed in fp32 has its products in bf16: with "auto", on a processor with AMX.
 
     There such products are three to six times as fast. Other processors were not measured.
     """

@@ -31,18 +31,18 @@ SAME_INPUT = {"Attention": ("to_q", "to_k", "to_v"), "CLIPAttention": PROJECTION
 
 
 @contextlib.contextmanager
-def fast(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
-    """A block in which networks that lie on a GPU compute channels-last and fused; elsewhere they are left alone.
+def fast(device: torch.device, *networks: nn.Module | None, everywhere: bool = False) -> Iterator[None]:
+    """A block in which networks that lie on a GPU, or `everywhere`, compute channels-last and fused; else as they are.
 
-    They keep their values; on a GPU the layout of their weights in memory stays changed.
+    They keep their values; the layout of their weights in memory stays changed.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" and not everywhere:
         yield
         return
     there: list[Any] = [network for network in networks if network is not None]
     for network in there:
         network.to(memory_format=torch.channels_last)
-    with fused(*there):
+    with fused(*there, everywhere=everywhere):
         yield
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from limner.kernels.half_products import HalfProducts
+
 Predict = Callable[[Tensor, Tensor], Tensor]  # of scaled latents (R, 4, H/8, W/8) and a timestep (), their shape
 
 
@@ -47,10 +49,10 @@ class Denoiser(Protocol):
 
 
 class PlainDenoiser:
-    """The modules, called as they are."""
+    """The modules, called as they are; with `half_products` their fused blocks round what they multiply to bf16."""
 
-    def __init__(self, unet: nn.Module, controlnet: Any = None) -> None:
-        self.unet, self.controlnet = unet, controlnet
+    def __init__(self, unet: nn.Module, controlnet: Any = None, half_products: bool = False) -> None:
+        self.unet, self.controlnet, self.half_products = unet, controlnet, half_products
 
     @property
     def weight(self) -> Tensor:
@@ -72,7 +74,7 @@ class PlainDenoiser:
     @contextlib.contextmanager
     def over(self, given: Given) -> Iterator[Predict]:
         """What predicts the steps of one batch; an identity stands in for the hint network meanwhile."""
-        with self.without_hint_network():
+        with self.without_hint_network(), HalfProducts() if self.half_products else contextlib.nullcontext():
             yield lambda scaled, timestep: self.predict(scaled, timestep, given)
 
     def predict(self, scaled: Tensor, timestep: Tensor, given: Given) -> Tensor:

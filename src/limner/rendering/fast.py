@@ -13,8 +13,13 @@ from limner.rendering.denoiser import Denoiser, PlainDenoiser
 
 
 @contextlib.contextmanager
-def fast_denoiser(base: Base, controlnet: Any, notice: Callable[[str], None]) -> Iterator[Denoiser]:
-    """What denoises a whole grid: on a GPU channels-last, fused and captured, elsewhere the modules as they are."""
-    plain = PlainDenoiser(base.unet, controlnet)
-    with fast(base.device, base.unet, controlnet):
+def fast_denoiser(
+    base: Base, controlnet: Any, notice: Callable[[str], None], *, half_products: bool = False
+) -> Iterator[Denoiser]:
+    """What denoises a whole grid: on a GPU channels-last, fused and captured; elsewhere the modules as they are.
+
+    With `half_products`, for processors, they are channels-last and fused too, and their products are in bf16.
+    """
+    with fast(base.device, base.unet, controlnet, everywhere=half_products):
+        plain = PlainDenoiser(base.unet, controlnet, half_products)
         yield CapturedDenoiser(plain, notice, CudaCapture()) if base.device.type == "cuda" else plain

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from limner.base import Base, modules_placed, placed
-from limner.base.devices import device_memory_gib, pictures_at_once
+from limner.base.devices import device_memory_gib, multiplies_in_bf16, pictures_at_once
 from limner.blocks import fast
 from limner.config import Memory
 from limner.errors import LimnerError
@@ -33,6 +33,7 @@ from limner.rendering.batch import (
     render_latents,
 )
 from limner.rendering.columns import AttachedColumns, Column
+from limner.rendering.denoiser import Denoiser
 from limner.rendering.fast import fast_denoiser
 from limner.rendering.grid import Grid, Plan, Planned, parameters_of, stamp_of
 from limner.rendering.writer import PictureWriter
@@ -58,6 +59,11 @@ class Making:
     def controlnet(self):
         """The ControlNet, where there is one."""
         return self.conditioning.controlnet if self.conditioning else None
+
+    def denoiser(self) -> contextlib.AbstractContextManager[Denoiser]:
+        """What denoises the batches, in the precision that the grid asks for."""
+        half_products = multiplies_in_bf16(self.grid.precision, self.base.device)
+        return fast_denoiser(self.base, self.controlnet, self.notice, half_products=half_products)
 
 
 def render_plan(
@@ -120,7 +126,7 @@ def _made(making: Making, batches: Sequence[Sequence[Planned]], at_once: int, ke
 def _one_after_another(making: Making, batches: Sequence[Sequence[Planned]]) -> Generator[Made]:
     """With all parts on the device, a GPU computes the next batch while the host deals with this one."""
     base, grid = making.base, making.grid
-    with fast_denoiser(base, making.controlnet, making.notice) as denoiser, fast(base.device, base.vae):
+    with making.denoiser() as denoiser, fast(base.device, base.vae):
 
         def begin(batch: Sequence[Planned]) -> tuple[Sequence[Planned], Begun]:
             embeddings, requests = making.attach(_columns_in(batch)), [cell.request for cell in batch]
@@ -149,7 +155,7 @@ def _denoised(
 ) -> list[Tensor]:
     """Latents (B, 4, H/8, W/8) of every batch; what was captured for them is gone when they are returned."""
     base, recipe, conditioning = making.base, making.grid.recipe, making.conditioning
-    with fast_denoiser(base, making.controlnet, making.notice) as denoiser:
+    with making.denoiser() as denoiser:
         return [
             render_latents(base, recipe, [cell.request for cell in batch], embeddings, conditioning, denoiser=denoiser)
             for batch in batches
