@@ -64,7 +64,9 @@ class _TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *attention_amx.attend_backward(outputs[0], *ctx.saved_tensors, ctx.heads), None
+        query, key, value, attended, sums = ctx.saved_tensors
+        found = attention_amx.attend_backward(outputs[0], query, key, value, attended, sums, ctx.heads)
+        return *found, None
 
 
 class _HalfAttention(torch.autograd.Function):
