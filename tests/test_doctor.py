@@ -19,6 +19,16 @@ def test_the_machine(monkeypatch, capsys):
     assert said.out.startswith("device: cpu; trains in float32")
 
 
+def test_a_processor_with_tiles_is_told_to_get_a_compiler(monkeypatch, capsys):
+    limner = Shell(monkeypatch, capsys)
+    monkeypatch.setattr("limner.doctor.bf16_instructions", lambda: {"amx_bf16": True})
+    for there, line in ((True, "amx_bf16, with kernels in C"), (False, "amx_bf16, without kernels in C")):
+        monkeypatch.setattr("limner.doctor.has_tiles", lambda there=there: there)
+        said = limner("doctor", "--device", "cpu").out
+        assert line in said
+        assert ("C compiler (cc)" in said) is not there
+
+
 def test_a_study_before_anything_is_loaded(monkeypatch, capsys, tiny_folder, tmp_path):
     study, limner = write_study(tmp_path, tiny_folder), Shell(monkeypatch, capsys)
     for part in ("unet", "vae", "text_encoder"):

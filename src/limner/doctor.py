@@ -25,6 +25,7 @@ from limner.base.find import MINIATURE
 from limner.config import Measure
 from limner.embeddings.find import BASE, find_embedder
 from limner.errors import InputError
+from limner.kernels.attention_amx import has_tiles
 from limner.memory import as_setting, faults, needed_gib, predict, read_parts
 from limner.opening import checked_study, fitted_to
 
@@ -48,7 +49,7 @@ def examine(device: torch.device) -> Told:
         "device": _device_record(device),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "cuda": torch.version.cuda,
-        "processor": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), **bf16_instructions()},
+        "processor": _processor_record(),
         "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         "hub_cache": _hub_cache(),
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
@@ -82,6 +83,11 @@ def foretell(source: Path, device: torch.device, memory: str = "") -> Told:
         "faults": too_large,
     }
     return Told(lines, record, too_large)
+
+
+def _processor_record() -> dict[str, Any]:
+    record = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), **bf16_instructions()}
+    return record | ({"kernels_in_c": has_tiles()} if record.get("amx_bf16") else {})
 
 
 def _device_record(device: torch.device) -> dict[str, Any]:
@@ -140,7 +146,8 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     yield f"software: {versions}, CUDA {record['cuda'] or 'not built in'}"
     instructions = [name for name in ("avx512_bf16", "amx_bf16") if processor.get(name)]
-    yield f"processor: {processor['cores']} cores, bf16 instructions: {', '.join(instructions) or 'none'}"
+    compiled = {True: ", with kernels in C", False: ", without kernels in C"}.get(processor.get("kernels_in_c"), "")
+    yield f"processor: {processor['cores']} cores, bf16 instructions: {', '.join(instructions) or 'none'}{compiled}"
     cache = record["hub_cache"]
     yield f"disk: {record['disk_free_gib']:g} GiB free here; {cache['models']} models in {cache['folder']}"
     yield "extras: " + ", ".join(f"{name} {_yes(there)}" for name, there in record["extras"].items())
@@ -151,6 +158,8 @@ def _advice(record: dict[str, Any]) -> Iterator[str]:
     device = record["device"]
     if device["type"] == "cpu":
         yield "advice: without a GPU the miniature trains in minutes (limner demo) and SD 1.5 in days"
+        if record["processor"].get("kernels_in_c") is False:
+            yield "advice: this processor trains a third faster with a C compiler (cc) to make limner's kernels with"
     elif device["memory_gib"]:
         yield f"advice: limner doctor STUDY.toml says whether a study fits these {device['memory_gib']:g} GiB"
         if device["free_gib"] < device["memory_gib"] - 1.5:
