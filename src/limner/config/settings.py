@@ -176,7 +176,7 @@ class Render(Section):
     change what they show. "auto" is 16 of 512x512 on a GPU (fewer larger ones, and 4 with less than 10 GiB) and 4
     elsewhere."""
     precision: Precision = "auto"
-    """Arithmetic; "auto" is fp16 on a GPU and fp32 elsewhere."""
+    """Arithmetic; "auto" is fp16 on a GPU and fp32 elsewhere, on a processor with AMX with products in bf16."""
     prompts: Annotated[list[RenderPrompt], AfterValidator(differing_names)] = []
     """The rows of the table."""
 
