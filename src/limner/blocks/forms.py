@@ -30,7 +30,7 @@ SLICE_BYTES = 256 << 20  # of the feed-forward layer's inner rows at most: large
 def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unused: Any, **none: Any) -> Tensor:
     """`ResnetBlock2D` (He et al. 2016; t the time embedding's share): x + conv(f(norm(conv(f(norm(x))) + t)))."""
     hidden = _normalised(block.norm1, input_tensor, silu=True)
-    hidden, bias = _convolved(block.conv1, hidden)
+    hidden, bias = _convolved(block.conv1, hidden, inner=True)
     shift = _shift(block, temb, bias, len(hidden))
     hidden = _normalised(block.norm2, hidden, silu=True, shift=shift)
     hidden, bias = _convolved(block.conv2, hidden)
@@ -135,12 +135,15 @@ def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | No
     return group_norm(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu=silu, shift=shift)
 
 
-def _convolved(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A convolution's output without its bias, which what comes after it can add, and the bias."""
+def _convolved(layer: nn.Module, x: Tensor, *, inner: bool = False) -> tuple[Tensor, Tensor | None]:
+    """A convolution's output without its bias, which what comes after it can add, and the bias.
+
+    `inner` is for what is normalised next: see `half_products`.
+    """
     if type(layer) is nn.Conv2d:
         if (half := half_products(x)) is not None:
             geometry = layer.stride, layer.padding, layer.dilation
-            return half_convolution(half, x, layer.weight, layer.bias, *geometry), None
+            return half_convolution(half, x, layer.weight, layer.bias, *geometry, inner=inner), None
         return convolution(layer, x), layer.bias
     return layer(x), None
 

@@ -16,15 +16,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.kernels import group_norm_avx512
 from limner.kernels.available import has_triton
+from limner.kernels.half_products import half_products
 
 
 def group_norm(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, *, silu: bool, shift: Tensor | None = None
 ) -> Tensor:
-    """Normalised (B, C, H, W) of x + shift, through SiLU if `silu`; in x's precision, channels-last where x is."""
+    """Normalised (B, C, H, W) of x + shift, through SiLU if `silu`; channels-last where x is.
+
+    It is in x's precision, or in bf16 where products are (`half_products`): what comes next is one.
+    """
     if has_triton(x) and x.is_contiguous(memory_format=torch.channels_last):
         return _GroupNorm.apply(x, weight, bias, shift, groups, epsilon, silu)  # type: ignore[return-value]
+    if half_products(x) is not None:
+        if group_norm_avx512.fits(x, weight, groups):
+            return _HalfGroupNorm.apply(x, weight, bias, shift, groups, epsilon, silu)  # type: ignore[return-value]
+        x = x.to(weight.dtype)
     return plain_group_norm(x, weight, bias, groups, epsilon, silu=silu, shift=shift)
 
 
@@ -55,5 +64,22 @@ class _GroupNorm(torch.autograd.Function):
         dy = outputs[0].contiguous(memory_format=torch.channels_last)
         learns = ctx.needs_input_grad[1]
         found = ctx.kernels.normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
+        wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
+        return *wanted, None, None, None
+
+
+class _HalfGroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight, bias, shift, groups: int, epsilon: float, silu: bool) -> Tensor:
+        shift = None if shift is None else shift.float().contiguous()
+        y, statistics = group_norm_avx512.normalise(x, weight, bias, shift, groups, epsilon, silu)
+        ctx.save_for_backward(x, weight, bias, shift, statistics)
+        ctx.silu = silu
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        dy = outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
+        found = group_norm_avx512.normalise_backward(dy, *ctx.saved_tensors, ctx.silu)
         wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
         return *wanted, None, None, None

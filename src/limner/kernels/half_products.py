@@ -56,9 +56,15 @@ def half_products(x: Tensor) -> HalfProducts | None:
     return _current.get() if x.numel() // x.shape[1 if x.dim() == 4 else -1] >= FEWEST_ROWS else None
 
 
-def half_convolution(half: HalfProducts, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
-    """The output (B, D, H', W') of a convolution, fp32; `geometry` is its stride, padding and dilation."""
-    return _HalfConvolution.apply(half, x, weight, bias, geometry)  # type: ignore[return-value]
+def half_convolution(
+    half: HalfProducts, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any, inner: bool = False
+) -> Tensor:
+    """The output (B, D, H', W') of a convolution, in fp32, or bf16 if `inner`.
+
+    `geometry` is its stride, padding and dilation; `inner` is for what is normalised before anything is added to it.
+    """
+    dtype = HALF if inner else torch.float32
+    return _HalfConvolution.apply(half, x, dtype, weight, bias, geometry)  # type: ignore[return-value]
 
 
 def half_linear(
@@ -73,27 +79,27 @@ def half_linear(
 
 class _HalfConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, half: HalfProducts, x: Tensor, weight, bias, geometry) -> Tensor:
+    def forward(ctx: Any, half: HalfProducts, x: Tensor, dtype: torch.dtype, weight, bias, geometry) -> Tensor:
         near = x.to(HALF, memory_format=torch.channels_last)
         own = half.rounded(weight)
         ctx.save_for_backward(near, own)
         ctx.geometry, ctx.dtype = geometry, x.dtype
         y = functional.conv2d(near, own, None if bias is None else half.rounded(bias), *geometry)
-        return y.to(torch.float32)
+        return y.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Any, ...]:
         near, own = ctx.saved_tensors
-        _, for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        _, for_x, _, for_weight, for_bias, _ = ctx.needs_input_grad
         dy = outputs[0].to(HALF, memory_format=torch.channels_last)
         mask = [for_x, for_weight, False]
         stride, padding, dilation = ctx.geometry
         found = torch.ops.aten.convolution_backward(
             dy, near, own, None, stride, padding, dilation, False, [0, 0], 1, mask
         )
-        d_bias = outputs[0].permute(0, 2, 3, 1).flatten(0, 2).sum(0) if for_bias else None
+        d_bias = outputs[0].permute(0, 2, 3, 1).flatten(0, 2).sum(0, dtype=torch.float32) if for_bias else None
         d_weight = found[1].to(torch.float32) if for_weight else None
-        return None, found[0].to(ctx.dtype) if for_x else None, d_weight, d_bias, None
+        return None, found[0].to(ctx.dtype) if for_x else None, None, d_weight, d_bias, None
 
 
 class _HalfLinear(torch.autograd.Function):
