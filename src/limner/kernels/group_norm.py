@@ -79,7 +79,8 @@ class _HalfGroupNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, shift, statistics = ctx.saved_tensors
         dy = outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
-        found = group_norm_avx512.normalise_backward(dy, *ctx.saved_tensors, ctx.silu)
+        found = group_norm_avx512.normalise_backward(dy, x, weight, bias, shift, statistics, ctx.silu)
         wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
         return *wanted, None, None, None
