@@ -125,7 +125,8 @@ def encode(path: Path, work: Path, device: torch.device, study: Study, told: Par
     size_px = study.prepare.size_px
     files = sorted(write_pictures(work / "photos", studies.PHOTOS, size_px).iterdir())
     base, at_once = training_base(path, device), study.memory.vae_batch_size
-    encode_pictures(base, files, size_px, flip=False, base_hash="random", cache=work / "cache", at_once=at_once)
+    size = (size_px, size_px)
+    encode_pictures(base, files, size, flip=False, base_hash="random", cache=work / "cache", at_once=at_once)
     return train_peak(expand_variants(study.variants)[0], study, told)
 
 

@@ -160,7 +160,7 @@ class Run:
 
     @cached_property
     def photos(self) -> PhotoSet:
-        """Square crops of the subject."""
+        """Crops of the subject."""
         photos = self.opened.folder / self.study.subject.photos
         return prepare(photos, self.out / "photos", self.study.prepare, strict=self.strict, progress=self.progress)
 
@@ -179,6 +179,7 @@ class Run:
             settings,
             self.study.prepare.size_px,
             self.out / "class",
+            shapes=self.photos.training_shapes,
             memory=self.study.memory,
             progress=self.progress,
         )

@@ -55,6 +55,13 @@ def test_sd15_has_its_published_size():
     assert counts == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
 
 
+@pytest.mark.parametrize("of", [denoising_peak, decoding_peak])
+def test_no_bucket_takes_more_than_the_square_that_is_counted(of):
+    shapes = SD15_PARTS.shapes
+    square, *wide = (of(shapes, size, torch.float16) for size in [(512, 512), (576, 448), (640, 384), (384, 640)])
+    assert all(0.9 * square < peak <= square for peak in wide)
+
+
 def test_a_rank_costs_as_the_updates_that_are_trained(tiny_folder, tiny_base):
     from limner.adapters import target_layers
     from limner.adapters.low_rank import initial_update

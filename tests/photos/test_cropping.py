@@ -24,7 +24,7 @@ def test_a_crop_is_a_square_inside_the_picture_around_the_focus(width, height, x
     top, bottom = sorted((box[1] * height, box[3] * height))
     head = (left, top, right, bottom) if has_head else None
     focus = ((left + right) / 2, (top + bottom) / 2) if has_head else (x * width, y * height)
-    plan = plan_crop((width, height), focus, head, zoom, size_px)
+    plan = plan_crop((width, height), focus, head, zoom, (size_px, size_px))
     assert 0 <= plan.x0 < plan.x1 <= width
     assert 0 <= plan.y0 < plan.y1 <= height
     assert plan.x1 - plan.x0 == plan.y1 - plan.y0 == plan.side_px
@@ -36,20 +36,20 @@ def test_a_crop_is_a_square_inside_the_picture_around_the_focus(width, height, x
 
 
 def test_zooming_in_gives_the_head_sixty_percent():
-    plan = plan_crop((3000, 2000), (1500, 900), (1200, 500, 1800, 1300), "head", 512)
+    plan = plan_crop((3000, 2000), (1500, 900), (1200, 500, 1800, 1300), "head", (512, 512))
     assert 800 / plan.side_px == pytest.approx(0.6, abs=0.01)
     assert (plan.x0 + plan.x1) / 2 == pytest.approx(1500, abs=1)
     assert plan.notes == []
 
 
 def test_a_small_head_is_not_enlarged_more_than_twice():
-    plan = plan_crop((3000, 2000), (1500, 900), (1480, 880, 1520, 920), "head", 512)
+    plan = plan_crop((3000, 2000), (1500, 900), (1480, 880, 1520, 920), "head", (512, 512))
     assert plan.side_px == 256
     assert plan.notes == ["enlarged 2.0 times, from 256 px"]
 
 
 def test_without_a_head_there_is_nothing_to_zoom_in_on():
-    plan = plan_crop((900, 600), (450, 300), None, "head", 512)
+    plan = plan_crop((900, 600), (450, 300), None, "head", (512, 512))
     assert plan.side_px == 600
     assert "no head" in plan.notes[0]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from limner.artifacts import read_manifest
 from limner.config import ClassImages, Subject
 from limner.errors import DiskError, InputError
-from limner.stages.class_images import make_class_images
+from limner.stages.class_images import make_class_images, sizes_in_turn
 from tests.rendering.folders import Recorder, never, pngs
 
 SUBJECT = Subject(photos="photos", identifier="sks", class_noun="cat")
@@ -20,10 +22,11 @@ def stage(tiny_base, tmp_path):
     class Stage:
         out = tmp_path / "class"
 
-        def __call__(self, base=None, progress=None, size_px=64, out=None, **more):
+        def __call__(self, base=None, progress=None, size_px=64, out=None, shapes=None, **more):
             settings = ClassImages(**{"count": 3, "steps": 2, "batch_size": 2, **more})
             base, progress = base or (lambda: tiny_base), progress or Recorder()
-            return make_class_images(base, "hash", SUBJECT, settings, size_px, out or self.out, progress=progress)
+            out = out or self.out
+            return make_class_images(base, "hash", SUBJECT, settings, size_px, out, shapes=shapes, progress=progress)
 
     return Stage()
 
@@ -136,3 +139,65 @@ def test_a_file_in_the_way(stage):
     stage.out.write_text("in the way")
     with pytest.raises(DiskError, match="is a file"):
         stage(base=never)
+
+
+SHAPES = {(64, 128): 1, (64, 64): 2, (128, 64): 3}
+
+
+@given(
+    shares=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    count=st.integers(0, 120),
+    more=st.integers(0, 40),
+)
+def test_sizes_come_in_proportion_and_topping_up_changes_none(shares, count, more):
+    sizes = {(8 * width, 8): share for width, share in enumerate(shares, 1)}
+    if 0 < count < len(sizes):
+        with pytest.raises(InputError, match=f"count is {count} and the photos have {len(sizes)} shapes"):
+            sizes_in_turn(sizes, count)
+        return
+    taken = sizes_in_turn(sizes, count)
+    assert len(taken) == count
+    assert sizes_in_turn(sizes, count + len(sizes) + more)[:count] == taken
+    for size, share in sizes.items():
+        assert taken.count(size) >= min(count, 1)
+        assert abs(taken.count(size) - count * share / sum(shares)) < len(sizes) + 1
+
+
+def test_pictures_of_several_shapes_share_the_count_and_are_topped_up(stage):
+    made = stage(shapes=SHAPES, count=4)
+    sizes = [Image.open(path).size for path in made.files]
+    assert set(sizes) == set(SHAPES)
+    for size in SHAPES:
+        assert [Image.open(path).size for path in made.files_of(size)] == [size] * sizes.count(size)
+    before, progress = pngs(stage.out), Recorder()
+    more = stage(shapes=SHAPES, count=7, progress=progress)
+    assert progress.units == 3
+    assert {name: pngs(stage.out)[name] for name in before} == before
+    assert sorted(Image.open(path).size for path in more.files) == [
+        (64, 64), (64, 64), (64, 128), (128, 64), (128, 64), (128, 64), (128, 64),
+    ]  # fmt: skip
+    twice = {size: 2 * share for size, share in SHAPES.items()}
+    assert stage(shapes=twice, count=7, base=never).content_hash == more.content_hash
+
+
+def test_squares_are_what_they_were_before_there_were_shapes(stage):
+    before = stage()
+    key = before.manifest.key
+    stamp = before.folder.joinpath("manifest.json").stat().st_mtime_ns
+    again = stage(shapes={(64, 64): 5}, base=never)
+    assert again.manifest.key == key
+    assert before.folder.joinpath("manifest.json").stat().st_mtime_ns == stamp
+    assert "size" not in again.manifest.content["images"][0]
+    assert set(again.manifest.settings) == {
+        "count", "prompt", "sampler", "steps", "guidance_scale", "negative_prompt", "seed", "size_px",
+    }  # fmt: skip
+
+
+def test_your_own_pictures_are_cut_to_the_shapes(stage, photo_folder):
+    result = stage(base=never, folder=photo_folder, count=5, shapes=SHAPES)
+    assert {Image.open(path).size for path in result.files} == set(SHAPES)
+    assert [image["size"] for image in result.manifest.content["images"]] == [
+        list(Image.open(path).size) for path in result.files
+    ]
+    with pytest.raises(InputError, match="count is 2 and the photos have 3 shapes"):
+        stage(base=never, folder=photo_folder, count=2, shapes=SHAPES)

@@ -153,7 +153,7 @@ def small_gpu(monkeypatch, fits):
     take_steps = stage.take_steps
 
     def limited(training, places, **options):
-        if not fits(len(places), training.work.draw.drawing.batch_size):
+        if not fits(len(places), training.work.draws[0].drawing.batch_size):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         take_steps(training, places, **options)
 

@@ -24,7 +24,7 @@ MEASURE = Measure(likeness=["efficientnet-lite0"], prompt_fidelity="base", crop=
 def make(tmp_path, tiny_base):
     """Scorers on the tiny base, with photos as asked for."""
 
-    def made(count=6, held_out=0, measure=MEASURE):
+    def made(count=6, held_out=0, measure=MEASURE, settings=SETTINGS):
         photos = write_photo_set(tmp_path / f"photos-{count}-{held_out}", count=count)
         for record in photos.photos[:held_out]:
             record["held_out"] = True
@@ -32,7 +32,7 @@ def make(tmp_path, tiny_base):
         said = []
         progress = type("Progress", (), {"notice": staticmethod(said.append)})()
         scorer = Scorer(
-            lambda: tiny_base, tiny_base.location, SUBJECT, SETTINGS, measure, PhotoSet(photos.folder),
+            lambda: tiny_base, tiny_base.location, SUBJECT, settings, measure, PhotoSet(photos.folder),
             tmp_path / "cache", progress=progress,  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
         scorer.begin()
@@ -68,6 +68,13 @@ def test_the_base_itself_has_all_of_its_fidelity_and_no_likeness_gained(make, ti
     record = scorer(validation_pictures(tiny_base, prompts, SETTINGS.seed))
     assert record["likeness_share"] == pytest.approx(0.0, abs=1e-4)
     assert record["fidelity_share"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_with_one_prompt_there_is_no_other_to_tell_fidelity_from(make):
+    scorer, photos, _ = make(settings=Validation(every_steps=1, score=True, count=2))
+    record = scorer(shown(photos.files[0]))
+    assert record["prompt_fidelity"] is not None
+    assert record["fidelity_share"] is None
 
 
 def test_held_out_photos_are_compared_with_where_there_are_four(make):

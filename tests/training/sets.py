@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from limner.artifacts import ClassSet, Manifest, PhotoSet, file_hashes, write_manifest
+from limner.artifacts import ClassSet, Manifest, PhotoSet, Size, file_hashes, write_manifest
 from limner.config import FullVariant, LoraVariant, Subject, VariantRun, expand_variants
 from tests.drawn import draw_subject
 
 SUBJECT = Subject(photos=Path("photos"), class_noun="cat")
 
 
-def write_photo_set(folder: Path, count: int = 3, size_px: int = 64, first: int = 0) -> PhotoSet:
-    files = _draw(folder, count, size_px, first)
-    photos = [{"source": name, "file": name, "crop": {}, "focus": [], "notes": []} for name in files]
+def write_photo_set(
+    folder: Path, count: int = 3, size_px: int = 64, first: int = 0, sizes: Sequence[Size] = ()
+) -> PhotoSet:
+    """`sizes`, of as many photos instead, are those of buckets."""
+    files = _draw(folder, sizes or [(size_px, size_px)] * count, first)
+    photos: list[dict[str, Any]] = [
+        {"source": name, "file": name, "crop": {}, "focus": [], "notes": []} for name in files
+    ]
+    for photo, size in zip(photos, sizes, strict=False):
+        photo["crop_size"] = [*size]
     content = {"photos": photos, "refused": []}
     manifest = Manifest("prepare", 1, "key", {"size_px": size_px}, {}, file_hashes(folder), {}, content)
     write_manifest(folder, manifest)
     return PhotoSet(folder)
 
 
-def write_class_set(folder: Path, count: int = 2, size_px: int = 64) -> ClassSet:
-    files = _draw(folder, count, size_px, first=100)
-    content = {"images": [{"file": name} for name in files], "prompt": "a photo of cat"}
+def write_class_set(folder: Path, count: int = 2, size_px: int = 64, sizes: Sequence[Size] = ()) -> ClassSet:
+    """`sizes`, of as many pictures instead, are those of buckets."""
+    files = _draw(folder, sizes or [(size_px, size_px)] * count, first=100)
+    images: list[dict[str, Any]] = [{"file": name} for name in files]
+    for image, size in zip(images, sizes, strict=False):
+        image["size"] = [*size]
+    content = {"images": images, "prompt": "a photo of cat"}
     write_manifest(folder, Manifest("class-images", 1, "key", {}, {}, file_hashes(folder), {}, content))
     return ClassSet(folder)
 
 
-def _draw(folder: Path, count: int, size_px: int, first: int) -> list[str]:
+def _draw(folder: Path, sizes: Sequence[Size], first: int) -> list[str]:
     folder.mkdir(parents=True)
-    names = [f"{index:04d}.png" for index in range(count)]
-    for index, name in enumerate(names):
-        draw_subject((size_px, size_px), first + index).save(folder / name)
+    names = [f"{index:04d}.png" for index in range(len(sizes))]
+    for index, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        draw_subject(size, first + index).save(folder / name)
     return names
 
 

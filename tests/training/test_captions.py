@@ -24,7 +24,7 @@ def test_every_photo_is_drawn_with_its_own_prompt(tiny_base, of_class):
     prompts, others = (PROMPTS, pictures(1)) if of_class else (PROMPTS[:2], None)
     run = full_run(batch_size=4, prior_preservation=of_class)
     with set_up([run], tiny_base, SUBJECT, prompts, captioned(rows), others, None) as training:
-        draw = training.work.draw
+        draw = training.work.draws[0]
         chosen = draw.pictures(3 * 4 + torch.arange(4))
         batch = draw(torch.tensor(3))
         assert batch.prompt_rows[0, :4].tolist() == [rows[place] for place in chosen[0].tolist()]
@@ -35,7 +35,7 @@ def test_every_photo_is_drawn_with_its_own_prompt(tiny_base, of_class):
 def test_the_loss_is_that_of_the_captions(tiny_base, text_encoder):
     run = lora_run(batch_size=4, text_encoder=text_encoder)
     with set_up([run], tiny_base, SUBJECT, PROMPTS[:2], captioned([0, 1, 1, 0]), None, None) as training:
-        batch = training.work.draw(torch.tensor(0))
+        batch = training.work.draws[0](torch.tensor(0))
         loss, _ = training.work.objective(batch)
         embeds = encode_ids(
             tiny_base.text_encoder,

@@ -239,7 +239,7 @@ def test_noise_offset_shifts_channels():
 def test_moments_are_the_vaes_and_are_read_again_from_the_cache(tiny_base, tmp_path):
     photo_set = write_photo_set(tmp_path / "photos", count=5)
     settings = {"flip": True, "base_hash": "b", "cache": tmp_path / "cache"}
-    first = encode_pictures(tiny_base, photo_set.files, 64, **settings)
+    first = encode_pictures(tiny_base, photo_set.files, (64, 64), **settings)
     assert first.moments.shape == (5, 8, 8, 8)
     import numpy as np
     from PIL import Image
@@ -250,13 +250,13 @@ def test_moments_are_the_vaes_and_are_read_again_from_the_cache(tiny_base, tmp_p
     with torch.no_grad():
         for parameter in tiny_base.vae.parameters():
             parameter.zero_()
-    again = encode_pictures(tiny_base, photo_set.files, 64, **settings)
+    again = encode_pictures(tiny_base, photo_set.files, (64, 64), **settings)
     assert torch.equal(again.moments, first.moments)
-    other = encode_pictures(tiny_base, photo_set.files, 64, **(settings | {"base_hash": "another"}))
+    other = encode_pictures(tiny_base, photo_set.files, (64, 64), **(settings | {"base_hash": "another"}))
     assert not torch.equal(other.moments, first.moments)
 
 
 def test_a_picture_of_another_size_is_refused_by_name(tiny_base, tmp_path):
     photo_set = write_photo_set(tmp_path / "photos", count=1, size_px=72)
     with pytest.raises(InputError, match=r"0000\.png is 72x72 px and the study trains at 64x64"):
-        encode_pictures(tiny_base, photo_set.files, 64, flip=False, base_hash="b", cache=tmp_path)
+        encode_pictures(tiny_base, photo_set.files, (64, 64), flip=False, base_hash="b", cache=tmp_path)

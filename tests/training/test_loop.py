@@ -46,7 +46,7 @@ def test_loss_and_gradients_are_those_of_the_official_script(tiny_base, predicti
     scheduler = DDPMScheduler(**{name: tiny_base.noise_schedule[name] for name in known})
     run = full_run(prior_loss_weight=0.7, batch_size=2)
     with set_up([run], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
-        batch = training.work.draw(5)
+        batch = training.work.draws[0](5)
         assert batch.prompt_rows.tolist() == [0, 0, CLASS, CLASS]
         training.work.number.fill_(5)
         loss = training.work.collect()[0, 0]
@@ -68,7 +68,7 @@ def test_min_snr_weighs_instance_and_class_examples_by_their_own_timesteps(tiny_
 
     run = lora_run(snr_gamma=1.0, batch_size=3, prior_preservation=True, prior_loss_weight=0.5)
     with set_up([run], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
-        batch, alphas = training.work.draw(0), training.work.objective.alphas
+        batch, alphas = training.work.draws[0](0), training.work.objective.alphas
         noisy = add_noise(batch.latents, batch.noise, batch.timesteps, alphas)
         with torch.no_grad():
             embeds = training.work.objective.prompt_embeds()[0, batch.prompt_rows]

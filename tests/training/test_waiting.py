@@ -109,14 +109,14 @@ def test_pictures_are_encoded_where_the_vae_is_placed_for_that_time(device, wait
     counts, encode = [], waiting.vae.encode
     waiting.vae.encode = lambda pixels: counts.append((len(pixels), pixels.device)) or encode(pixels)
     settings = {"flip": True, "base_hash": "b"}
-    encoded = encode_pictures(waiting, photos.files, 64, cache=tmp_path / "a", at_once=2, **settings)
+    encoded = encode_pictures(waiting, photos.files, (64, 64), cache=tmp_path / "a", at_once=2, **settings)
     assert counts == [(2, DEVICE), (1, DEVICE)] * 2
     assert encoded.moments.device == encoded.mirrored.device == DEVICE
     assert on_device(waiting) == set()
-    wanted = encode_pictures(tiny_base, photos.files, 64, cache=tmp_path / "b", at_once=2, **settings)
+    wanted = encode_pictures(tiny_base, photos.files, (64, 64), cache=tmp_path / "b", at_once=2, **settings)
     assert torch.equal(encoded.moments.cpu(), wanted.moments)
     waiting.vae.to = None  # what is cached asks for no VAE
-    encode_pictures(waiting, photos.files, 64, cache=tmp_path / "a", at_once=2, **settings)
+    encode_pictures(waiting, photos.files, (64, 64), cache=tmp_path / "a", at_once=2, **settings)
 
 
 def test_validation_pictures_have_all_parts_on_the_device(device, waiting, tmp_path, monkeypatch):

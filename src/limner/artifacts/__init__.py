@@ -31,6 +31,7 @@ from limner.artifacts.kinds import (
     PhotoSet,
     RenderSet,
     ScoreTable,
+    Size,
     unique,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "PhotoSet",
     "RenderSet",
     "ScoreTable",
+    "Size",
     "canonical_json",
     "file_hashes",
     "hash_bytes",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +35,11 @@ class Artifact:
         return self.manifest.content_hash
 
 
+Size = tuple[int, int]  # width and height in px
+
+
 class PhotoSet(Artifact):
-    """Square crops of the subject (`photos/`), with where each came from and what was refused."""
+    """Crops of the subject (`photos/`), with where each came from and what was refused."""
 
     @property
     def files(self) -> list[Path]:
@@ -60,6 +64,17 @@ class PhotoSet(Artifact):
         return [count // shared for count in repeats]
 
     @property
+    def training_shapes(self) -> dict[Size, int]:
+        """How many examples there are of each size of crop, a photo counted as often as it comes; narrow sizes first.
+
+        There are several only where crops lie in buckets.
+        """
+        counted: Counter[Size] = Counter()
+        for photo, repeats in zip(self.training_photos, self.training_repeats, strict=True):
+            counted[self.crop_size(photo)] += repeats
+        return dict(sorted(counted.items()))
+
+    @property
     def training_hash(self) -> str:
         """What a training names as its input: which photos are held out, and which come oftener, matters too."""
         names = [file.name for file in self.held_out_files]
@@ -76,8 +91,8 @@ class PhotoSet(Artifact):
     @property
     def photos(self) -> list[dict[str, Any]]:
         """Records: source, file, size [width, height] of the upright source, crop {x0, y0, x1, y1} in its pixels,
-        focus, head {box, kind, score} or null, notes, warnings (some of them), and where they have them held_out,
-        caption and repeats."""
+        focus, head {box, kind, score} or null, notes, warnings (some of them), and where they have them crop_size
+        [width, height] (in buckets), held_out, caption and repeats."""
         return self.manifest.content["photos"]
 
     @property
@@ -87,8 +102,13 @@ class PhotoSet(Artifact):
 
     @property
     def size_px(self) -> int:
-        """Side of the crops."""
+        """Side of square crops; others have at most the square's area."""
         return self.manifest.settings["size_px"]
+
+    def crop_size(self, photo: Mapping[str, Any]) -> Size:
+        """What the crop of a photo, by its record, measures."""
+        width, height = photo.get("crop_size", (self.size_px, self.size_px))
+        return width, height
 
 
 class ClassSet(Artifact):
@@ -98,6 +118,11 @@ class ClassSet(Artifact):
     def files(self) -> list[Path]:
         """The pictures, in order."""
         return [self.folder / image["file"] for image in self.manifest.content["images"]]
+
+    def files_of(self, size: Size) -> list[Path]:
+        """Those of one size; in a set without buckets all are of one."""
+        images = self.manifest.content["images"]
+        return [self.folder / image["file"] for image in images if tuple(image.get("size", size)) == size]
 
     @property
     def prompt(self) -> str:

@@ -147,20 +147,21 @@ def dreambench(
 def prepare(
     photos: Annotated[Path, typer.Argument(help="Folder of photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the crops and their manifest.")],
-    size: Annotated[int, typer.Option(help="Side of the square crops in pixels.")] = 512,
+    size: Annotated[int, typer.Option(help="Side of square crops in pixels.")] = 512,
     focus: Annotated[str, typer.Option(help="auto, face, cat, dog, saliency or center.")] = "auto",
-    zoom: Annotated[str, typer.Option(help="picture (largest square) or head (closer).")] = "picture",
+    zoom: Annotated[str, typer.Option(help="picture (largest crop) or head (closer).")] = "picture",
+    shape: Annotated[str, typer.Option(help="square, or buckets (near each photo's own shape).")] = "square",
     keep: Keep = None,
     strict: Strict = False,
     json_output: Json = False,
 ) -> None:
-    """Photos to square crops around the subject, with a contact sheet that shows every crop box.
+    """Photos to crops around the subject, with a contact sheet that shows every crop box.
 
     Example: `limner prepare photos --out crops --size 512`
     """
     from limner.stages.prepare import prepare as prepare_photos
 
-    settings = _settings("Prepare", size_px=size, focus=focus, zoom=zoom, keep=keep or [])
+    settings = _settings("Prepare", size_px=size, shape=shape, focus=focus, zoom=zoom, keep=keep or [])
     photo_set = prepare_photos(photos, out, settings, strict=strict, progress=_progress())
     if json_output:
         print(json.dumps(photo_set.manifest.to_json(), indent=2))

@@ -96,16 +96,20 @@ class AdapterFile(Section):
 
 
 class Prepare(Section):
-    """How photos become square crops."""
+    """How photos become crops."""
 
     size_px: SizePx = 512
-    """Side of the square crops in pixels."""
+    """Side of the square crops in pixels; other crops have at most the square's area."""
+    shape: Literal["square", "buckets"] = "square"
+    """"square" cuts squares; "buckets" leaves photos near the shape they have: each is cut to the shape nearest to its
+    own of a few whose sides are multiples of 64 px, none more than twice the other. A training step is of one shape."""
     focus: Literal["auto", "face", "cat", "dog", "saliency", "center"] = "auto"
     """Where to crop: around the head of a person, a cat or a dog that recurs in the photos ("auto"), or of one of these
     kinds alone, and where there is none around what stands out; around what stands out ("saliency"); or the centre.
     What `focus.toml` beside the photos says of a photo overrules it."""
     zoom: Literal["picture", "head"] = "picture"
-    """"picture" keeps the largest square; "head" crops closer, so that a found head fills about 60% of the side."""
+    """"picture" keeps the largest crop; "head" crops closer, so that a found head fills about 60% of the crop's (short)
+    side."""
     held_out: Literal["auto"] | NotNegative = "auto"
     """How many photos no training sees, so that likeness is measured against them (four or more are needed for that).
     "auto" is one in five from 20 photos on, and none of fewer. Which ones follows from their content."""

@@ -48,11 +48,11 @@ def view_boxes(side_px: int) -> list[Box]:
 
 
 def view_crops() -> list[Crop]:
-    """The same squares, plain and mirrored, of square pictures: what a copy may have become; the first is the whole."""
+    """The same parts of a picture of any shape, plain and mirrored: what a copy may have become; the first is all."""
 
     def cut(image: Pixels, index: int, mirrored: bool) -> tuple[Pixels, bool]:
-        left, top, side = view_boxes(image.shape[0])[index]
-        part = image[top : top + side, left : left + side]
+        (_, top, high), (left, _, wide) = (view_boxes(side_px)[index] for side_px in image.shape[:2])
+        part = image[top : top + high, left : left + wide]
         return np.ascontiguousarray(part[:, ::-1] if mirrored else part), True
 
     return [

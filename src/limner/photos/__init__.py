@@ -1,5 +1,6 @@
-"""Photos: listing a folder, where to look, which square to cut, and the contact sheet."""
+"""Photos: listing a folder, where to look, which part to cut, and the contact sheet."""
 
+from limner.photos.buckets import bucket_sizes, nearest_size
 from limner.photos.candidates import Candidate, Making, SeenPhoto, look_and_cut
 from limner.photos.checks import CHECKS_VERSION, LEAST_PHOTOS, flaws, strangers, without_head
 from limner.photos.contact_sheet import SheetEntry, contact_sheet
@@ -31,6 +32,7 @@ __all__ = [
     "Sight",
     "Twins",
     "Wish",
+    "bucket_sizes",
     "checked_table",
     "choose_heads",
     "choose_held_out",
@@ -43,6 +45,7 @@ __all__ = [
     "look_and_cut",
     "look_at",
     "named_subject",
+    "nearest_size",
     "plan_crop",
     "possible_focuses",
     "read_wishes",

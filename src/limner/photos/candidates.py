@@ -5,14 +5,17 @@ Which head recurs is known only after all photos were seen, and by then none of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from limner.artifacts import Size
 from limner.decoding import HeldPhoto
 from limner.embeddings import EfficientNetLite0
+from limner.photos.buckets import nearest_size
 from limner.photos.checks import flaws
 from limner.photos.contact_sheet import SheetEntry, used_entry
 from limner.photos.cropping import Box, CropPlan, plan_crop
@@ -27,7 +30,7 @@ class Making:
     """How all photos of a set are looked at and cut, and the folder that crops are written to."""
 
     folder: Path
-    size_px: int
+    sizes: Sequence[Size]  # that crops may have; each photo takes the nearest to its shape
     focus: FocusMode
     zoom: Literal["picture", "head"]
     embedder: EfficientNetLite0 | None  # where crops are to be compared with each other
@@ -38,7 +41,7 @@ class WrittenCrop:
     """A crop in its file, and what is remembered of it."""
 
     file: Path
-    pixels: np.ndarray  # (S, S, 3) uint8; not kept beyond the photo's own work
+    pixels: np.ndarray  # (H, W, 3) uint8; not kept beyond the photo's own work
     flaws: list[str]
     small: np.ndarray  # see twins.small_copy
     embedding: np.ndarray | None  # (1280,) of unit norm
@@ -59,8 +62,9 @@ class Candidate:
 class SeenPhoto:
     """What is kept of a photo once it has left memory; candidates stand in the order of its possible focuses."""
 
-    size: tuple[int, int]  # width and height in px of what was read
-    source_size: tuple[int, int]
+    size: Size  # width and height in px of what was read
+    source_size: Size
+    crop_size: Size
     notes: list[str]
     sight: Sight
     candidates: list[Candidate]
@@ -73,23 +77,24 @@ def look_and_cut(photo: HeldPhoto, wish: Wish | None, making: Making, name: str)
     focuses = possible_focuses(sight, making.focus)
     if wish is not None:
         focuses = [replace(focus, point=wish.point(photo.size), how=BY_HAND) for focus in focuses]
+    size = nearest_size(photo.source_size, making.sizes)
     crops: dict[Box, WrittenCrop] = {}
     candidates = []
     for focus in focuses:
         head = focus.head.box if focus.head else None
         side_share = wish.side if wish else None
-        plan = plan_crop(photo.size, focus.point, head, making.zoom, making.size_px, side_share)
+        plan = plan_crop(photo.size, focus.point, head, making.zoom, size, side_share)
         if plan.box not in crops:
-            crops[plan.box] = _written(photo, plan, making, f"{name}-{len(crops)}.png")
+            crops[plan.box] = _written(photo, plan, size, making, f"{name}-{len(crops)}.png")
         crop = crops[plan.box]
-        look = look_at(crop.pixels, _in_crop(head, plan, making.size_px) if head else None)
+        look = look_at(crop.pixels, _in_crop(head, plan, size) if head else None)
         entry = used_entry("", photo.view, photo.view_scale, plan, crop.pixels)
         candidates.append(Candidate(focus, plan, look, entry, replace(crop, pixels=np.empty(0))))
-    return SeenPhoto(photo.size, photo.source_size, photo.notes, sight, candidates)
+    return SeenPhoto(photo.size, photo.source_size, size, photo.notes, sight, candidates)
 
 
-def _written(photo: HeldPhoto, plan: CropPlan, making: Making, name: str) -> WrittenCrop:
-    pixels = photo.cut(plan.box, (making.size_px, making.size_px))
+def _written(photo: HeldPhoto, plan: CropPlan, size: Size, making: Making, name: str) -> WrittenCrop:
+    pixels = photo.cut(plan.box, size)
     (making.folder / name).write_bytes(_png(pixels))
     embedding = making.embedder.embed([pixels])[0].numpy() if making.embedder else None
     return WrittenCrop(making.folder / name, pixels, flaws(pixels), small_copy(pixels), embedding)
@@ -106,8 +111,8 @@ def _png(pixels: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def _in_crop(box: Box, plan: CropPlan, size_px: int) -> Box:
+def _in_crop(box: Box, plan: CropPlan, size: Size) -> Box:
     """A box of the photo in px of its crop."""
-    scale = size_px / plan.side_px
+    across, down = (side / planned for side, planned in zip(size, plan.size, strict=True))
     x0, y0, x1, y1 = box
-    return (x0 - plan.x0) * scale, (y0 - plan.y0) * scale, (x1 - plan.x0) * scale, (y1 - plan.y0) * scale
+    return (x0 - plan.x0) * across, (y0 - plan.y0) * down, (x1 - plan.x0) * across, (y1 - plan.y0) * down

@@ -23,7 +23,7 @@ UNLIKE = 0.14  # cosine below the median photo's; of cats' own photos 1 in 129 l
 
 
 def flaws(crop: np.ndarray) -> list[str]:
-    """What is wrong with a crop (S, S, 3) uint8 by itself, in words."""
+    """What is wrong with a crop (H, W, 3) uint8 by itself, in words."""
     import cv2
 
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)  # (H, W)
@@ -32,26 +32,28 @@ def flaws(crop: np.ndarray) -> list[str]:
         found.append("blurred")
     if float(np.percentile(grey, 95)) < DARK:
         found.append("under-exposed: hardly anything in it is bright")
-    side = len(grey) // 4
-    share = float((grey[side : len(grey) - side, side : len(grey) - side] >= CLIPPED).mean())
+    down, across = (side // 4 for side in grey.shape)
+    share = float((grey[down : len(grey) - down, across : grey.shape[1] - across] >= CLIPPED).mean())
     if share > CLIPPED_SHARE:
         found.append(f"over-exposed: {share:.0%} of its middle is white without detail")
     return found
 
 
 def blur(grey: np.ndarray) -> float:
-    """How little a picture (S, S) of 0 to 255 loses when it is blurred again: 0 to 1, of its sharpest tile.
+    """How little a picture (H, W) of 0 to 255 loses when it is blurred again: 0 to 1, of its sharpest tile.
 
     Crété-Roffet, Dolmiere, Ladret and Nicolas, "The blur effect: perception and estimation with a new no-reference
     perceptual blur metric", SPIE 2007. A picture without contrast anywhere counts as blurred.
     """
     import cv2
 
-    side = (len(grey) - 1) // TILES * TILES
+    height, width = ((side - 1) // TILES * TILES for side in grey.shape)
     changes, lost = [], []  # (TILES, TILES) each, across and down
     for right, down, kernel in ((1, 0, (BLUR_PX, 1)), (0, 1, (1, BLUR_PX))):
         again = cv2.blur(grey, kernel, borderType=cv2.BORDER_REFLECT)
-        sharp, soft = (cv2.absdiff(v[down : side + down, right : side + right], v[:side, :side]) for v in (grey, again))
+        sharp, soft = (
+            cv2.absdiff(v[down : height + down, right : width + right], v[:height, :width]) for v in (grey, again)
+        )
         for means, values in ((changes, sharp), (lost, cv2.max(cv2.subtract(sharp, soft), 0.0))):  # type: ignore[arg-type]
             means.append(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA))
     tells = changes[0] + changes[1] > LEAST_CONTRAST

@@ -2,7 +2,7 @@
 
 ["IMG_0012.jpg"]
 at = [0.42, 0.31]   # the crop's middle: shares of the width from the left and of the height from the top
-side = 0.8          # the crop's side as a share of the short side; left out: as `zoom` has it
+side = 0.8          # the crop's side as a share of the largest crop's; left out: as `zoom` has it
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Entry(BaseModel):
 
 @dataclass(frozen=True)
 class Wish:
-    """Where a crop shall lie: its middle and side as shares of the upright photo's width, height and short side."""
+    """Where a crop shall lie: its middle and side as shares of the upright photo's width, height and largest crop."""
 
     at: tuple[float, float]
     side: float | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 FEW, MANY = 5, 30
-CLOSE, FAR = 0.45, 0.2  # of the crop's side that the head fills
+CLOSE, FAR = 0.45, 0.2  # of the crop's short side that the head fills
 DARK, BRIGHT = 35.0, 65.0  # CIELAB L* of 100
 WARM, COOL = 8.0, -2.0  # CIELAB b*; indoor light makes most photos a little warm
 ONE_SIDED = 0.8
@@ -30,14 +30,14 @@ class Look:
 
 
 def look_at(crop: np.ndarray, head: tuple[float, float, float, float] | None) -> Look:
-    """Look at a crop (S, S, 3) uint8; `head` is the box x0, y0, x1, y1 in it, in px."""
-    side = len(crop)
+    """Look at a crop (H, W, 3) uint8; `head` is the box x0, y0, x1, y1 in it, in px."""
+    height, width = crop.shape[:2]
     small = np.asarray(Image.fromarray(crop).resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX))
     if head is None:
         return Look("", _light(small), _ground(small), None)
-    share = max(head[2] - head[0], head[3] - head[1]) / side
+    share = max(head[2] - head[0], head[3] - head[1]) / min(width, height)
     framing = FRAMINGS[0] if share >= CLOSE else FRAMINGS[2] if share < FAR else FRAMINGS[1]
-    x0, y0, x1, y1 = (min(max(edge, 0.0), float(side)) for edge in head)
+    x0, y0, x1, y1 = (min(max(edge, 0.0), most) for edge, most in zip(head, (width, height) * 2, strict=True))
     if x1 - x0 < 1 or y1 - y0 < 1:
         return Look(framing, _light(small), _ground(small), None)
     pose = Image.fromarray(crop).convert("L").resize((HEAD_PX, HEAD_PX), Image.Resampling.BOX, box=(x0, y0, x1, y1))

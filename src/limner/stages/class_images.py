@@ -6,13 +6,14 @@ that asking for more again costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from limner.artifacts import ClassSet, hash_file, is_current, require_folder, stage_key, write_whole
+from limner.artifacts import ClassSet, Size, hash_file, is_current, require_folder, stage_key, write_whole
 from limner.base import Base
 from limner.config import ClassImages, Memory, Subject
 from limner.errors import InputError
@@ -32,46 +33,95 @@ def make_class_images(
     size_px: int,
     out: Path,
     *,
+    shapes: Mapping[Size, int] | None = None,
     memory: Memory | None = None,
     progress: Progress = SILENT,
 ) -> ClassSet:
     """Make `settings.count` squares of `size_px` in `out`, by the untouched base or from `settings.folder`.
 
-    Image N depends on (seed, N) only. No safety checker runs, as in diffusers' training script: a blacked picture
-    would teach the model black. Raises InputError when the user's folder (already resolved) holds too few pictures.
+    `shapes` are other sizes instead, with how many examples the photos have of each, so that class images share them.
+    Image N depends on (seed, N) and its size only. No safety checker runs, as in diffusers' training script: a blacked
+    picture would teach the model black. Raises InputError when the user's folder (already resolved) holds too few
+    pictures, and when there are fewer than shapes.
     """
     require_folder(out)
+    shares = shapes or {(size_px, size_px): 1}
+    sizes, read_shapes = sizes_in_turn(shares, settings.count), _read_shapes(shares, size_px)
     if settings.folder is not None:
-        return _take_over(settings.folder, subject, settings, size_px, out, progress)
+        return _take_over(settings.folder, subject, settings, sizes, read_shapes, out, progress)
     prompt = subject.fill(settings.prompt, as_class=True)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
     memory = memory or Memory()
     grid = Grid(out, base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=memory)
-    size = (size_px, size_px)
     cells = [
         grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
-        for index in range(settings.count)
+        for index, size in enumerate(sizes)
     ]
-    read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt, "size_px": size_px}
+    read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt} | read_shapes
     inputs = {"base": base_hash}
     record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
     if is_current(out, record.key):
         return ClassSet(out)
     plan = grid.plan(cells)
     make_missing(base, grid, plan, "class images", progress)
-    images = [{"file": c.file, "index": c.request.image_index, "key": c.key} for c in cells]
+    images = [
+        {"file": c.file, "index": c.request.image_index, "key": c.key} | _size(c.request.size, read_shapes)
+        for c in cells
+    ]
     return _written(out, record, prompt, images, plan.missing)
 
 
+def sizes_in_turn(shares: Mapping[Size, int], count: int) -> list[Size]:
+    """A size for each of `count` pictures: every one once, then always the one that is furthest behind its share.
+
+    What the first get does not depend on `count`, so sets can be topped up. Raises InputError when `count`, unless it
+    is 0, is less than there are sizes.
+    """
+    if 0 < count < len(shares):
+        raise InputError(
+            f"class_images.count is {count} and the photos have {len(shares)} shapes, each of which needs a class "
+            'image; raise it, or set prepare.shape = "square"'
+        )
+    total, taken = sum(shares.values()), dict.fromkeys(shares, 0)
+    sizes = []
+    for number in range(count):
+        behind = {size: share * (number + 1) - taken[size] * total for size, share in shares.items()}
+        unseen = [size for size in shares if not taken[size]]
+        chosen = unseen[0] if unseen else max(behind, key=lambda size: behind[size])
+        taken[chosen] += 1
+        sizes.append(chosen)
+    return sizes
+
+
+def _read_shapes(shares: Mapping[Size, int], size_px: int) -> dict[str, Any]:
+    """What the key names of the sizes; of squares alone, what it named before there were buckets."""
+    square = {"size_px": size_px}
+    if set(shares) == {(size_px, size_px)}:
+        return square
+    shared = math.gcd(*shares.values())
+    return square | {"shapes": [[*size, share // shared] for size, share in shares.items()]}
+
+
+def _size(size: Size, read_shapes: dict[str, Any]) -> dict[str, Any]:
+    """What a picture's record says of its size: nothing in a set of squares."""
+    return {"size": list(size)} if "shapes" in read_shapes else {}
+
+
 def _take_over(
-    folder: Path, subject: Subject, settings: ClassImages, size_px: int, out: Path, progress: Progress
+    folder: Path,
+    subject: Subject,
+    settings: ClassImages,
+    sizes: Sequence[Size],
+    read_shapes: dict[str, Any],
+    out: Path,
+    progress: Progress,
 ) -> ClassSet:
-    """The user's own pictures: the first `count` that can be read, by name, each its centred square at `size_px`."""
+    """The user's own pictures: the first that can be read, by name, the middle of each at the size whose turn it is."""
     prompt = subject.fill(settings.prompt, as_class=True)
     sources = _pictures_in(folder)
     _require_enough(folder, len(sources), settings.count)
     hashes = {path.name: hash_file(path) for path in sources}
-    read = {"prompt": prompt, "count": settings.count, "size_px": size_px, "folder": True}
+    read = {"prompt": prompt, "count": settings.count, "folder": True} | read_shapes
     record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, hashes), read, hashes)
     if is_current(out, record.key):
         return ClassSet(out)
@@ -80,9 +130,12 @@ def _take_over(
         for path in sources:
             if len(images) == settings.count:
                 break
-            own_key = stage_key("class picture", VERSION, {"size_px": size_px}, hashes[path.name])
-            if _place(path, out / _file(len(images)), own_key, size_px, progress):
-                images.append({"file": _file(len(images)), "index": len(images), "key": own_key, "source": path.name})
+            size, index = sizes[len(images)], len(images)
+            measured = {"size_px": size[0]} if size[0] == size[1] else {"size": list(size)}
+            own_key = stage_key("class picture", VERSION, measured, hashes[path.name])
+            if _place(path, out / _file(index), own_key, size, progress):
+                image = {"file": _file(index), "index": index, "key": own_key, "source": path.name}
+                images.append(image | _size(size, read_shapes))
                 advance(1)
     _require_enough(folder, len(images), settings.count)
     return _written(out, record, prompt, images, 0)
@@ -115,13 +168,13 @@ def _require_enough(folder: Path, there: int, count: int) -> None:
         )
 
 
-def _place(source: Path, target: Path, key: str, size_px: int, progress: Progress) -> bool:
-    """Write the centred square of a picture, unless it is there; False, with a notice, when it cannot be read."""
+def _place(source: Path, target: Path, key: str, size: Size, progress: Progress) -> bool:
+    """Write the middle part of a picture, unless it is there; False, with a notice, when it cannot be read."""
     stamp = read_stamp(target)
     if stamp is not None and stamp.get("key") == key:
         return True
     try:
-        image = _centred_square(source.read_bytes(), size_px)
+        image = _middle(source.read_bytes(), size)
     except (OSError, SyntaxError, ValueError) as error:
         progress.notice(f"class picture {source.name} is left out: {error}")
         return False
@@ -129,12 +182,12 @@ def _place(source: Path, target: Path, key: str, size_px: int, progress: Progres
     return True
 
 
-def _centred_square(content: bytes, size_px: int) -> np.ndarray:
-    """(size_px, size_px, 3) uint8, upright."""
+def _middle(content: bytes, size: Size) -> np.ndarray:
+    """(height, width, 3) uint8, upright: the largest part of that shape in the middle."""
     import io
 
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(content)) as picture:
         upright = ImageOps.exif_transpose(picture).convert("RGB")
-    return np.asarray(ImageOps.fit(upright, (size_px, size_px), Image.Resampling.LANCZOS))
+    return np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""prepare: any folder of pictures to square crops around the subject, upright, in sRGB, without metadata."""
+"""prepare: any folder of pictures to crops around the subject, upright, in sRGB, without metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from limner.artifacts import (
     MANIFEST,
     Manifest,
     PhotoSet,
+    Size,
     file_hashes,
     hash_file,
     is_current,
@@ -46,6 +47,7 @@ from limner.photos import (
     SheetEntry,
     Twins,
     Wish,
+    bucket_sizes,
     checked_table,
     choose_heads,
     choose_held_out,
@@ -70,7 +72,7 @@ def prepare(
 ) -> PhotoSet:
     """Make the photo set `out` from the folder `photos`, whole or not at all; nothing when it is current.
 
-    `out` holds the crops NNNN.png (size_px, size_px), contact.jpg and manifest.json. Photos that cannot be used
+    `out` holds the crops NNNN.png, squares or in buckets, contact.jpg and manifest.json. Photos that cannot be used
     are left out and listed. Raises PhotoError when the folder is absent, no photo in it can be used, or one
     cannot and `strict` asks for all.
     """
@@ -78,7 +80,8 @@ def prepare(
     _require_kept(listing, settings, photos)
     wishes = read_wishes(photos, [photo.name for photo in listing.photos])
     inputs = _inputs(listing, settings, wishes)
-    key = stage_key(STAGE, VERSION, settings.model_dump(mode="json"), inputs)
+    read = _read(settings)
+    key = stage_key(STAGE, VERSION, read, inputs)
     if is_current(out, key):
         done = PhotoSet(out)
         _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
@@ -98,10 +101,15 @@ def prepare(
         write_whole(folder / CONTACT_SHEET, _sheet(made))
         refused = [asdict(refusal) for refusal in made.refused]
         content = {"photos": made.records, "refused": refused, "judgement": judgement}
-        read, files = settings.model_dump(mode="json"), file_hashes(folder)
+        files = file_hashes(folder)
         record = machine_record() | {"seconds": time.perf_counter() - began}
         write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, files, record, content))
     return PhotoSet(out)
+
+
+def _read(settings: Prepare) -> dict[str, Any]:
+    """The settings that the key names: of photo sets of squares, those that there were before there were buckets."""
+    return settings.model_dump(mode="json", exclude={"shape"} if settings.shape == "square" else None)
 
 
 def _require_kept(listing: Listing, settings: Prepare, photos: Path) -> None:
@@ -149,7 +157,7 @@ def _content_hash(photo: Listed, settings: Prepare) -> str:
 
 
 def _rules(photo: Listed, settings: Prepare, wish: Wish | None = None) -> ReadingRules:
-    """What may be decoded; a crop of less than the largest square may need every pixel there is."""
+    """What may be decoded; a crop of less than the largest may need every pixel there is."""
     whole = settings.zoom == "head" or (wish is not None and wish.side is not None)
     if photo.name in settings.keep:
         return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, whole=whole)
@@ -171,7 +179,7 @@ def _make_crops(listing: Listing, folder: Path, settings: Prepare, wishes: dict[
     found = _see_all(listing, folder / CANDIDATES, settings, wishes, progress, made)
     chosen = choose_heads([photo.sight for _, photo in found])
     for (listed, photo), place in zip(found, chosen, strict=True):
-        _keep(listed, photo, photo.candidates[place], folder, made)
+        _keep(listed, photo, photo.candidates[place], folder, made, in_buckets=settings.shape == "buckets")
     shutil.rmtree(folder / CANDIDATES)
     made.refused.sort(key=lambda refusal: refusal.source)
     return made
@@ -187,7 +195,7 @@ def _see_all(
     folder.mkdir()
     compared = settings.focus != "center" and len(listing.photos) >= LEAST_PHOTOS
     embedder = EfficientNetLite0() if compared else None
-    making = Making(folder, settings.size_px, settings.focus, settings.zoom, embedder)
+    making = Making(folder, _sizes(settings), settings.focus, settings.zoom, embedder)
     wanted = [(photo.path, _rules(photo, settings, wishes.get(photo.name))) for photo in listing.photos]
 
     def work(place: int, photo: HeldPhoto) -> SeenPhoto:
@@ -208,7 +216,14 @@ def _see_all(
     return found
 
 
-def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, made: Made) -> None:
+def _sizes(settings: Prepare) -> list[Size]:
+    """What crops may measure."""
+    if settings.shape == "buckets":
+        return bucket_sizes(settings.size_px)
+    return [(settings.size_px, settings.size_px)]
+
+
+def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, made: Made, *, in_buckets: bool) -> None:
     """Take the chosen crop, and record it."""
     warnings = [*chosen.plan.notes, *chosen.crop.flaws, *made.twins.notes(listed.name, chosen.crop.small)]
     record = {
@@ -221,6 +236,8 @@ def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, mad
         "notes": [*photo.notes, *listed.notes, *warnings],
         "warnings": warnings,
     }
+    if in_buckets:
+        record["crop_size"] = list(photo.crop_size)
     if listed.caption:
         record["caption"] = listed.caption
     if listed.repeats != 1:
@@ -241,12 +258,11 @@ def _head_in_source(focus: Focus, photo: SeenPhoto) -> dict[str, Any] | None:
 
 def _in_source(plan: CropPlan, photo: SeenPhoto) -> dict[str, int]:
     """The crop's box in px of the upright source, which may be larger than what was read."""
-    width, height = photo.source_size
     scale = _scale(photo)
-    side = min(round(plan.side_px * scale), width, height)
-    x0 = min(round(plan.x0 * scale), width - side)
-    y0 = min(round(plan.y0 * scale), height - side)
-    return {"x0": x0, "y0": y0, "x1": x0 + side, "y1": y0 + side}
+    width, height = (min(round(s * scale), most) for s, most in zip(plan.size, photo.source_size, strict=True))
+    x0 = min(round(plan.x0 * scale), photo.source_size[0] - width)
+    y0 = min(round(plan.y0 * scale), photo.source_size[1] - height)
+    return {"x0": x0, "y0": y0, "x1": x0 + width, "y1": y0 + height}
 
 
 def _scale(photo: SeenPhoto) -> float:

@@ -37,13 +37,13 @@ from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
+from limner.stages.encoding import EncodedSet
 from limner.training import (
     FULL_DTYPE,
     LOG_FILE,
     RULE_VERSION,
     Choice,
     Curve,
-    EncodedPictures,
     HeldOutLoss,
     Place,
     Training,
@@ -51,7 +51,6 @@ from limner.training import (
     Validate,
     choose,
     drop_kept,
-    encode_pictures,
     newest_checkpoint,
     newest_step,
     open_curve,
@@ -103,7 +102,7 @@ def train(
     when class images are wanted and absent, when the start does not fit, or when a package that was asked for is
     missing. A variant without finite losses raises LimnerError after the others are whole.
     """
-    of_class = _class_images(orders[0].run, class_set)
+    of_class = _class_images(orders[0].run, class_set, photo_set)
     captions = [photo.get("caption", "") for photo in photo_set.training_photos]
     manifests = []
     for order in orders:
@@ -206,18 +205,22 @@ def _next_parts(batch_size: int, parts: int) -> int | None:
 def _train_together(materials: Materials, pending: Sequence[Pending], parts: int) -> None:
     orders = [one.order for one in pending]
     loaded, settings = materials.base(), pending[0].manifest.settings
+    runs = [order.run for order in orders]
     for order in orders:
         if order.begin is not None:
             order.begin()
-    groups = _encode(materials, orders[0], loaded, settings.get("instance_prompts"))
-    held_out = _held_out_loss(materials, orders, loaded)
+    pictures = EncodedSet(
+        loaded, materials.base_hash, orders[0].work.parent / CACHE, materials.vae_batch_size, materials.progress
+    )
+    photos = pictures.photos(materials.photo_set, settings.get("instance_prompts"), flip=runs[0].variant.flip)
+    of_class = pictures.of_class(materials.of_class, materials.photo_set) if materials.of_class else None
+    held_out = _held_out_loss(pictures, materials.photo_set, orders, loaded)
     of_photos = list(dict.fromkeys(settings.get("instance_prompts", [settings["instance_prompt"]])))
     prompts = of_photos + ([settings["class_prompt"]] if materials.of_class else [])
     beginning = load_trained(materials.start) if materials.start else None
-    runs = [order.run for order in orders]
     with (
         set_up(
-            runs, loaded, materials.subject, prompts, *groups, beginning, materials.progress, parts=parts
+            runs, loaded, materials.subject, prompts, photos, of_class, beginning, materials.progress, parts=parts
         ) as training,
         contextlib.ExitStack() as open_logs,
     ):
@@ -242,7 +245,7 @@ def _train_together(materials: Materials, pending: Sequence[Pending], parts: int
         raise LimnerError("; ".join(failures))
 
 
-def _class_images(run: VariantRun, class_set: ClassSet | None) -> ClassSet | None:
+def _class_images(run: VariantRun, class_set: ClassSet | None, photo_set: PhotoSet) -> ClassSet | None:
     if not run.variant.prior_preservation:
         return None
     if class_set is None or not class_set.files:
@@ -250,6 +253,12 @@ def _class_images(run: VariantRun, class_set: ClassSet | None) -> ClassSet | Non
             f"{run.label}: prior_preservation = true needs class images and there are none; "
             "set class_images.count above 0, or prior_preservation = false"
         )
+    for width, height in photo_set.training_shapes:
+        if not class_set.files_of((width, height)):
+            raise InputError(
+                f"{run.label}: there are photos of {width}x{height} px and no class image of that size; "
+                "make class images for these photos"
+            )
     return class_set
 
 
@@ -280,36 +289,14 @@ def _inputs(
     }
 
 
-def _encode(
-    materials: Materials, order: Order, base: Base, own_prompts: Sequence[str] | None
-) -> tuple[EncodedPictures, EncodedPictures | None]:
-    """Both groups' pictures; only photos are flipped. What is encoded is shared by all variants of the run."""
-
-    def encoded(files: list[Path], flip: bool) -> EncodedPictures:
-        return encode_pictures(
-            base, files, materials.photo_set.size_px, flip=flip, base_hash=materials.base_hash,
-            cache=order.work.parent / CACHE, at_once=materials.vae_batch_size, progress=materials.progress,
-        )  # fmt: skip
-
-    photos = encoded(materials.photo_set.training_files, order.run.variant.flip)
-    if own_prompts is not None:
-        different = list(dict.fromkeys(own_prompts))
-        rows = torch.tensor([different.index(prompt) for prompt in own_prompts], device=base.device)
-        photos = replace(photos, prompt_rows=rows)
-    photos = photos.repeated(materials.photo_set.training_repeats)
-    return photos, encoded(materials.of_class.files, False) if materials.of_class else None
-
-
-def _held_out_loss(materials: Materials, orders: Sequence[Order], base: Base) -> HeldOutLoss | None:
+def _held_out_loss(
+    pictures: EncodedSet, photo_set: PhotoSet, orders: Sequence[Order], base: Base
+) -> HeldOutLoss | None:
     """The loss on held-out photos, where there are any and a variant's validations are scored."""
-    files = materials.photo_set.held_out_files
-    if not files or not any(order.run.variant.validation.scored for order in orders):
+    if not photo_set.held_out_files or not any(order.run.variant.validation.scored for order in orders):
         return None
-    pictures = encode_pictures(
-        base, files, materials.photo_set.size_px, flip=False, base_hash=materials.base_hash,
-        cache=orders[0].work.parent / CACHE, at_once=materials.vae_batch_size, progress=materials.progress,
-    )  # fmt: skip
-    return HeldOutLoss(pictures.moments, base.vae.config.scaling_factor, len(alphas_cumprod(base.noise_schedule)))
+    moments = [photos.moments for photos in pictures.held_out(photo_set)]
+    return HeldOutLoss(moments, base.vae.config.scaling_factor, len(alphas_cumprod(base.noise_schedule)))
 
 
 def _go_on(training: Training, pending: Sequence[Pending], progress: Progress) -> None:

@@ -68,7 +68,7 @@ class Fidelity:
 
     pair: PairEmbedder
     texts: Tensor  # (N, D), each picture's own
-    floor: float  # the base's pictures beside the other prompts
+    floor: float | None  # the base's pictures beside the other prompts, where there are any
     top: float  # beside their own
 
 
@@ -174,7 +174,7 @@ class Scorer:
         texts = self.cache.embed_texts(pair, prompts)
         similarity = pair.embed([*of_base]) @ texts.T  # (N, N)
         other = torch.tensor([[one != another for another in prompts] for one in prompts])
-        floor = float(similarity[other].mean()) if other.any() else float("-inf")
+        floor = float(similarity[other].mean()) if other.any() else None
         return Fidelity(pair, texts, floor, float(similarity.diagonal().mean()))
 
     def _of_likeness(self, model: Likeness, images: np.ndarray) -> dict[str, float | None]:

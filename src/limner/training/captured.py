@@ -8,6 +8,7 @@ nothing of worth: in it Triton's kernels are compiled side by side.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from limner.kernels.ahead import compiled_ahead
 from limner.progress import Progress
@@ -15,32 +16,48 @@ from limner.training.step import Step
 
 
 class CapturedStep:
-    """`step` as a CUDA graph."""
+    """`step` as a CUDA graph; where photos lie in buckets, as one for each, for graphs have fixed shapes.
+
+    The graphs share their memory: one runs at a time, and nothing that one leaves in it is read by another. Each has
+    its own places for the gradients of whole weights, which the update finds by their addresses.
+    """
 
     def __init__(self, step: Step) -> None:
+        self._step, self._pool = step, torch.cuda.graph_pool_handle()
+        self._graphs = [self._captured(bucket) for bucket in range(len(step.draws))]
+        self._pointed_at = len(step.draws) - 1
+
+    def _captured(self, bucket: int) -> tuple[torch.cuda.CUDAGraph, Tensor | None]:
+        """The graph of a step of this bucket, and where it puts gradients."""
+        step = self._step
         torch.cuda.empty_cache()  # pieces left from setting up, of sizes that no step asks for
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             with compiled_ahead(step.number.device):
-                _rehearse(step)
+                _rehearse(step, bucket)
             step.clear_gradients()
-            _rehearse(step)
+            _rehearse(step, bucket)
         torch.cuda.current_stream().wait_stream(stream)
         step.clear_gradients()
-        torch.cuda.empty_cache()  # what the rehearsals took belongs to the graph's own pool now
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            step()
+        torch.cuda.empty_cache()  # what the rehearsals took belongs to the graphs' own pool now
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            step(bucket)
         step.optimizer.point_at_gradients()
+        return graph, step.optimizer.gradients_at()
 
-    def __call__(self) -> None:
+    def __call__(self, bucket: int = 0) -> None:
         """Take a step; returns before it is done."""
-        self._graph.replay()
+        graph, addresses = self._graphs[bucket]
+        if bucket != self._pointed_at:
+            self._step.optimizer.go_back_to(addresses)
+            self._pointed_at = bucket
+        graph.replay()
 
 
-def _rehearse(step: Step) -> None:
-    step.collect()
+def _rehearse(step: Step, bucket: int) -> None:
+    step.collect(bucket)
     step.optimizer.rehearse()
 
 

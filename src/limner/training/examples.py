@@ -7,6 +7,9 @@ and whether or not class images stand beside the photos; a resume needs nothing 
 
 Variants trained together may have seeds of their own: every seed's examples are drawn, in one computation.
 
+Where photos lie in buckets, each bucket has a draw of its own. Everything but which pictures are shown comes from the
+micro-batch's number all the same, so it is what it would be without buckets; pictures come by the bucket's own count.
+
 Shapes: S seeds, B examples of each of G groups (instance, class), N pictures, latents (S·G·B, 4, H/8, W/8).
 """
 
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.artifacts import hash_file, stage_key, write_whole
+from limner.artifacts import Size, hash_file, stage_key, write_whole
 from limner.base import Base, placed
 from limner.blocks import fast
 from limner.diffusion.latents import encode_moments, pixels_from_image, sample_moments
@@ -31,7 +34,6 @@ from limner.diffusion.objective import example_weights, offset_noise
 from limner.diffusion.randomness import integers_of, normal_of, uniform_of
 from limner.diffusion.streams import Streams, orders
 from limner.errors import InputError
-from limner.progress import SILENT, Progress
 
 CACHE_VERSION = 1
 INSTANCE, CLASS = 0, 1  # rows of the prompts
@@ -79,33 +81,35 @@ class Drawing:
     scaling_factor: float  # the VAE's
     prior_loss_weight: float = 1.0
     noise_offset: float = 0.0
+    class_row: int = CLASS  # the class prompt's, which comes after those of the photos where they have their own
 
 
 def encode_pictures(
     base: Base,
     files: Sequence[Path],
-    size_px: int,
+    size: Size,
     *,
     flip: bool,
     base_hash: str,
     cache: Path,
     at_once: int = 4,
-    progress: Progress = SILENT,
+    advance: Callable[[int], None] = lambda pictures: None,
 ) -> EncodedPictures:
-    """Moments of square pictures of `size_px`, read from the folder `cache` when they were encoded before.
+    """Moments of pictures of one `size`, read from the folder `cache` when they were encoded before.
 
-    The VAE is on the base's device only while it encodes, `at_once` pictures at a time. Raises InputError for a
-    picture of another size.
+    The VAE is on the base's device only while it encodes, `at_once` pictures at a time, of which `advance` hears; a
+    mirrored picture counts as another. Raises InputError for a picture of another size.
     """
+    for file in files:  # of pictures in the cache too: their key says nothing of their size
+        _require_size(file, size)
     inputs = {"base": base_hash, "pictures": [hash_file(file) for file in files]}
     key = stage_key("moments", CACHE_VERSION, {"dtype": str(next(base.vae.parameters()).dtype)}, inputs)
-    with progress.task("encode pictures", len(files) * (1 + flip)) as advance:
 
-        def moments(path: Path, mirror: bool) -> Tensor:
-            return _cached(path, len(files), lambda: _encoded(base, files, size_px, mirror, at_once, advance), advance)
+    def moments(path: Path, mirror: bool) -> Tensor:
+        return _cached(path, len(files), lambda: _encoded(base, files, mirror, at_once, advance), advance)
 
-        plain = moments(cache / f"{key}.safetensors", False).to(base.device)
-        mirrored = moments(cache / f"{key}-mirrored.safetensors", True).to(base.device) if flip else None
+    plain = moments(cache / f"{key}.safetensors", False).to(base.device)
+    mirrored = moments(cache / f"{key}-mirrored.safetensors", True).to(base.device) if flip else None
     return EncodedPictures(plain, mirrored)
 
 
@@ -124,40 +128,44 @@ def _cached(path: Path, count: int, encode: Callable[[], Tensor], advance: Calla
     return moments
 
 
-def _encoded(
-    base: Base, files: Sequence[Path], size_px: int, mirror: bool, at_once: int, advance: Callable[[int], None]
-) -> Tensor:
+def _encoded(base: Base, files: Sequence[Path], mirror: bool, at_once: int, advance: Callable[[int], None]) -> Tensor:
     """Moments (N, 8, H/8, W/8) of pictures, on the CPU."""
     pieces = []
     with placed(base, "vae"), fast(base.device, base.vae):
-        for pixels in _batches(files, size_px, at_once):
+        for pixels in _batches(files, at_once):
             pieces.append(encode_moments(base.vae, pixels.flip(3) if mirror else pixels).cpu())  # (B, 8, H/8, W/8)
             advance(len(pixels))
     return torch.cat(pieces).contiguous()
 
 
-def _batches(files: Sequence[Path], size_px: int, at_once: int) -> Iterator[Tensor]:
+def _batches(files: Sequence[Path], at_once: int) -> Iterator[Tensor]:
     """Pixels (B, 3, H, W) of `at_once` pictures after another; the next are read while one is encoded."""
     under_way: deque[list[Future[Tensor]]] = deque()
     with ThreadPoolExecutor(READERS) as readers:
         for start in range(0, len(files), at_once):
-            under_way.append([readers.submit(_pixels, file, size_px) for file in files[start : start + at_once]])
+            under_way.append([readers.submit(_pixels, file) for file in files[start : start + at_once]])
             if len(under_way) > READ_AHEAD:
                 yield torch.stack([picture.result() for picture in under_way.popleft()])
         while under_way:
             yield torch.stack([picture.result() for picture in under_way.popleft()])
 
 
-def _pixels(file: Path, size_px: int) -> Tensor:
+def _pixels(file: Path) -> Tensor:
     from PIL import Image
 
     with Image.open(file) as image:
-        if image.size != (size_px, size_px):
+        return pixels_from_image(np.array(image.convert("RGB")))
+
+
+def _require_size(file: Path, size: Size) -> None:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.size != size:
             raise InputError(
-                f"{file} is {image.width}x{image.height} px and the study trains at {size_px}x{size_px}; "
+                f"{file} is {image.width}x{image.height} px and the study trains at {size[0]}x{size[1]}; "
                 "prepare the photos and class images at one size"
             )
-        return pixels_from_image(np.array(image.convert("RGB")))
 
 
 class BatchDraw:
@@ -187,25 +195,29 @@ class BatchDraw:
         self.loss_weights = example_weights(self.prompt_rows == CLASS, drawing.prior_loss_weight)
         self.own_prompts = instance.prompt_rows is not None
         if instance.prompt_rows is not None:
-            last = int(instance.prompt_rows.max()) + 1  # the class prompt comes after those of the photos
+            of_class_prompt = [torch.full((len(part),), drawing.class_row, device=device) for part in self.sources]
             self.rows = [
-                part.prompt_rows if part.prompt_rows is not None else torch.full((len(part),), last, device=device)
-                for part in self.sources
+                rows if part.prompt_rows is None else part.prompt_rows
+                for part, rows in zip(self.sources, of_class_prompt, strict=True)
             ]
 
-    def __call__(self, number: int | Tensor) -> Batch:
-        """Micro-batch `number`; all of its work is done on the pictures' device."""
+    def __call__(self, number: int | Tensor, turn: Tensor | None = None) -> Batch:
+        """Micro-batch `number`; all of its work is done on the pictures' device.
+
+        `turn` counts the micro-batches of this bucket alone, where there are others.
+        """
         device, count, sources = self.sizes.device, self.drawing.batch_size, len(self.sources)
         if not isinstance(number, Tensor):
             number = torch.full((), number, dtype=torch.int64, device=device)
-        positions = number * count + torch.arange(count, device=device)  # (B,)
+        places = torch.arange(count, device=device)
+        positions = number * count + places  # (B,)
         shape = self.sources[0].moments.shape[1:]
         shape = (shape[0] // 2, *shape[1:])  # (4, H/8, W/8)
 
         values = self.value_streams.words(positions.repeat(3 * sources), shape[0] + shape[0] % 2)  # (3·S·G·B, 4)
         flip_words, timestep_words, offset_words = values.chunk(3)  # (S·G·B, 4) each
         flips = (uniform_of(flip_words[:, 0]) < 0.5).view(sources, count)
-        chosen = self.pictures(positions)  # (S·G, B)
+        chosen = self.pictures(positions if turn is None else turn * count + places)  # (S·G, B)
         moments = self._moments(chosen, flips)  # (S·G·B, 8, H/8, W/8)
 
         words = self.noise_streams.words(positions.repeat(2 * sources), 2 * math.ceil(math.prod(shape) / 2))

@@ -157,13 +157,13 @@ def take_steps(training: Training, places: Sequence[Place], *, progress: Progres
         raise
 
 
-def _steps(training: Training, take: Callable[[], None]) -> Iterator[None]:
+def _steps(training: Training, take: Callable[[int], None]) -> Iterator[None]:
     """Take one step after another, none cut in two; on a GPU at most IN_FLIGHT are under way."""
     waiting: deque[torch.cuda.Event] = deque()
     while training.step < training.variant.steps:
         started = time.perf_counter()
         with uninterrupted():
-            take()
+            take(training.work.bucket_of(training.step))
             training.step += 1
             if training.work.number.is_cuda:
                 waiting.append(torch.cuda.Event())

@@ -65,6 +65,15 @@ class FlatAdamW:
         if self.trainable.gradient is None and not capturing:
             self._scattered_at().point_at(self.trainable.gradients())
 
+    def gradients_at(self) -> Tensor | None:
+        """Where gradients of whole weights were pointed at last, to go back to; None of those that never move."""
+        return None if self.trainable.gradient is not None else self._scattered_at().addresses.clone()
+
+    def go_back_to(self, addresses: Tensor | None) -> None:
+        """Read gradients where `gradients_at` said, from the next work of the device on."""
+        if addresses is not None:
+            self._scattered_at().addresses.copy_(addresses)
+
     def forget_gradients(self) -> None:
         """Let go of gradients that were pointed at, so that their memory is free."""
         if self._scattered is not None:

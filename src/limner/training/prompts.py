@@ -63,6 +63,9 @@ class PromptEmbeds:
                 self._embeds = encode_ids(base.text_encoder, self._ids, base.clip_skip)[None]
         self._stacked = self._ids.repeat(variants, 1)  # variant by variant, as its low-rank updates want their rows
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def __call__(self) -> Tensor:
         """All of them: (V, R, 77, C), of a frozen encoder (1, R, 77, C)."""
         if self._embeds is not None:

@@ -24,6 +24,7 @@ from limner.training.optimizer import FlatAdamW
 from limner.training.prompts import PromptEmbeds, prompt_ids
 from limner.training.step import Objective, Step
 from limner.training.trainable import LowRankPlan, Trainable, trainable
+from limner.training.turns import take_turns
 
 
 def trained_modules(run: VariantRun) -> tuple[str, ...]:
@@ -39,8 +40,8 @@ def set_up(
     base: Base,
     subject: Subject,
     prompts: Sequence[str],
-    instance: EncodedPictures,
-    of_class: EncodedPictures | None,
+    instance: EncodedPictures | Sequence[EncodedPictures],
+    of_class: EncodedPictures | Sequence[EncodedPictures] | None,
     start: Adapter | None,
     progress: Progress = SILENT,
     *,
@@ -50,8 +51,8 @@ def set_up(
 
     The base's modules carry its weights while the block runs. A frozen text encoder that waits on the CPU is on the
     device only while the prompts are encoded. `prompts` are the instance prompt (all that the photos' own rows name,
-    where they have some) and, with prior preservation, the class prompt, placeholders filled. `parts` cuts every
-    micro-batch for the sake of memory; the step is the same.
+    where they have some) and, with prior preservation, the class prompt, placeholders filled. Pictures of several
+    shapes are given bucket by bucket. `parts` cuts every micro-batch for the sake of memory; the step is the same.
     """
     variant, names = runs[0].variant, trained_modules(runs[0])
     ids = prompt_ids(base, subject, prompts, progress, of_class=of_class is not None)
@@ -72,7 +73,12 @@ def set_up(
         half = dtype == torch.float16
         with placed(base, "text_encoder"), torch.autocast(base.device.type, torch.float16, enabled=half):
             embeds = PromptEmbeds(base, ids, variants=len(runs), trained="text_encoder" in names)
-        yield _training(runs, base, ready, embeds, instance, of_class, dtype, parts)
+        photos, others = _in_buckets(instance), None if of_class is None else _in_buckets(of_class)
+        yield _training(runs, base, ready, embeds, photos, others, dtype, parts)
+
+
+def _in_buckets(pictures: EncodedPictures | Sequence[EncodedPictures]) -> Sequence[EncodedPictures]:
+    return [pictures] if isinstance(pictures, EncodedPictures) else pictures
 
 
 def _plans(runs: Sequence[VariantRun]) -> list[LowRankPlan]:
@@ -88,8 +94,8 @@ def _training(
     base: Base,
     ready: Trainable,
     embeds: PromptEmbeds,
-    instance: EncodedPictures,
-    of_class: EncodedPictures | None,
+    instance: Sequence[EncodedPictures],
+    of_class: Sequence[EncodedPictures] | None,
     dtype: torch.dtype,
     parts: int,
 ) -> Training:
@@ -114,6 +120,7 @@ def _training(
         base.vae.config.scaling_factor,
         variant.prior_loss_weight,
         variant.noise_offset,
+        class_row=len(embeds) - 1,
     )
     objective = Objective(
         base.unet,
@@ -125,13 +132,13 @@ def _training(
         variant.snr_gamma,
         dtype,
     )
-    draw = BatchDraw(instance, of_class, drawing)
-    rates = _learning_rates(runs, device)
+    buckets = zip(instance, of_class or [None] * len(instance), strict=True)
     step = Step(
-        draw,
+        [BatchDraw(*bucket, drawing) for bucket in buckets],
         objective,
         optimizer,
-        rates,
+        _learning_rates(runs, device),
+        turns=take_turns([len(pictures) for pictures in instance], variant.steps) if len(instance) > 1 else None,
         accumulation=accumulation,
         average=average,
         loss_scale=loss_scale,

@@ -2,14 +2,15 @@
 
 Nothing is read back and nothing branches on what the device computed: the step's number is a scalar on the device,
 which every draw and learning rate is looked up by, and what the step says of itself lands in a ring of records. So the
-same function runs as it is on a CPU and inside a CUDA graph on a GPU.
+same function runs as it is on a CPU and inside a CUDA graph on a GPU. Only which bucket's examples are drawn, where
+photos lie in several, is the host's to say, since their shape depends on it.
 
 Shapes: V variants, G groups (instance, class) of B examples each, T timesteps, S different training seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
 from limner.training.optimizer import FlatAdamW
 from limner.training.prompts import PromptEmbeds
+from limner.training.turns import Turns
 
 RING = 64  # steps whose records wait on the device to be read
 
@@ -80,24 +82,28 @@ class Step:
 
     def __init__(
         self,
-        draw: Callable[[Tensor], Batch],
+        draws: Sequence[Callable[[Tensor, Tensor | None], Batch]],
         objective: Objective,
         optimizer: FlatAdamW,
         rates: Tensor,
         *,
+        turns: Turns | None = None,
         accumulation: int,
         average: ExponentialMovingAverage | None,
         loss_scale: LossScale | None,
         beside: bool = True,
         half_products: bool = False,
     ) -> None:
-        """How the step is taken: `half_products` has a processor's fp32 step compute its products in bf16.
+        """How the step is taken. Of several `draws`, one a bucket, each step takes the one whose turn it is.
 
-        `beside` computes gradients of weights on a GPU's second stream: faster, and what they read stays longer.
+        `half_products` has a processor's fp32 step compute its products in bf16. `beside` computes gradients of weights
+        on a GPU's second stream: faster, and what they read stays longer.
         """
-        self.draw, self.objective, self.optimizer, self.rates = draw, objective, optimizer, rates  # rates (steps, V)
+        self.draws, self.objective, self.optimizer, self.rates = draws, objective, optimizer, rates  # rates (steps, V)
         self.accumulation, self.average, self.loss_scale = accumulation, average, loss_scale
         variants, device = rates.shape[1], rates.device
+        self.turns = turns
+        self._earlier = None if turns is None else torch.tensor(turns.earlier, device=device)  # (steps,)
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
         self.records = torch.zeros(RING, variants, 4, device=device)
         self.way = HalfProducts() if half_products else Aside(device) if beside and device.type == "cuda" else None
@@ -108,9 +114,13 @@ class Step:
         products = ", products in torch.bfloat16" if isinstance(self.way, HalfProducts) else ""
         return f"{self.objective.dtype}{products}"
 
-    def __call__(self) -> None:
-        """Take the step that `number` names."""
-        losses = self.collect()
+    def bucket_of(self, number: int) -> int:
+        """Whose turn it is at a step, counted from 0."""
+        return 0 if self.turns is None else self.turns.buckets[number]
+
+    def __call__(self, bucket: int = 0) -> None:
+        """Take the step that `number` names, whose `bucket_of` is `bucket`."""
+        losses = self.collect(bucket)
         applied = self.optimizer.step(self.rates.index_select(0, self.number[None])[0])
         if self.average is not None:
             self.average.update(self.number.expand(len(applied)) + 1)
@@ -120,11 +130,15 @@ class Step:
         self.records.index_copy_(0, (self.number % RING)[None], record[None])
         self.number += 1
 
-    def collect(self) -> Tensor:
+    def collect(self, bucket: int = 0) -> Tensor:
         """The gradients of the step's micro-batches; returns their mean objective and errors (V, 3)."""
         self.clear_gradients()
+        draw, first, turn = self.draws[bucket], self.number * self.accumulation, self._turn()
         with self.way or nullcontext():
-            parts = [self._accumulate(self.number * self.accumulation + part) for part in range(self.accumulation)]
+            parts = [
+                self._accumulate(draw(first + part, None if turn is None else turn + part))
+                for part in range(self.accumulation)
+            ]
         if self.loss_scale is not None:
             self.loss_scale.divide(self.optimizer.trainable)
         self.optimizer.point_at_gradients()
@@ -145,8 +159,14 @@ class Step:
         kept = self.records.tolist()
         return [kept[number % RING] for number in range(first, last)]
 
-    def _accumulate(self, micro_batch: Tensor) -> Tensor:
-        losses, errors = self.objective(self.draw(micro_batch))
+    def _turn(self) -> Tensor | None:
+        """How many micro-batches of the same bucket came before the step's first."""
+        if self._earlier is None:
+            return None
+        return self._earlier.index_select(0, self.number[None])[0] * self.accumulation
+
+    def _accumulate(self, micro_batch: Batch) -> Tensor:
+        losses, errors = self.objective(micro_batch)
         (losses if self.loss_scale is None else losses * self.loss_scale.scale).sum().backward()
         missing = losses.new_full((len(losses), 2 - errors.shape[1]), torch.nan)
         return torch.cat([losses.detach()[:, None], errors, missing], 1)  # (V, 3)

@@ -46,6 +46,7 @@ class Trainable:
     layers: Mapping[str, Mapping[str, LowRankLayer]] = field(default_factory=dict)
     start: Adapter = field(default_factory=lambda: Adapter("base"))
     gradient: Tensor | None = None  # (V, P) of low-rank updates; autograd keeps those of whole weights
+    zeros: dict[str, Tensor] = field(default_factory=dict)  # gradients of weights that nothing reads
 
     def count(self, variant: int = 0) -> int:
         """How many numbers a variant trains."""
@@ -67,10 +68,12 @@ class Trainable:
         return ((name, self._own(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
 
     def gradients(self) -> list[Tensor]:
-        """Gradients in the order of names, (V, …) each; zeros of layers that clip skip leaves out."""
-        for parameter in self.parameters.values():
+        """Gradients in the order of names, (V, …) each; of layers that clip skip leaves out, zeros that never move."""
+        for name, parameter in self.parameters.items():
             if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                if name not in self.zeros:
+                    self.zeros[name] = torch.zeros_like(parameter)
+                parameter.grad = self.zeros[name]
         return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
 
     def adapter(self, label: str, dtype: torch.dtype = torch.float32, variant: int = 0) -> Adapter:

@@ -1,0 +1,70 @@
+"""Photos and class images as training reads them: encoded by the base's VAE, each size by itself.
+
+There are several sizes only where photos lie in buckets; a list has one entry a bucket then, narrow ones first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.artifacts import ClassSet, PhotoSet, Size
+from limner.base import Base
+from limner.progress import Progress
+from limner.training import EncodedPictures, encode_pictures
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """Encodes what one call trains with; what was encoded before is read from `cache`."""
+
+    base: Base
+    base_hash: str
+    cache: Path
+    at_once: int  # pictures
+    progress: Progress
+
+    def photos(
+        self, photo_set: PhotoSet, own_prompts: Sequence[str] | None = None, *, flip: bool = False
+    ) -> list[EncodedPictures]:
+        """Those that are trained on, bucket by bucket, each as often as it comes; `own_prompts` are theirs if any."""
+        by_size = _by_size(photo_set, photo_set.training_photos)
+        files, repeats = photo_set.training_files, photo_set.training_repeats
+        encoded = self._encoded({size: [files[place] for place in places] for size, places in by_size.items()}, flip)
+        if own_prompts is not None:
+            different = list(dict.fromkeys(own_prompts))
+            rows = torch.tensor([different.index(prompt) for prompt in own_prompts], device=self.base.device)
+            own = zip(encoded, by_size.values(), strict=True)
+            encoded = [replace(pictures, prompt_rows=rows[places]) for pictures, places in own]
+        each = zip(encoded, by_size.values(), strict=True)
+        return [pictures.repeated([repeats[place] for place in places]) for pictures, places in each]
+
+    def of_class(self, class_set: ClassSet, photo_set: PhotoSet) -> list[EncodedPictures]:
+        """Class images for each bucket of the photos; they are never flipped."""
+        return self._encoded({size: class_set.files_of(size) for size in photo_set.training_shapes})
+
+    def held_out(self, photo_set: PhotoSet) -> list[EncodedPictures]:
+        """Photos that no training sees, size by size."""
+        records, files = [photo for photo in photo_set.photos if photo.get("held_out")], photo_set.held_out_files
+        by_size = _by_size(photo_set, records)
+        return self._encoded({size: [files[place] for place in places] for size, places in by_size.items()})
+
+    def _encoded(self, files: Mapping[Size, Sequence[Path]], flip: bool = False) -> list[EncodedPictures]:
+        count = sum(len(of_size) for of_size in files.values()) * (1 + flip)
+        shared = {"flip": flip, "base_hash": self.base_hash, "cache": self.cache, "at_once": self.at_once}
+        with self.progress.task("encode pictures", count) as advance:
+            return [
+                encode_pictures(self.base, of_size, size, **shared, advance=advance) for size, of_size in files.items()
+            ]
+
+
+def _by_size(photo_set: PhotoSet, records: Sequence[dict[str, Any]]) -> dict[Size, list[int]]:
+    """Places of the records of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
+    places: dict[Size, list[int]] = {}
+    for place, record in enumerate(records):
+        places.setdefault(photo_set.crop_size(record), []).append(place)
+    return dict(sorted(places.items()))
