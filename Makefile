@@ -19,8 +19,9 @@ demo: install ## Install limner and run the demo; prints where the report is
 install: $(VENV)/installed ## Install limner into .venv
 dev: $(VENV)/installed-dev ## Install limner and what its tests need
 
+# Each process of the tests takes one core and up to 1.5 GiB
 test: check ## Every check and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: dev ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check $(SOURCES)
