@@ -12,8 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from limner.base.devices import processor_flags
-from limner.kernels.compiled import AVX512, compiled, openmp
+from limner.kernels.compiled import AVX512, kernel, run
 
 INSTRUCTIONS = AVX512 | {"amx_tile": "-mamx-tile", "amx_bf16": "-mamx-bf16"}
 TENSORS = ("query", "key", "value", "attended", "d_attended", "out", "d_query", "d_key", "d_value", "sums")
@@ -90,16 +89,10 @@ def _work(heads: int, **read: Tensor) -> tuple[_Work, list[Tensor]]:
 def _run(work: _Work) -> None:
     library = _library()
     assert library is not None  # the caller has seen to it: `has_tiles`
-    if library.run(ctypes.byref(work), openmp(), torch.get_num_threads()):
-        raise MemoryError("attention found no memory for its tiles")
+    run(library, work)
 
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    if not processor_flags().issuperset(INSTRUCTIONS):
-        return None
-    library = compiled("attention_amx", *INSTRUCTIONS.values())
-    if library is None or not library.allowed():
-        return None
-    library.run.argtypes = (ctypes.POINTER(_Work), ctypes.c_void_p, ctypes.c_uint)
-    return library
+    library = kernel("attention_amx", INSTRUCTIONS)
+    return library if library is not None and library.allowed() else None

@@ -8,9 +8,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+
+import torch
+
+from limner.base.devices import processor_flags
 
 COMPILERS = ("cc", "gcc", "clang")
 OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC")
@@ -48,8 +52,19 @@ def compiled(name: str, *options: str) -> ctypes.CDLL | None:
         return None
 
 
+def kernel(name: str, instructions: Mapping[str, str] = AVX512) -> ctypes.CDLL | None:
+    """The same for a processor that has the `instructions`; None for another."""
+    return compiled(name, *instructions.values()) if processor_flags().issuperset(instructions) else None
+
+
+def run(library: ctypes.CDLL, work: ctypes.Structure) -> None:
+    """Have the library's `run` do the work, on the threads that torch computes with. Raises MemoryError."""
+    if library.run(ctypes.byref(work), _openmp(), ctypes.c_uint(torch.get_num_threads())):
+        raise MemoryError(f"{library._name}: no memory for its scratch")
+
+
 @cache
-def openmp() -> ctypes.c_void_p | None:
+def _openmp() -> ctypes.c_void_p | None:
     """GNU OpenMP's parallel region, of the very library whose threads torch uses: others would fight for the cores."""
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)

@@ -69,8 +69,9 @@ static void take_stretches(void *given) {
     }
 }
 
-/* Forward into `out`, or backward into `dx` where there is one. */
-void run(Work *work, Parallel parallel, unsigned threads) {
+/* Forward into `out`, or backward into `dx` where there is one; 0. */
+int run(Work *work, Parallel parallel, unsigned threads) {
     work->next = 0;
     in_parallel(take_stretches, work, parallel, threads);
+    return 0;
 }

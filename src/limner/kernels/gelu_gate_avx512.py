@@ -8,8 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from limner.base.devices import processor_flags
-from limner.kernels.compiled import AVX512, compiled, openmp
+from limner.kernels.compiled import kernel, run
 
 
 class _Work(ctypes.Structure):
@@ -44,13 +43,9 @@ def _run(x: Tensor, **others: Tensor) -> None:
     work = _Work(rows=x.numel() // x.shape[-1], width=x.shape[-1] // 2, x=x.data_ptr())
     for name, tensor in others.items():
         setattr(work, name, tensor.data_ptr())
-    library.run(ctypes.byref(work), openmp(), torch.get_num_threads())
+    run(library, work)
 
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    library = compiled("gelu_gate_avx512", *AVX512.values()) if processor_flags().issuperset(AVX512) else None
-    if library is not None:
-        library.run.argtypes = (ctypes.POINTER(_Work), ctypes.c_void_p, ctypes.c_uint)
-        library.run.restype = None
-    return library
+    return kernel("gelu_gate_avx512")

@@ -8,8 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from limner.base.devices import processor_flags
-from limner.kernels.compiled import AVX512, compiled, openmp
+from limner.kernels.compiled import kernel, run
 
 LANES = 16  # channels that are computed at once
 CHANNELS_LAST = torch.channels_last
@@ -65,13 +64,9 @@ def _run(x: Tensor, groups: int, epsilon: float, silu: bool, **tensors: Tensor |
     work = _Work(batch, height * width, channels, groups, 0, epsilon, silu, x.dtype == torch.bfloat16)
     for name, tensor in {"x": x, **tensors}.items():
         setattr(work, name, None if tensor is None else tensor.data_ptr())
-    if library.run(ctypes.byref(work), openmp(), torch.get_num_threads()):
-        raise MemoryError("group norm found no memory for its sums")
+    run(library, work)
 
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    library = compiled("group_norm_avx512", *AVX512.values()) if processor_flags().issuperset(AVX512) else None
-    if library is not None:
-        library.run.argtypes = (ctypes.POINTER(_Work), ctypes.c_void_p, ctypes.c_uint)
-    return library
+    return kernel("group_norm_avx512")
