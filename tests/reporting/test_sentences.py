@@ -173,6 +173,16 @@ def test_the_headline_tells_one_of_each_kind_before_a_second(tmp_path):
     assert said == [EN.sentence(each) for each in (trends[0], trends[2], pairs[1], *others, aside)]
 
 
+@pytest.mark.parametrize(("code", "seen"), [("en", ", as dino sees them."), ("ru", " (по данным dino).")])
+def test_where_several_models_see_copying_each_sentence_names_its_own(code, seen):
+    several = Speaker(Language(code), frozenset({"copying"}))
+    for over in ({"full": (3, 24)}, {"full": (0, 24)}):
+        finding = Copying("copying/dino", over, None)
+        alone = Speaker(Language(code)).sentence(finding)
+        assert several.sentence(finding) == alone[:-1] + seen
+        assert "dino" not in alone
+
+
 def test_russian_differences_stand_between_two_instrumentals():
     alike = Described(0.1, None, 3, 8, "no spread")
     assert RU.sentence(AgainstBase(LIKENESS, "full", alike)).startswith("Разность между full и базовой моделью по")

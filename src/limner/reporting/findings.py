@@ -163,6 +163,11 @@ def role_of(metric: str) -> str:
     return metric.partition("/")[0]
 
 
+def model_of(metric: str) -> str:
+    """The short name of the model that a metric is measured with; empty where there is none."""
+    return metric[len(role_of(metric)) :].rpartition("/")[2]
+
+
 def is_from_base(metric: str) -> bool:
     """Whether a metric is measured from the base's picture, which has none of its own."""
     return role_of(metric) == DRIFT
@@ -172,7 +177,7 @@ def metric_title(metric: str, *, several: bool = False) -> str:
     """A metric's name as a heading; with its model where several metrics share a role."""
     role = role_of(metric)
     title = TITLES.get(role, role.replace("_", " ").capitalize())
-    model = metric[len(role) :].rpartition("/")[2]
+    model = model_of(metric)
     return f"{title}, {model}" if several and model else title
 
 

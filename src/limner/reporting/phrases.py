@@ -100,15 +100,18 @@ PHRASES: dict[str, dict[Code, str]] = {
         "ru": "скорость обучения подобрана для каждого ранга по остальным запускам",
     },
     "copying": {
-        "en": "Warning of copying: nearer to a training photo than any two photos are to each other are {figures}.",
+        "en": "Warning of copying: nearer to a training photo than any two photos are to each other are "
+        "{figures}{seen}.",
         "ru": "Признаки копирования: ближе к обучающей фотографии, чем любые две фотографии друг к другу, находятся "
-        "{figures}.",
+        "{figures}{seen}.",
     },
     "copied": {"en": "{over} of {pictures} of {a} ({share})", "ru": "{over} из {pictures} у {a} ({share})"},
     "no copying": {
-        "en": "No picture of a variant is nearer to a training photo than any two photos are to each other.",
-        "ru": "Ни одно изображение вариантов не ближе к обучающей фотографии, чем любые две фотографии друг к другу.",
+        "en": "No picture of a variant is nearer to a training photo than any two photos are to each other{seen}.",
+        "ru": "Ни одно изображение вариантов не ближе к обучающей фотографии, чем любые две фотографии друг к "
+        "другу{seen}.",
     },
+    "seen": {"en": ", as {model} sees them", "ru": " (по данным {model})"},
     "front": {
         "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "
         "no variant surpasses these in both.{surpassed}",

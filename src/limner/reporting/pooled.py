@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, role_of
+from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, model_of, role_of
 from limner.reporting.language import Language, listed
 from limner.reporting.sentences import LEADING, Speaker
 from limner.statistics import Conclusions, Difference, Estimated, Finding, Variant
@@ -113,7 +113,7 @@ def _models(pooled: Pooled) -> dict[str, Any]:
 
 
 def _conclusions(pooled: Pooled) -> Iterator[str]:
-    several = [role_of(metric) for metric in pooled.tables]
+    several = [role_of(metric) for metric in (*pooled.tables, *_copying(pooled))]
     speaker = Speaker(EN, frozenset(role for role in several if several.count(role) > 1), "subject")
     parts: dict[str, list[Finding]] = {}
     for finding in pooled.conclusions:
@@ -150,7 +150,8 @@ def _variants(pooled: Pooled) -> Iterator[str]:
     ]
     yield "## Variants"
     heads = ["variant", "likeness less the base's", "share of the span", "prompt fidelity less the base's", "drift"]
-    yield markdown_table([*heads, "copies"], rows)
+    seen = _copying(pooled)
+    yield markdown_table([*heads, f"copies ({model_of(seen[0])})" if len(seen) > 1 else "copies"], rows)
     yield (
         "In brackets 95% intervals over subjects, each by itself (the sentences above are corrected for each other). "
         "Span: from the base's pictures to real photos of the subject against each other. Copies: pictures nearer to a "
@@ -182,6 +183,11 @@ def _told(found: Difference | None, *, signed: bool = False) -> str:
         return mean
     low, high = (EN.number(end, signed=signed) for end in found.interval)
     return f"{mean} ({low} to {high})"
+
+
+def _copying(pooled: Pooled) -> list[str]:
+    """Metrics of copying, one for each model that sees it."""
+    return list(dict.fromkeys(metric for subject in pooled.subjects for metric in subject.copies))
 
 
 def _copied(pooled: Pooled) -> dict[str, str]:

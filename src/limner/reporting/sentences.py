@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limner.reporting.findings import role_of
+from limner.reporting.findings import model_of, role_of
 from limner.reporting.language import DECIMALS, NUMERALS, Language
 from limner.reporting.phrases import BASE, METRICS, PHRASES
 from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Difference, Estimated, Finding, Sweep
@@ -162,11 +162,12 @@ class Speaker:
 
     def _copying(self, finding: Copying) -> str:
         over = {name: counts for name, counts in finding.over.items() if counts[0]}
+        seen = self._text("seen", model=model_of(finding.metric)) if COPYING in self.several else ""
         if not over:
-            return self._text("no copying")
+            return self._text("no copying", seen=seen)
         base = {BASE["of"][self.language.code]: finding.base} if finding.base else {}
         figures = [self._copied(name, *counts) for name, counts in (over | base).items()]
-        return self._text("copying", figures=self.language.listed(figures))
+        return self._text("copying", figures=self.language.listed(figures), seen=seen)
 
     def _copied(self, name: str, over: int, pictures: int) -> str:
         counted = self.language.count(pictures, "of pictures")
@@ -209,7 +210,7 @@ class Speaker:
 
     def _metric(self, metric: str) -> str:
         role = role_of(metric)
-        name, model = METRICS[role][self.language.code], metric[len(role) :].rpartition("/")[2]
+        name, model = METRICS[role][self.language.code], model_of(metric)
         return f"{name} ({model})" if role in self.several and model else name
 
     def _interval(self, found: Estimated) -> dict[str, str]:
