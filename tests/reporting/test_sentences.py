@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -181,6 +182,8 @@ def test_where_several_models_see_copying_each_sentence_names_its_own(code, seen
         alone = Speaker(Language(code)).sentence(finding)
         assert several.sentence(finding) == alone[:-1] + seen
         assert "dino" not in alone
+        by_base = several.sentence(replace(finding, metric="copying/base"))
+        assert {"en": "the base’s CLIP", "ru": "CLIP базовой модели"}[code] in by_base
 
 
 def test_russian_differences_stand_between_two_instrumentals():

@@ -143,7 +143,7 @@ static void softmax(bf16 *weights, const float *scores, int64_t keys, int64_t pi
 
 static int64_t forward_bytes(const Shape *s) {
     const int64_t keys = up_to(s->keys, DEEP), queries = up_to(s->queries, ROWS), deep = up_to(s->width, DEEP);
-    const int64_t rows = (queries + 2 * keys) * deep + keys * deep + keys * up_to(s->width, ROWS);
+    const int64_t rows = (queries + 2 * keys) * deep + keys * up_to(s->width, ROWS);
     return rows * 2 + ROWS * (keys + ROWS) * 8 + 2 * ROWS * deep * 4 + 16 * LINE;
 }
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from limner.reporting.findings import BASE_MODEL
 from limner.reporting.language import Language, listed
 from limner.reporting.pooled import markdown_table
 from limner.statistics import Estimated, over_seeds
@@ -52,7 +53,7 @@ def _head(column: str, stand_ins: Mapping[str, str]) -> str:
     """A stand-in is named by itself, never by the model whose place it takes."""
     if column not in stand_ins:
         return OWN_NAMES[column]
-    used = "the base's own CLIP" if stand_ins[column] == "base" else stand_ins[column]
+    used = "the base's own CLIP" if stand_ins[column] == BASE_MODEL else stand_ins[column]
     return f"{used}, {ROLES[column]}"
 
 

@@ -19,6 +19,7 @@ from limner.reporting.conclusions import concluded, passages, prompts_left_out
 from limner.reporting.curves import training_curves
 from limner.reporting.extremes import extremes
 from limner.reporting.findings import (
+    BASE_MODEL,
     EDGES,
     LIKENESS,
     OF_PROMPTS,
@@ -134,7 +135,7 @@ def _model_name(scores: Scores, role: str) -> str:
     model = scores.record.get("models", {}).get(metric)
     if not model or not any(row["metric"] == metric for row in scores.record["rows"]):
         return "no model"
-    return "the base’s own CLIP pair" if model["name"] == "base" else _last_part(str(model["name"]))
+    return "the base’s own CLIP pair" if model["name"] == BASE_MODEL else _last_part(str(model["name"]))
 
 
 def _titles(scores: Scores) -> dict[str, str]:

@@ -26,6 +26,8 @@ from limner.statistics.conclusions import (
     PROMPT_FIDELITY,
 )
 
+BASE_MODEL = "base"  # what measures with the base's own CLIP is called so
+
 TITLES = {
     LIKENESS: "Likeness",
     PROMPT_FIDELITY: "Prompt fidelity",

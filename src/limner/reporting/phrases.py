@@ -111,6 +111,7 @@ PHRASES: dict[str, dict[Code, str]] = {
         "ru": "Ни одно изображение вариантов не ближе к обучающей фотографии, чем любые две фотографии друг к "
         "другу{seen}.",
     },
+    "the base's model": {"en": "the base’s CLIP", "ru": "CLIP базовой модели"},
     "seen": {"en": ", as {model} sees them", "ru": " (по данным {model})"},
     "front": {
         "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limner.reporting.findings import model_of, role_of
+from limner.reporting.findings import BASE_MODEL, model_of, role_of
 from limner.reporting.language import DECIMALS, NUMERALS, Language
 from limner.reporting.phrases import BASE, METRICS, PHRASES
 from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Difference, Estimated, Finding, Sweep
@@ -162,7 +162,7 @@ class Speaker:
 
     def _copying(self, finding: Copying) -> str:
         over = {name: counts for name, counts in finding.over.items() if counts[0]}
-        seen = self._text("seen", model=model_of(finding.metric)) if COPYING in self.several else ""
+        seen = self._text("seen", model=self._model(finding.metric)) if COPYING in self.several else ""
         if not over:
             return self._text("no copying", seen=seen)
         base = {BASE["of"][self.language.code]: finding.base} if finding.base else {}
@@ -210,8 +210,12 @@ class Speaker:
 
     def _metric(self, metric: str) -> str:
         role = role_of(metric)
-        name, model = METRICS[role][self.language.code], model_of(metric)
+        name, model = METRICS[role][self.language.code], self._model(metric)
         return f"{name} ({model})" if role in self.several and model else name
+
+    def _model(self, metric: str) -> str:
+        model = model_of(metric)
+        return self._text("the base's model") if model == BASE_MODEL else model
 
     def _interval(self, found: Estimated) -> dict[str, str]:
         """Its ends, with as many decimals as it takes that an end which is not zero does not read as zero."""
