@@ -56,6 +56,7 @@ CASES = {
     "seven-ranks": Case("seven ranks together", "train", LORA | {"rank": list(SWEEP_RANKS)}),
     "full-low-exact": Case("DreamBooth, least memory but for exact weights", "train", FULL | LOW | EIGHT_BIT),
     "full-4": Case("DreamBooth, 8-bit moments, batch 4 + 4", "train", FULL | EIGHT_BIT | {"batch_size": 4}),
+    "full-2": Case("DreamBooth, batch 2 + 2", "train", FULL | {"batch_size": 2}),
     "lora-pictures": Case("LoRA of rank 16, pictures while training", "train", LORA | {"validation": VALIDATION}),
     "render": Case("pictures, batches of 16", "render", memory={"vae_batch_size": 4}),
     "render-offload": Case(

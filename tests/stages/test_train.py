@@ -1,10 +1,8 @@
-"""The train stage: what it makes, what it leaves alone, and how it goes on after an interruption."""
+"""The train stage: what it makes, and what it leaves alone."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 from dataclasses import replace
 
 import pytest
@@ -12,100 +10,15 @@ import torch
 
 from limner.adapters import attached, load_adapter, load_trained
 from limner.adapters.formats import LORA_FILE
-from limner.artifacts import AdapterFolder, PhotoSet, write_manifest
-from limner.errors import AdapterError, InputError, LimnerError
-from limner.stages.train import Order, train
-from limner.training.checkpoint import step_folders
-from tests.training.sets import SUBJECT, full_run, lora_run, write_class_set, write_photo_set
-
-EVERYTHING = {
-    "steps": 3,
-    "batch_size": 2,
-    "gradient_accumulation_steps": 2,
-    "learning_rate_schedule": "cosine",
-    "warmup_steps": 1,
-    "ema_decay": 0.9,
-    "snr_gamma": 5.0,
-    "noise_offset": 0.1,
-    "flip": True,
-    "text_encoder": True,
-    "prior_preservation": True,
-}
-
-
-class Stopped(Exception):
-    """Ends a training from within, as a crash would."""
-
-
-class Room:
-    """One run's folders, a base that counts its loading, and what was said."""
-
-    def __init__(self, folder, base):
-        self.folder, self.base, self.loaded, self.said = folder, base, 0, []
-        self.photo_set = write_photo_set(folder / "photos")
-        self.class_set = write_class_set(folder / "class")
-
-    def load(self):
-        self.loaded += 1
-        return self.base
-
-    def notice(self, message):
-        self.said.append(message)
-
-    def train(self, run, **options) -> AdapterFolder:
-        return self.train_together([run], **options)[0]
-
-    def train_together(self, runs, *, name="run", validate=None, **options) -> list[AdapterFolder]:
-        given = {"class_set": self.class_set, "start": None, "progress": Speaking(self.said)} | options
-        place = self.folder / name
-        orders = [Order(r, place / "adapters" / r.label, place / "work" / r.label, validate) for r in runs]
-        class_set, start = given.pop("class_set"), given.pop("start")
-        return train(orders, self.load, "base-hash", SUBJECT, self.photo_set, class_set, start, **given)
-
-
-class Speaking:
-    """A progress that keeps notices and can interrupt the step after `stop_after`."""
-
-    def __init__(self, said, stop_after=None):
-        self.said, self.stop_after = said, stop_after
-
-    def task(self, title, total):
-        done = 0
-
-        def advance(units):
-            nonlocal done
-            done += units
-            if title.startswith("train") and done == self.stop_after and units == 1:
-                signal.raise_signal(signal.SIGINT)
-
-        return contextlib.nullcontext(advance)
-
-    def notice(self, message):
-        self.said.append(message)
+from limner.artifacts import PhotoSet, write_manifest
+from limner.errors import AdapterError, InputError
+from tests.stages.training_room import Room, same, same_adapter, snapshot
+from tests.training.sets import full_run, lora_run, write_class_set, write_photo_set
 
 
 @pytest.fixture
 def room(tmp_path, tiny_base):
     return Room(tmp_path, tiny_base)
-
-
-def snapshot(base):
-    """Every tensor of the base, and how it is held."""
-    return {
-        f"{name}.{key}": (tensor.clone(), tensor.dtype, tensor.stride())
-        for name, module in {**base.modules(), "vae": base.vae}.items()
-        for key, tensor in module.state_dict().items()
-    }
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(first[key][0], second[key][0]) and first[key][1:] == second[key][1:] for key in first
-    )
-
-
-def same_adapter(first: AdapterFolder, second: AdapterFolder) -> bool:
-    return first.manifest.files == second.manifest.files
 
 
 @pytest.mark.parametrize(
@@ -189,73 +102,6 @@ def test_settings_change_the_result(room, setting):
     assert not same_adapter(room.train(lora_run(), name="plain"), room.train(lora_run(**setting), name="set"))
 
 
-@pytest.mark.parametrize("make", [full_run, lora_run])
-def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(room, make):
-    run = make(**EVERYTHING)
-    before, whole = snapshot(room.base), room.train(run, name="whole")
-    for stop_after in (1, 2):
-        name = f"stopped-{stop_after}"
-        with pytest.raises(KeyboardInterrupt):
-            room.train(run, name=name, progress=Speaking(room.said, stop_after))
-        assert same(snapshot(room.base), before)
-        assert f"stopped after step {stop_after} of 3" in room.said[-1]
-        assert not (room.folder / name / "adapters" / run.label).exists()
-        resumed = room.train(run, name=name)
-        assert f"going on after step {stop_after} of 3" in room.said[-1]
-        assert same_adapter(resumed, whole)
-        kept, wanted = ([row["loss"] for row in made.record["log"]] for made in (resumed, whole))
-        assert kept == wanted
-        assert step_folders(room.folder / name / "work" / run.label) == []
-
-
-def test_ctrl_c_finishes_the_step_it_falls_into(room, monkeypatch):
-    run = lora_run(**EVERYTHING)
-    calls = 0
-    forward = room.base.unet.forward
-
-    def interrupted(*arguments, **options):
-        nonlocal calls
-        calls += 1
-        if calls == 4:  # the second micro-batch of the second step
-            signal.raise_signal(signal.SIGINT)
-        return forward(*arguments, **options)
-
-    monkeypatch.setattr(room.base.unet, "forward", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        room.train(run, name="stopped")
-    monkeypatch.undo()
-    assert [folder.name for folder in step_folders(room.folder / "stopped/work" / run.label)] == ["step-2"]
-    assert same_adapter(room.train(run, name="stopped"), room.train(run, name="whole"))
-
-
-def test_after_a_crash_it_goes_on_from_the_last_checkpoint_that_is_whole(room):
-    run = lora_run(**(EVERYTHING | {"steps": 4, "checkpoint_every_steps": 1, "validation": {"every_steps": 1}}))
-
-    def crash(step):
-        if step == 3:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        room.train(run, name="crashed", validate=crash)
-    work = room.folder / "crashed" / "work" / run.label
-    assert [folder.name for folder in step_folders(work)] == ["step-2", "step-3"]
-    (work / "step-3" / "trained.safetensors").write_bytes(b"cut off")
-    resumed = room.train(run, name="crashed")
-    assert any("step-3 is damaged" in line for line in room.said)
-    assert any("going on after step 2" in line for line in room.said)
-    assert same_adapter(resumed, room.train(run, name="whole"))
-
-
-def test_other_settings_begin_anew(room):
-    with pytest.raises(KeyboardInterrupt):
-        room.train(lora_run(), progress=Speaking(room.said, 2))
-    room.said.clear()
-    changed = room.train(lora_run(learning_rate=2e-2))
-    assert room.said == []
-    assert [row["step"] for row in changed.record["log"]] == [1, 2, 3]
-    assert same_adapter(changed, room.train(lora_run(learning_rate=2e-2), name="fresh"))
-
-
 def test_what_is_current_is_not_trained_again(room):
     run = lora_run()
     made = room.train(run)
@@ -289,33 +135,6 @@ def test_a_missing_tracker_is_told_before_the_base_is_loaded(room):
     with pytest.raises(InputError, match="wandb"):
         room.train(lora_run(log_to=["wandb"]))
     assert room.loaded == 0
-
-
-def test_a_loss_that_is_no_number_is_skipped_three_times_then_ends_the_training(room, monkeypatch):
-    from limner.training import step as steps
-
-    errors = steps.squared_errors
-    bad = {2, 3, 4}
-    calls = 0
-
-    def sometimes_nan(prediction, target):
-        nonlocal calls
-        calls += 1
-        return errors(prediction, target) * (float("nan") if calls in bad else 1.0)
-
-    monkeypatch.setattr(steps, "squared_errors", sometimes_nan)
-    made = room.train(lora_run(steps=6), name="three")
-    assert [row["step"] for row in made.record["log"]] == [1, 5, 6]
-    assert sum("was skipped" in line for line in room.said) == 3
-    assert all(torch.isfinite(u.up).all() for u in load_trained(made).low_rank["unet"].values())
-
-    calls, bad = 0, set(range(3, 99))
-    before = snapshot(room.base)
-    with pytest.raises(LimnerError, match="not finite in 4 steps in a row, up to step 6"):
-        room.train(lora_run(steps=20, checkpoint_every_steps=2), name="four")
-    assert same(snapshot(room.base), before)
-    left = [folder.name for folder in step_folders(room.folder / "four" / "work" / "lora-2")]
-    assert left == ["step-2", "step-4"]
 
 
 def test_validation_sees_the_weights_in_training(room):

@@ -11,8 +11,8 @@ from limner.errors import InputError
 from limner.training import EncodedPictures, set_up
 from limner.training.step import Step
 from limner.training.turns import take_turns
-from tests.stages.test_train import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.stages.test_train_together import mixed_runs, sweep
+from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT, full_run, lora_run, write_class_set, write_photo_set
 from tests.training.test_buckets import PROMPTS, buckets
 

@@ -11,8 +11,8 @@ import torch
 from limner.adapters import load_trained
 from limner.artifacts import PhotoSet, write_manifest
 from limner.stages.train import Order, train
-from tests.stages.test_train import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.stages.test_train_together import sweep
+from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT, full_run, lora_run, write_photo_set
 
 BEST = {"every_steps": 1, "keep": "best", "neighbours": 0}

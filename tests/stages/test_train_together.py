@@ -10,7 +10,7 @@ from limner.config import FullVariant, LoraVariant, expand_variants, stacks_of
 from limner.errors import LimnerError
 from limner.training import set_up
 from limner.training.checkpoint import step_folders
-from tests.stages.test_train import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
+from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT
 from tests.training.test_loop import PROMPTS, pictures
 

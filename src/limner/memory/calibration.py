@@ -1,8 +1,8 @@
 """The constants of the memory prediction: everything that shapes do not tell, in one table.
 
-Measured on one H200 on 2026-11-25 with `torch.cuda.max_memory_reserved`, which the prediction then met within 6% for
-seven of eight trainings of SD 1.5 (bench/README.md; three of them set `beside` and what validation takes); what is
-counted from shapes stands in `peaks`.
+Measured on H100s and H200s on 2026-11-25 with `torch.cuda.max_memory_reserved`, which the prediction then met within
+6% for the trainings of SD 1.5 (bench/README.md; two of them set `apart` and `beside`, a third what validation takes);
+what is counted from shapes stands in `peaks`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ class Calibration:
     workspace: int  # cuBLAS, cuDNN and kernels' scratch, reserved through torch
     slack: float  # what the allocator reserves for each byte asked of it
     encoding_slack: float  # the same where the VAE computes in fp32: its convolutions take gigabytes of scratch
-    beside: float  # bytes that gradients computed beside the main stream keep, for a latent's place, row and byte of it
+    apart: float  # of gradients computed beside the main stream, the share that does not come where activations went
+    beside: float  # bytes that those gradients keep, for a latent's place, row and byte of it
 
 
-CALIBRATION = Calibration(context=700 * MIB, workspace=192 * MIB, slack=1.06, encoding_slack=1.6, beside=14.5 * KIB)
+CALIBRATION = Calibration(context=700 * MIB, workspace=192 * MIB, slack=1.06, encoding_slack=1.6, apart=0.3, beside=10.5 * KIB)
 
 
 def reserved(allocated: float, *, encoding: bool = False) -> int:

@@ -222,9 +222,9 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
 
 
 def _beside(trained: int, places: int, dtype: torch.dtype) -> int:
-    """What gradients of whole weights take that a second stream computes: its memory is its own, so they do not come
-    where activations went, and what they are computed from stays longer."""
-    return int((trained + places * CALIBRATION.beside) * dtype.itemsize)
+    """What gradients of whole weights take that a second stream computes: its memory is its own, so part of them do not
+    come where activations went, and what they are computed from stays longer."""
+    return int((trained * CALIBRATION.apart + places * CALIBRATION.beside) * dtype.itemsize)
 
 
 def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]:
