@@ -87,7 +87,7 @@ def study_of(case: Case, size_px: int) -> Study:
         "prepare": {"size_px": size_px},
         "class_images": {"count": studies.CLASS_IMAGES},
         "variants": [case.variant],
-        "render": render | {"steps": RECIPE.steps, "batch_size": RENDER_BATCH},
+        "render": render | {"steps": RECIPE.steps, "batch_size": RENDER_BATCH, "seeds": list(range(2 * RENDER_BATCH))},
         "memory": case.memory,
     }
     return Study.model_validate(tables)

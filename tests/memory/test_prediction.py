@@ -123,7 +123,7 @@ def test_pictures_made_while_training_are_counted():
     shown = lora | {"validation": {"every_steps": 10, "count": 2}}
     others = SD15_PARTS.shapes.count("vae") * 4 + SD15_PARTS.shapes.count("text_encoder") * 2
     denoising = 2 * 2 * denoising_peak(SD15_PARTS.shapes, (512, 512), torch.bfloat16)  # 2 pictures, guided
-    decoding = 2 * decoding_peak(SD15_PARTS.shapes, (512, 512), torch.float32) * CALIBRATION.encoding_slack
+    decoding = 2 * decoding_peak(SD15_PARTS.shapes, (512, 512), torch.float32) * CALIBRATION.plain_slack
     (peak,) = [peak for peak in predict(study(shown), SD15_PARTS) if peak.stage == "train"]
     assert peak.parts["validation pictures"] == others + denoising + int(decoding)
     assert peak.bytes > peaks(study(lora))["train lora-16"]

@@ -26,8 +26,9 @@ class Rerun:
     def __init__(self):
         self.captured = self.replayed = 0
 
-    def __call__(self, run):
+    def __call__(self, run, rehearse):
         self.captured += 1
+        rehearse()
         output = run()
 
         def again():
@@ -100,7 +101,7 @@ def test_weights_changed_in_place_are_followed_and_moved_ones_captured_anew(tiny
 
 
 def test_what_cannot_be_captured_is_computed_with_one_notice(tiny_base):
-    def refuse(run):
+    def refuse(run, rehearse):
         raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
 
     notices = []
@@ -130,7 +131,9 @@ class Baked(PlainDenoiser):
             inputs[self.frozen] = self.first[self.frozen]
         return super().predict(**inputs)
 
-    def capture(self, run):
+    def capture(self, run, rehearse):
+        rehearse()
+        self.first = None
         output = run()
 
         def again():

@@ -151,8 +151,9 @@ def _attend_backward(
         dq = tl.dot(d_scores, k, input_precision=PRECISION)
         place = d_query + batch.to(tl.int64) * whole + rows.to(tl.int64)[:, None] * width + head * D + lane[None, :]
         tl.store(place, dq.to(d_query.dtype.element_ty), mask=(rows < T)[:, None] & (lane < D)[None, :])
-    own_part = (tl.program_id(0) * (tl.num_programs(1) // heads) + batch).to(tl.int64) * S * width
+    batches = tl.num_programs(1) // heads
+    own_part = (tl.program_id(0) * batches + batch).to(tl.int64) * S * width
     place = parts + own_part + columns[:, None] * width + head * D + lane[None, :]
     there = (columns < S)[:, None] & (lane < D)[None, :]
     tl.store(place, dk, mask=there)
-    tl.store(place + tl.num_programs(0) * (tl.num_programs(1) // heads) * S.to(tl.int64) * width, dv, mask=there)
+    tl.store(place + (tl.num_programs(0) * batches).to(tl.int64) * S * width, dv, mask=there)

@@ -20,18 +20,19 @@ class Calibration:
     context: int  # the driver's and the libraries' own memory, beside what torch reserves
     workspace: int  # cuBLAS, cuDNN and kernels' scratch, reserved through torch
     slack: float  # what the allocator reserves for each byte asked of it
-    encoding_slack: float  # the same where the VAE computes in fp32: its convolutions take gigabytes of scratch
+    plain_slack: float  # the same where the VAE decodes in fp32 with its own blocks: its convolutions take scratch
     apart: float  # of gradients computed beside the main stream, the share that does not come where activations went
     beside: float  # bytes that those gradients keep, for a latent's place, row and byte of it
 
 
-CALIBRATION = Calibration(context=700 * MIB, workspace=192 * MIB, slack=1.06, encoding_slack=1.6, apart=0.3, beside=10.5 * KIB)
+CALIBRATION = Calibration(
+    context=700 * MIB, workspace=192 * MIB, slack=1.06, plain_slack=1.6, apart=0.3, beside=10.5 * KIB
+)
 
 
-def reserved(allocated: float, *, encoding: bool = False) -> int:
+def reserved(allocated: float) -> int:
     """What torch reserves for so many bytes that are asked of it."""
-    slack = CALIBRATION.encoding_slack if encoding else CALIBRATION.slack
-    return int(allocated * slack) + CALIBRATION.workspace
+    return int(allocated * CALIBRATION.slack) + CALIBRATION.workspace
 
 
 def usable(budget_gib: float) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from limner.base.devices import DTYPES, RANK_MULTIPLE, pictures_at_once
 from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
+from limner.memory.batches import Batches, batches_of_class, batches_of_control, batches_of_render
 from limner.memory.calibration import CALIBRATION, GIB, reserved
 from limner.memory.peaks import (
     LATENT_CHANNELS,
@@ -44,7 +45,7 @@ class StagePeak:
     @property
     def bytes(self) -> int:
         """What torch will have reserved at the peak."""
-        return reserved(sum(self.parts.values()), encoding=ENCODING in self.parts)
+        return reserved(sum(self.parts.values()))
 
     @property
     def gib(self) -> float:
@@ -99,7 +100,8 @@ def class_images_peak(study: Study, parts: Parts) -> StagePeak:
     settings, size = study.class_images, (study.prepare.size_px, study.prepare.size_px)
     guided, dtype = settings.guidance_scale > 1, rendered_in("auto")
     at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
-    counted = _rendering(study, replace(parts, checker_count=0), size, at_once, guided, dtype)
+    batches = batches_of_class(study, at_once)
+    counted = _rendering(study, replace(parts, checker_count=0), size, batches, guided, dtype)
     return StagePeak("class-images", "", counted, at_once)
 
 
@@ -108,7 +110,7 @@ def render_peak(study: Study, parts: Parts) -> StagePeak:
     settings, size = study.render, _largest_picture(study)
     guided, dtype = settings.guidance_scale > 1, rendered_in(settings.precision)
     at_once = pictures_at_once(settings.batch_size, size, _memory_gib(study))
-    counted = _rendering(study, parts, size, at_once, guided, dtype)
+    counted = _rendering(study, parts, size, batches_of_render(study, at_once), guided, dtype)
     return StagePeak("render", "", counted | _kept_weights(study, parts, dtype), at_once)
 
 
@@ -117,7 +119,8 @@ def control_peak(study: Study, settings: Control, parts: Parts) -> StagePeak:
     size = _largest_reference(study, settings, parts)
     guided, dtype = settings.guidance_scale > 1, rendered_in(study.render.precision)
     at_once = pictures_at_once(study.render.batch_size, size, _memory_gib(study))
-    counted = _rendering(study, parts, size, at_once, guided, dtype, parts.controlnet)
+    batches = batches_of_control(study, settings, at_once)
+    counted = _rendering(study, parts, size, batches, guided, dtype, parts.controlnet)
     return StagePeak("control", "", counted | _kept_weights(study, parts, dtype), at_once)
 
 
@@ -144,22 +147,25 @@ def _rendering(
     study: Study,
     parts: Parts,
     size: tuple[int, int],
-    batch_size: int,
+    batches: Batches,
     guided: bool,
     dtype: torch.dtype,
     controlnet: str = "",
 ) -> dict[str, int]:
-    """Weights, and the larger of denoising and decoding. Offloaded, the VAE waits while the UNet works and back."""
+    """Weights, what a captured step of the largest batch keeps, and the larger of another's rehearsal and decoding.
+
+    Offloaded, the VAE waits while the UNet works and back, and no step is kept meanwhile.
+    """
     shapes, offload = parts.shapes, study.memory.offload
-    rows = batch_size * (2 if guided else 1)
-    unet = denoising_peak(shapes, size, dtype, controlnet) * rows
-    decoded = decoding_peak(shapes, size, dtype) * min(batch_size, study.memory.vae_batch_size)
+    row = denoising_peak(shapes, size, dtype, controlnet) * (2 if guided else 1)
+    unet, other = row * batches.largest, row * batches.other
+    decoded = decoding_peak(shapes, size, dtype) * min(batches.largest, study.memory.vae_batch_size)
     denoiser = (shapes.count("unet") + (controlnet_count(controlnet) if controlnet else 0)) * dtype.itemsize
     others = (shapes.count("vae") + shapes.count("text_encoder") + parts.checker_count) * dtype.itemsize
     if not offload:
-        return {"weights": denoiser + others, "activations": max(unet, decoded)}
-    if denoiser + unet >= others + decoded:
-        return {"weights": denoiser, "activations": unet}
+        return {"weights": denoiser + others, "activations": unet + max(other, decoded)}
+    if denoiser + unet + other >= others + decoded:
+        return {"weights": denoiser, "activations": unet + other}
     return {"weights": others, "activations": decoded}
 
 
@@ -237,7 +243,7 @@ def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]
     encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
     # what the allocator keeps of denoising has not the sizes that decoding asks for
     rendering = denoising_peak(shapes, size, dtype) * rows
-    rendering += int(decoding_peak(shapes, size, FP32) * decoded * CALIBRATION.encoding_slack)
+    rendering += int(decoding_peak(shapes, size, FP32) * decoded * CALIBRATION.plain_slack)
     return {"validation pictures": encoder + shapes.count("vae") * FP32.itemsize + rendering}
 
 

@@ -20,8 +20,9 @@ from limner.rendering.denoiser import Given, PlainDenoiser, Predict
 
 AGREEMENT = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of the largest value
 
-Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Takes a function without arguments; returns what runs it again and where its result then lies."""
+Capture = Callable[[Callable[[], Tensor], Callable[[], None]], tuple[Callable[[], None], Tensor]]
+"""Takes what is to be captured, and what rehearses it on other inputs; returns what runs the first again and where its
+result then lies."""
 
 
 class CudaCapture:
@@ -30,15 +31,16 @@ class CudaCapture:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Warm up on another stream, as capturing asks for, then capture."""
+    def __call__(self, run: Callable[[], Tensor], rehearse: Callable[[], None]) -> tuple[Callable[[], None], Tensor]:
+        """Warm up on another stream, as capturing asks for, give back what that took, then capture."""
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             with compiled_ahead(current.device):
                 run()
-            run()  # libraries choose their kernels and take their workspaces in it
+            rehearse()  # libraries choose their kernels and take their workspaces in it
         current.wait_stream(stream)
+        torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others write pictures
             output = run()
@@ -98,7 +100,7 @@ class CapturedDenoiser:
         reason = "its replay does not give what the step gives"
         try:
             replay = Replay(self.plain, scaled, timestep, given, self._capture)
-            if replay.agrees(self.plain):
+            if replay.agrees:
                 return replay
         except torch.cuda.OutOfMemoryError:
             raise  # fewer pictures at once may do
@@ -111,13 +113,22 @@ class CapturedDenoiser:
 
 
 class Replay:
-    """One captured step: the buffers that it reads and the one that it writes."""
+    """One captured step: the buffers that it reads and the one that it writes.
+
+    It `agrees` where it follows its inputs: where it gives for others what the modules themselves gave for them.
+    """
 
     def __init__(self, plain: PlainDenoiser, scaled: Tensor, timestep: Tensor, given: Given, capture: Capture) -> None:
         self._scaled, self._timestep = scaled.clone(), timestep.clone()
         hint = None if given.hint is None else given.hint.clone()
         self._given = replace(given, embeds=given.embeds.clone(), hint=hint)
-        self._again, self._output = capture(lambda: plain.predict(self._scaled, self._timestep, self._given))
+        others = self._scaled.flip(-1) / 2, self._timestep // 2, replace(self._given, embeds=given.embeds.flip(1) * 2)
+        wanted: list[Tensor] = []
+        self._again, self._output = capture(
+            lambda: plain.predict(self._scaled, self._timestep, self._given),
+            lambda: wanted.append(plain.predict(*others)),
+        )
+        self.agrees = self._gives(wanted.pop(), *others)
 
     def load(self, given: Given) -> None:
         """Take what stays the same over the steps of a batch."""
@@ -131,11 +142,7 @@ class Replay:
         self._again()
         return self._output.clone()
 
-    def agrees(self, plain: PlainDenoiser) -> bool:
-        """Whether the replay follows its inputs: it gives for others what the modules themselves give for them."""
-        scaled, timestep = self._scaled.flip(-1) / 2, self._timestep // 2
-        given = replace(self._given, embeds=self._given.embeds.flip(1) * 2)
-        wanted = plain.predict(scaled, timestep, given)
+    def _gives(self, wanted: Tensor, scaled: Tensor, timestep: Tensor, given: Given) -> bool:
         self.load(given)
         got = self(scaled, timestep)
         tolerance = AGREEMENT[wanted.dtype] * float(wanted.nan_to_num().abs().max())

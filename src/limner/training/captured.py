@@ -24,24 +24,17 @@ class CapturedStep:
 
     def __init__(self, step: Step) -> None:
         self._step, self._pool = step, torch.cuda.graph_pool_handle()
-        self._graphs = [self._captured(bucket) for bucket in range(len(step.draws))]
+        buckets = range(len(step.draws))
+        torch.cuda.empty_cache()  # pieces left from setting up, of sizes that no step asks for
+        for bucket in buckets:  # before there is a graph, so that what they take does not come beside what it keeps
+            _rehearse(step, bucket)
+        self._graphs = [self._captured(bucket) for bucket in buckets]
         self._pointed_at = len(step.draws) - 1
 
     def _captured(self, bucket: int) -> tuple[torch.cuda.CUDAGraph, Tensor | None]:
         """The graph of a step of this bucket, and where it puts gradients."""
-        step = self._step
-        torch.cuda.empty_cache()  # pieces left from setting up, of sizes that no step asks for
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            with compiled_ahead(step.number.device):
-                _rehearse(step, bucket)
-            step.clear_gradients()
-            _rehearse(step, bucket)
-        torch.cuda.current_stream().wait_stream(stream)
-        step.clear_gradients()
-        torch.cuda.empty_cache()  # what the rehearsals took belongs to the graphs' own pool now
-        graph = torch.cuda.CUDAGraph()
+        step, graph = self._step, torch.cuda.CUDAGraph()
+        step.clear_gradients()  # those of the graph before: their places are free for this one
         with torch.cuda.graph(graph, pool=self._pool):
             step(bucket)
         step.optimizer.point_at_gradients()
@@ -57,6 +50,20 @@ class CapturedStep:
 
 
 def _rehearse(step: Step, bucket: int) -> None:
+    """Both rehearsals of a bucket; what they took is given back."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        with compiled_ahead(step.number.device):
+            _go_through(step, bucket)
+        step.clear_gradients()
+        _go_through(step, bucket)
+    torch.cuda.current_stream().wait_stream(stream)
+    step.clear_gradients()
+    torch.cuda.empty_cache()
+
+
+def _go_through(step: Step, bucket: int) -> None:
     step.collect(bucket)
     step.optimizer.rehearse()
 
