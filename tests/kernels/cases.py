@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limner.kernels.adamw import Moments
+from limner.kernels.adamw_numbers import Moments
 from limner.kernels.rows import ScatteredGradients, row_layout
 from limner.kernels.split_weights import split
 

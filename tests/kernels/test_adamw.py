@@ -10,7 +10,8 @@ from torch import nn
 
 from limner.diffusion.randomness import philox_key, random_words
 from limner.errors import InputError, LimnerError
-from limner.kernels.adamw import Moments, Rates, adamw_step, plain_step, row_numbers, squared_norms
+from limner.kernels.adamw import adamw_step, plain_step, row_numbers, squared_norms
+from limner.kernels.adamw_numbers import Moments, Rates
 from limner.kernels.dither import dither_halves
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rows import ScatteredGradients, row_layout

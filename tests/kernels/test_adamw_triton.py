@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 import torch
 
-from limner.kernels.adamw import Rates, plain_squared_norms, plain_step, row_numbers
+from limner.kernels.adamw import plain_squared_norms, plain_step, row_numbers
+from limner.kernels.adamw_numbers import Rates
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rows import CHUNK
 from tests.kernels.cases import KEYS, in_rows, make_case, normal_parts, scattered

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from limner.kernels.adamw import Gradients, Moments, Rates, RowNumbers
+from limner.kernels.adamw_numbers import Gradients, Moments, Rates, RowNumbers
 from limner.kernels.eight_bit import BLOCK, FIRST_LEVELS, SECOND_LEVELS, SMALLEST_SCALE
 from limner.kernels.launching import kernel
 from limner.kernels.rows import CHUNK, ScatteredGradients

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from limner.errors import InputError
-from limner.kernels.adamw import Gradients, Moments, Rates, adamw_step, squared_norms
+from limner.kernels.adamw import adamw_step, squared_norms
+from limner.kernels.adamw_numbers import Gradients, Moments, Rates
 
 
 class FusedAdamW:

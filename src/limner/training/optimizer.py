@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.randomness import philox_key
-from limner.kernels.adamw import Gradients, Rates
+from limner.kernels.adamw_numbers import Gradients, Rates
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rows import CHUNK, ScatteredGradients, row_layout
 from limner.training.trainable import Trainable

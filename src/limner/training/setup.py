@@ -14,7 +14,7 @@ from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
-from limner.kernels.adamw import Rates
+from limner.kernels.adamw_numbers import Rates
 from limner.progress import SILENT, Progress
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import BatchDraw, Drawing, EncodedPictures
