@@ -103,28 +103,27 @@ class _HalfLowRankLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *learning) -> Tensor:
         variants = len(up)
-        factors = up.new_tensor(scales)
+        factors = None if all(scale == 1 for scale in scales) else up.new_tensor(scales)[:, None, None, None]
         near = down.to(x.dtype)  # (V, J·R, C)
-        far = _block_diagonal(up * factors[:, None, None, None]).to(x.dtype)  # (V, J·D, J·R)
+        far = _block_diagonal(up if factors is None else up * factors).to(x.dtype)  # (V, J·D, J·R)
         y = functional.linear(x, weight, bias)  # (V·N…, J·D)
         hidden = torch.bmm(_grouped(x, variants), near.mT)  # (V, N, J·R)
         _grouped(y, variants).baddbmm_(hidden, far.mT)
-        ctx.save_for_backward(x, weight, near, far, hidden, factors)
-        ctx.shapes, ctx.gradients, ctx.others = (down.shape, up.shape), gradients, len(learning)
+        ctx.save_for_backward(x, weight, near, far, hidden, down, up)
+        ctx.factors, ctx.gradients, ctx.others = factors, gradients, len(learning)
         return y
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, near, far, hidden, factors = ctx.saved_tensors
-        variants, layers = ctx.shapes[1][:2]
+        x, weight, near, far, hidden, down, up = ctx.saved_tensors
+        variants, layers = up.shape[:2]
         dy = outputs[0].contiguous()
         rows, d_rows = _grouped(x, variants), _grouped(dy, variants)
         d_hidden = torch.bmm(d_rows, far)  # (V, N, J·R)
-        d_near, d_far = ctx.gradients or (factors.new_zeros(ctx.shapes[0]), factors.new_zeros(ctx.shapes[1]))
+        d_near, d_far = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
         d_near.add_(torch.bmm(d_hidden.mT, rows))
-        blocks = torch.bmm(hidden.mT, d_rows)  # (V, J·R, J·D), of which those of a layer with itself are wanted
-        own = blocks.unflatten(2, (layers, -1)).unflatten(1, (layers, -1)).diagonal(dim1=1, dim2=3)  # (V, R, D, J)
-        d_far.add_(own.permute(0, 3, 2, 1) * factors[:, None, None, None])
+        own = _diagonal_blocks(torch.bmm(hidden.mT, d_rows), layers)  # (V, J, D, R)
+        d_far.add_(own if ctx.factors is None else own * ctx.factors)
         dx = None
         if ctx.needs_input_grad[0]:
             dx = functional.linear(dy, weight.mT)  # (V·N…, C)
@@ -136,9 +135,18 @@ class _HalfLowRankLinear(torch.autograd.Function):
 def _block_diagonal(up: Tensor) -> Tensor:
     """(V, J, D, R) as (V, J·D, J·R): each layer's own block, zeros elsewhere."""
     variants, layers, outputs, rank = up.shape
+    if layers == 1:
+        return up[:, 0]
     whole = up.new_zeros(variants, layers, outputs, layers, rank)
     whole.diagonal(dim1=1, dim2=3).copy_(up.permute(0, 2, 3, 1))
     return whole.flatten(3).flatten(1, 2)
+
+
+def _diagonal_blocks(products: Tensor, layers: int) -> Tensor:
+    """(V, J, D, R) of (V, J·R, J·D): what each layer makes with itself."""
+    if layers == 1:
+        return products.mT[:, None]
+    return products.unflatten(2, (layers, -1)).unflatten(1, (layers, -1)).diagonal(dim1=1, dim2=3).permute(0, 3, 2, 1)
 
 
 def _grouped(rows: Tensor, variants: int) -> Tensor:
