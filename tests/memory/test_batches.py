@@ -43,12 +43,15 @@ def test_the_grids_batches_are_the_renderers(sizes, seeds, ranks, at_once):
     assert batches_of_render(asked, at_once) == planned(counts, 1 + ranks, at_once)
 
 
-def test_full_variants_come_one_by_one():
+def test_whole_weights_come_one_by_one():
     prompts = [{"name": "p", "prompt": "p"}]
     loras = {"method": "lora", "rank": [1, 2, 3]}
     asked = {"render": {"prompts": prompts, "seeds": [0, 1]}}
     assert batches_of_render(study(variants=[loras], **asked), 8) == Batches(8, 0)  # four columns of two
     assert batches_of_render(study(variants=[loras, {"method": "full"}], **asked), 8) == Batches(8, 2)
+    other = {"name": "other", "file": "other.safetensors"}
+    assert batches_of_render(study(variants=[loras], adapters=[other], **asked), 10) == Batches(10, 0)
+    assert batches_of_render(study(variants=[loras], adapters=[other | {"merged": True}], **asked), 10) == Batches(8, 2)
 
 
 def test_class_images_in_buckets_differ_from_one_another():

@@ -42,10 +42,11 @@ def batches_of_control(study: Study, settings: Control, at_once: int) -> Batches
 
 
 def _columns(study: Study) -> list[int]:
-    """How many columns may share a batch: the base with LoRAs at all their strengths; full variants, one by one."""
-    methods = [isinstance(run.variant, LoraVariant) for run in expand_variants(study.variants)]
-    together = 1 + (sum(methods) + len(study.adapters)) * len(study.render.lora_scales)
-    return [together] if all(methods) else [together, 1]
+    """How many columns may share a batch: the base with LoRAs at all their strengths; whole weights, one by one."""
+    low_rank = [isinstance(run.variant, LoraVariant) for run in expand_variants(study.variants)]
+    low_rank += [not adapter.merged for adapter in study.adapters]
+    together = 1 + sum(low_rank) * len(study.render.lora_scales)
+    return [together] if all(low_rank) else [together, 1]
 
 
 def _largest_two(counts: Mapping[Any, int], columns: list[int], at_once: int) -> Batches:
