@@ -1,8 +1,8 @@
 """The constants of the memory prediction: everything that shapes do not tell, in one table.
 
 Measured on one H100 on 2026-11-25 with `torch.cuda.max_memory_reserved`, which the prediction then met within 6% for
-the trainings of SD 1.5 and within 9% for rendering (docs/memory.md; two trainings set `apart` and `beside`, a third what
-validation takes); what is counted from shapes stands in `peaks`.
+the trainings of SD 1.5 and within 9% for rendering (docs/memory.md; two trainings set `apart` and `beside`, a third
+what validation takes); what is counted from shapes stands in `peaks`.
 """
 
 from __future__ import annotations
