@@ -116,3 +116,12 @@ def test_layers_that_clip_skip_leaves_out_do_not_stop_a_full_training(tiny_base)
     assert last
     assert changed
     assert not changed & set(last)
+
+
+@pytest.mark.parametrize("make", [full_run, lora_run])
+def test_every_trained_tensor_is_in_one_group_and_groups_are_named_by_their_modules(tiny_base, make):
+    with set_up([make(text_encoder=True)], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None) as training:
+        groups, names = training.trainable.groups, list(training.trainable.parameters)
+    assert list(groups) == ["unet", "text_encoder"]
+    assert sorted(name for group in groups.values() for name in group) == sorted(names)
+    assert all(name.startswith(f"{group}.") for group, members in groups.items() for name in members)

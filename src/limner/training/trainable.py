@@ -8,7 +8,7 @@ tensors again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,13 @@ class LowRankPlan:
 
 @dataclass
 class Trainable:
-    """Weights in training by name ("unet.conv_in.weight"), and how to read a variant's result out of them."""
+    """Weights in training by name ("unet.conv_in.weight"), and how to read a variant's result out of them.
+
+    `groups` are what an optimizer may treat apart: {group: names of trained tensors}, each tensor in exactly one.
+    """
 
     weights: FlatWeights
+    groups: Mapping[str, tuple[str, ...]]
     parameters: dict[str, nn.Parameter]
     modules: Mapping[str, nn.Module]
     full_modules: tuple[str, ...] = ()  # those whose whole weights belong to the result
@@ -191,6 +195,13 @@ def cast_frozen(
             parameter.data = parameter.data.to(place, dtype, memory_format=layout)
 
 
+def groups_by_module(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of trained tensors by the module that starts each: {"unet": ("unet.conv_in.weight", …), …}."""
+    ordered = tuple(names)
+    modules = dict.fromkeys(name.partition(".")[0] for name in ordered)
+    return {module: tuple(name for name in ordered if name.startswith(f"{module}.")) for module in modules}
+
+
 def _thaw(
     modules: Mapping[str, nn.Module],
     names: tuple[str, ...],
@@ -208,7 +219,7 @@ def _thaw(
         parameter.data = weights[name][0]
         parameter.requires_grad_(True)
     whole = tuple(name for name in modules if name in names or name in start.full)
-    return Trainable(weights, parameters, modules, whole, start=start)
+    return Trainable(weights, groups_by_module(weights.stretches), parameters, modules, whole, start=start)
 
 
 def _matrices_first(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -251,7 +262,8 @@ def _give_updates(
     for module, found in layers.items():
         for name, layer in found.items():
             layer.gradients = (views[f"{module}.{name}.down"], views[f"{module}.{name}.up"])
-    return Trainable(weights, parameters, modules, layers=layers, start=start, gradient=gradient)
+    groups = groups_by_module(weights.stretches)
+    return Trainable(weights, groups, parameters, modules, layers=layers, start=start, gradient=gradient)
 
 
 def _first_updates(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
