@@ -3,6 +3,7 @@
 from limner.artifacts.disk import (
     MANIFEST,
     Manifest,
+    Specification,
     canonical_json,
     file_hashes,
     hash_bytes,
@@ -46,6 +47,7 @@ __all__ = [
     "RenderSet",
     "ScoreTable",
     "Size",
+    "Specification",
     "canonical_json",
     "file_hashes",
     "hash_bytes",

@@ -48,6 +48,21 @@ def stage_key(stage: str, version: int, settings: Any, inputs: Any) -> str:
     return hashlib.sha256(canonical_json([stage, version, settings, inputs])).hexdigest()
 
 
+@dataclass(frozen=True)
+class Specification:
+    """What one result of a stage follows from: the settings that the stage reads and the content of its inputs."""
+
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) that names the result; what is not named here does not change it."""
+        return stage_key(self.stage, self.version, self.settings, self.inputs)
+
+
 def hash_bytes(content: bytes) -> str:
     """SHA-256 of bytes, in hex."""
     return hashlib.sha256(content).hexdigest()

@@ -10,11 +10,11 @@ from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, re
 from limner.artifacts import (
     AdapterFolder,
     Manifest,
+    Specification,
     file_hashes,
     is_current,
     machine_record,
     require_folder,
-    stage_key,
     whole_folder,
     write_manifest,
 )
@@ -30,10 +30,8 @@ def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, va
     Its content is part of the key, and so is the base's where it is merged. Raises AdapterError for what is no LoRA of
     SD 1.5, does not fit the base, or can only be merged and is not to be.
     """
-    read: dict[str, Any] = {"strength": settings.strength, "merged": settings.merged}
-    inputs: dict[str, Any] = {"file": hash_of_given(source), "base": base.content_hash if settings.merged else None}
-    key = stage_key(STAGE, VERSION, read, inputs)
-    if not is_current(out, key):
+    specification = specify_adopt(settings, source, base)
+    if not is_current(out, specification.key):
         require_folder(out)
         began = time.perf_counter()
         given = read_given(source)
@@ -45,8 +43,16 @@ def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, va
             else:
                 save_given(folder, given, settings.strength)
             made = machine_record() | {"seconds": time.perf_counter() - began}
+            read, inputs, key = specification.settings, specification.inputs, specification.key
             write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, file_hashes(folder), made, content))
     return AdapterFolder(out)
+
+
+def specify_adopt(settings: AdapterFile, source: Path, base: BaseLocation) -> Specification:
+    """What an adapter made elsewhere follows from, once it lies in the run."""
+    read = {"strength": settings.strength, "merged": settings.merged}
+    inputs = {"file": hash_of_given(source), "base": base.content_hash if settings.merged else None}
+    return Specification(STAGE, VERSION, read, inputs)
 
 
 def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float | None) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from limner.artifacts import ClassSet, Size, hash_file, is_current, require_folder, stage_key, write_whole
+from limner.artifacts import (
+    ClassSet,
+    Size,
+    Specification,
+    hash_file,
+    is_current,
+    require_folder,
+    stage_key,
+    write_whole,
+)
 from limner.base import Base
 from limner.config import ClassImages, Memory, Subject
 from limner.errors import InputError
@@ -48,7 +57,8 @@ def make_class_images(
     shares = shapes or {(size_px, size_px): 1}
     sizes, read_shapes = sizes_in_turn(shares, settings.count), _read_shapes(shares, size_px)
     if settings.folder is not None:
-        return _take_over(settings.folder, subject, settings, sizes, read_shapes, out, progress)
+        specification = specify_class_images(base_hash, subject, settings, size_px, shapes)
+        return _take_over(settings.folder, specification, settings, sizes, out, progress)
     prompt = subject.fill(settings.prompt, as_class=True)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
     memory = memory or Memory()
@@ -57,10 +67,8 @@ def make_class_images(
         grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
         for index, size in enumerate(sizes)
     ]
-    read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt} | read_shapes
-    inputs = {"base": base_hash}
-    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
-    if is_current(out, record.key):
+    record = Record(specify_class_images(base_hash, subject, settings, size_px, shapes))
+    if is_current(out, record.specification.key):
         return ClassSet(out)
     plan = grid.plan(cells)
     make_missing(base, grid, plan, "class images", progress)
@@ -69,6 +77,20 @@ def make_class_images(
         for c in cells
     ]
     return _written(out, record, prompt, images, plan.missing)
+
+
+def specify_class_images(
+    base_hash: str, subject: Subject, settings: ClassImages, size_px: int, shapes: Mapping[Size, int] | None = None
+) -> Specification:
+    """What class images follow from: rendered by the base, or taken from `settings.folder` (already resolved)."""
+    prompt = subject.fill(settings.prompt, as_class=True)
+    read_shapes = _read_shapes(shapes or {(size_px, size_px): 1}, size_px)
+    if settings.folder is None:
+        read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt} | read_shapes
+        return Specification(STAGE, VERSION, read, {"base": base_hash})
+    hashes = {path.name: hash_file(path) for path in _pictures_in(settings.folder)}
+    read = {"prompt": prompt, "count": settings.count, "folder": True} | read_shapes
+    return Specification(STAGE, VERSION, read, hashes)
 
 
 def sizes_in_turn(shares: Mapping[Size, int], count: int) -> list[Size]:
@@ -109,21 +131,17 @@ def _size(size: Size, read_shapes: dict[str, Any]) -> dict[str, Any]:
 
 def _take_over(
     folder: Path,
-    subject: Subject,
+    specification: Specification,
     settings: ClassImages,
     sizes: Sequence[Size],
-    read_shapes: dict[str, Any],
     out: Path,
     progress: Progress,
 ) -> ClassSet:
     """The user's own pictures: the first that can be read, by name, the middle of each at the size whose turn it is."""
-    prompt = subject.fill(settings.prompt, as_class=True)
-    sources = _pictures_in(folder)
+    sources, read, hashes = _pictures_in(folder), specification.settings, specification.inputs
     _require_enough(folder, len(sources), settings.count)
-    hashes = {path.name: hash_file(path) for path in sources}
-    read = {"prompt": prompt, "count": settings.count, "folder": True} | read_shapes
-    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, hashes), read, hashes)
-    if is_current(out, record.key):
+    record = Record(specification)
+    if is_current(out, specification.key):
         return ClassSet(out)
     images: list[dict[str, Any]] = []
     with progress.task("class images", settings.count) as advance:
@@ -135,10 +153,10 @@ def _take_over(
             own_key = stage_key("class picture", VERSION, measured, hashes[path.name])
             if _place(path, out / _file(index), own_key, size, progress):
                 image = {"file": _file(index), "index": index, "key": own_key, "source": path.name}
-                images.append(image | _size(size, read_shapes))
+                images.append(image | _size(size, read))
                 advance(1)
     _require_enough(folder, len(images), settings.count)
-    return _written(out, record, prompt, images, 0)
+    return _written(out, record, read["prompt"], images, 0)
 
 
 def _written(out: Path, record: Record, prompt: str, images: list[dict[str, Any]], rendered: int) -> ClassSet:

@@ -17,10 +17,10 @@ from limner.artifacts import (
     AdapterFolder,
     Cell,
     RenderSet,
+    Specification,
     hash_bytes,
     is_current,
     require_folder,
-    stage_key,
     write_changed,
 )
 from limner.base import Base
@@ -105,19 +105,14 @@ def control(
     if not settings.references:
         raise InputError("control.references is empty; give the study at least one [[control.references]]")
     require_folder(out)
-    references = [_read_reference(row, settings, study_folder, native_size_px) for row in settings.references]
+    references = [read_reference(row, settings, study_folder, native_size_px) for row in settings.references]
     columns = columns_of(adapters)
-    inputs = {
-        "base": base_hash,
-        "controlnet": controlnet_hash(controlnet),
-        "columns": [[column.label, column.weights] for column in columns],
-        "edges": {reference.name: hash_bytes(reference.edges.tobytes()) for reference in references},
-        "pictures": {reference.name: hash_bytes(reference.picture.tobytes()) for reference in references},
-    }
     render = render or Render()
-    read = _read_settings(settings, subject, references, render.precision)
-    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, read, inputs), read, inputs)
-    if is_current(out, record.key):
+    specification = specify_control(
+        base_hash, controlnet_hash(controlnet), subject, settings, references, columns, render.precision
+    )
+    record, inputs = Record(specification), specification.inputs
+    if is_current(out, specification.key):
         return RenderSet(out)
     _tell_rounding(settings, references, progress)
     grid = replace(_grid(out, base_hash, controlnet, settings, references, inputs, render), memory=memory or Memory())
@@ -141,25 +136,40 @@ def control(
     return RenderSet(out)
 
 
-def _read_reference(row: ControlReference, settings: Control, folder: Path, native_size_px: int) -> Reference:
-    image = open_reference(folder / row.image)
-    size = rendered_size(row.size, row.name) if row.size else native_size(image, native_size_px)
-    picture = resize_picture(image, size)
-    edges = canny_edges(picture, settings.canny_low, settings.canny_high)
-    return Reference(row.name, row.prompt or settings.prompt, size, picture, edges)
-
-
-def _read_settings(
-    settings: Control, subject: Subject, references: Sequence[Reference], precision: str
-) -> dict[str, Any]:
-    """What the stage reads; of a reference its prompt and its pixels (among the inputs), not where it lies."""
-    return {
+def specify_control(
+    base_hash: str,
+    controlnet_hash: str,
+    subject: Subject,
+    settings: Control,
+    references: Sequence[Reference],
+    columns: Sequence[Column],
+    precision: str,
+) -> Specification:
+    """What the conditioned renders follow from: of a reference its prompt and its pixels, not where it lies."""
+    inputs = {
+        "base": base_hash,
+        "controlnet": controlnet_hash,
+        "columns": [[column.label, column.weights] for column in columns],
+        "edges": {reference.name: hash_bytes(reference.edges.tobytes()) for reference in references},
+        "pictures": {reference.name: hash_bytes(reference.picture.tobytes()) for reference in references},
+    }
+    read = {
         **settings.model_dump(mode="json", exclude={"model", "references"}),
         "references": [{"name": r.name, "prompt": r.prompt, "size": list(r.size)} for r in references],
         "precision": precision,
         "identifier": subject.identifier,
         "class_noun": subject.class_noun,
     }
+    return Specification(STAGE, VERSION, read, inputs)
+
+
+def read_reference(row: ControlReference, settings: Control, folder: Path, native_size_px: int) -> Reference:
+    """A reference resized, and its edges. Raises InputError where its picture is missing, unreadable or too small."""
+    image = open_reference(folder / row.image)
+    size = rendered_size(row.size, row.name) if row.size else native_size(image, native_size_px)
+    picture = resize_picture(image, size)
+    edges = canny_edges(picture, settings.canny_low, settings.canny_high)
+    return Reference(row.name, row.prompt or settings.prompt, size, picture, edges)
 
 
 def _tell_rounding(settings: Control, references: Sequence[Reference], progress: Progress) -> None:

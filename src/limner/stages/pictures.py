@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from limner.artifacts import Cell, Manifest, machine_record, require_space, write_manifest
+from limner.artifacts import Cell, Manifest, Specification, machine_record, require_space, write_manifest
 from limner.base import Base
 from limner.base.devices import rendering_dtype
 from limner.progress import Progress
@@ -21,20 +21,17 @@ BYTES_PER_PIXEL = 3
 
 @dataclass(frozen=True)
 class Record:
-    """What a stage's manifest says before anything is made: the stage, its key and what went into it."""
+    """What a stage's manifest says before anything is made."""
 
-    stage: str
-    version: int
-    key: str
-    settings: dict[str, Any]
-    inputs: dict[str, Any]
+    specification: Specification
     began: float = field(default_factory=time.perf_counter)
 
     def write(self, out: Path, files: Sequence[str], content: dict[str, Any], rendered: int) -> dict[str, str]:
         """Write the manifest of `files` in `out`, `rendered` of them made just now; returns their hashes."""
         hashes = hashes_of(out, files)
         made = machine_record() | {"seconds": time.perf_counter() - self.began, "rendered": rendered}
-        manifest = Manifest(self.stage, self.version, self.key, self.settings, self.inputs, hashes, made, content)
+        of = self.specification
+        manifest = Manifest(of.stage, of.version, of.key, of.settings, of.inputs, hashes, made, content)
         write_manifest(out, manifest)
         return hashes
 

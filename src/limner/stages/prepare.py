@@ -16,13 +16,13 @@ from limner.artifacts import (
     Manifest,
     PhotoSet,
     Size,
+    Specification,
     file_hashes,
     hash_file,
     is_current,
     machine_record,
     read_manifest,
     require_folder,
-    stage_key,
     whole_folder,
     write_manifest,
     write_whole,
@@ -79,10 +79,8 @@ def prepare(
     listing = list_photos(photos)
     _require_kept(listing, settings, photos)
     wishes = read_wishes(photos, [photo.name for photo in listing.photos])
-    inputs = _inputs(listing, settings, wishes)
-    read = _read(settings)
-    key = stage_key(STAGE, VERSION, read, inputs)
-    if is_current(out, key):
+    specification = specify_prepare(listing, settings, wishes)
+    if is_current(out, specification.key):
         done = PhotoSet(out)
         _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
         return done
@@ -103,8 +101,14 @@ def prepare(
         content = {"photos": made.records, "refused": refused, "judgement": judgement}
         files = file_hashes(folder)
         record = machine_record() | {"seconds": time.perf_counter() - began}
-        write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, files, record, content))
+        read, inputs = specification.settings, specification.inputs
+        write_manifest(folder, Manifest(STAGE, VERSION, specification.key, read, inputs, files, record, content))
     return PhotoSet(out)
+
+
+def specify_prepare(listing: Listing, settings: Prepare, wishes: dict[str, Wish]) -> Specification:
+    """What a photo set follows from; every photo is read once, for its hash."""
+    return Specification(STAGE, VERSION, _read(settings), _inputs(listing, settings, wishes))
 
 
 def _read(settings: Prepare) -> dict[str, Any]:

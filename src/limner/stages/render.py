@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from limner.artifacts import AdapterFolder, Cell, RenderSet, is_current, require_folder, stage_key
+from limner.artifacts import AdapterFolder, Cell, RenderSet, Specification, is_current, require_folder
 from limner.base import Base
 from limner.config import Memory, Render, RenderPrompt, Subject
 from limner.errors import InputError
@@ -40,11 +40,8 @@ def render(
         raise InputError("render.prompts is empty; give the study at least one [[render.prompts]]")
     require_folder(out)
     columns = columns_of(adapters, settings.lora_scales)
-    inputs = {"base": base_hash, "columns": [[c.label, c.weights, c.strength] for c in columns]}
-    read = settings.model_dump(mode="json", exclude={"batch_size"})
-    words = {"identifier": subject.identifier, "class_noun": subject.class_noun}
-    record = Record(STAGE, VERSION, stage_key(STAGE, VERSION, {**read, **words}, inputs), read, inputs)
-    if is_current(out, record.key):
+    record = Record(specify_render(base_hash, subject, settings, columns))
+    if is_current(out, record.specification.key):
         return RenderSet(out)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
     grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size, memory=memory or Memory())
@@ -56,6 +53,14 @@ def render(
     files = record.write(out, [planned.file for planned, _ in cells], cells_and_keys(cells, flags), plan.missing)
     remove_strays(out, files)
     return RenderSet(out)
+
+
+def specify_render(base_hash: str, subject: Subject, settings: Render, columns: Sequence[Column]) -> Specification:
+    """What the grid follows from; how many pictures are rendered at once does not change them."""
+    read = settings.model_dump(mode="json", exclude={"batch_size"})
+    words = {"identifier": subject.identifier, "class_noun": subject.class_noun}
+    inputs = {"base": base_hash, "columns": [[c.label, c.weights, c.strength] for c in columns]}
+    return Specification(STAGE, VERSION, read | words, inputs)
 
 
 def _column_cells(grid: Grid, column: Column, subject: Subject, settings: Render) -> list[tuple[Planned, Cell]]:

@@ -12,13 +12,13 @@ from limner.artifacts import (
     PhotoSet,
     RenderSet,
     ScoreTable,
+    Specification,
     canonical_json,
     file_hashes,
     hash_bytes,
     hash_file,
     is_current,
     machine_record,
-    stage_key,
     whole_folder,
     write_manifest,
 )
@@ -48,15 +48,19 @@ def report(
     a manifest names is missing, DiskError when `out` cannot be written.
     """
     inputs = ReportInputs(run, study, photo_set, adapters, renders, controls, scores)
-    settings = study.model_dump(mode="json")
-    hashes = _hashes(inputs)
-    key = stage_key(STAGE, VERSION, settings, hashes)
-    if not is_current(out, key):
+    specification = specify_report(inputs)
+    if not is_current(out, specification.key):
         with whole_folder(out) as folder:
             write_report(inputs, folder, progress=progress)
             files, made = file_hashes(folder), machine_record()
+            key, settings, hashes = specification.key, specification.settings, specification.inputs
             write_manifest(folder, Manifest(STAGE, VERSION, key, settings, hashes, files, made))
     return out / "index.html"
+
+
+def specify_report(inputs: ReportInputs) -> Specification:
+    """What the report follows from: it shows every setting."""
+    return Specification(STAGE, VERSION, inputs.study.model_dump(mode="json"), _hashes(inputs))
 
 
 def _hashes(inputs: ReportInputs) -> dict[str, str]:

@@ -22,12 +22,12 @@ from limner.artifacts import (
     ClassSet,
     Manifest,
     PhotoSet,
+    Specification,
     file_hashes,
     is_current,
     machine_record,
     require_folder,
     require_space,
-    stage_key,
     sweep_unfinished,
     whole_folder,
     write_manifest,
@@ -103,18 +103,11 @@ def train(
     missing. A variant without finite losses raises LimnerError after the others are whole.
     """
     of_class = _class_images(orders[0].run, class_set, photo_set)
-    captions = [photo.get("caption", "") for photo in photo_set.training_photos]
     manifests = []
     for order in orders:
         require_start(order.run, start, order.out)
-        settings = _read_settings(order.run, subject, of_class, captions)
-        inputs = _inputs(base_hash, photo_set, of_class, start)
-        if order.run.variant.validation.keep != "last":  # then they decide what is delivered
-            settings["validation"] = order.run.variant.validation.model_dump(mode="json")
-            settings["choosing_rule"] = RULE_VERSION
-            inputs["judged_by"] = order.judged_by
-        key = stage_key(STAGE, VERSION, settings, inputs)
-        manifests.append(Manifest(STAGE, VERSION, key, settings, inputs, {}, {}, {}))
+        of = specify_train(order.run, base_hash, subject, photo_set, of_class, start, judged_by=order.judged_by)
+        manifests.append(Manifest(of.stage, of.version, of.key, of.settings, of.inputs, {}, {}, {}))
     pending = [
         (order, manifest)
         for order, manifest in zip(orders, manifests, strict=True)
@@ -128,6 +121,32 @@ def train(
                 _train_as_memory_allows(materials, chunk)
                 torch.cuda.empty_cache()  # what was captured took memory that nobody else can use
     return [AdapterFolder(order.out) for order in orders]
+
+
+def specify_train(
+    run: VariantRun,
+    base_hash: str,
+    subject: Subject,
+    photo_set: PhotoSet,
+    of_class: ClassSet | None,
+    start: AdapterFolder | None,
+    *,
+    judged_by: Mapping[str, Any] | None = None,
+) -> Specification:
+    """What an adapter follows from; `of_class` are the class images where the variant trains on them."""
+    captions = [photo.get("caption", "") for photo in photo_set.training_photos]
+    settings = _read_settings(run, subject, of_class, captions)
+    inputs: dict[str, Any] = {
+        "base": base_hash,
+        "photos": photo_set.training_hash,
+        "class_images": of_class.content_hash if of_class else None,
+        "start": start.content_hash if start else None,
+    }
+    if run.variant.validation.keep != "last":  # then validations decide what is delivered
+        settings["validation"] = run.variant.validation.model_dump(mode="json")
+        settings["choosing_rule"] = RULE_VERSION
+        inputs["judged_by"] = judged_by
+    return Specification(STAGE, VERSION, settings, inputs)
 
 
 @dataclass(frozen=True)
@@ -276,17 +295,6 @@ def _read_settings(
     if of_class:
         prompts["class_prompt"] = subject.fill(of_class.prompt)
     return settings | own | prompts
-
-
-def _inputs(
-    base_hash: str, photo_set: PhotoSet, of_class: ClassSet | None, start: AdapterFolder | None
-) -> dict[str, Any]:
-    return {
-        "base": base_hash,
-        "photos": photo_set.training_hash,
-        "class_images": of_class.content_hash if of_class else None,
-        "start": start.content_hash if start else None,
-    }
 
 
 def _held_out_loss(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from limner.artifacts import (
     PhotoSet,
     RenderSet,
     ScoreTable,
+    Specification,
     canonical_json,
     hash_bytes,
     machine_record,
-    stage_key,
     write_json,
 )
 from limner.base import BaseLocation
@@ -30,7 +30,7 @@ from limner.progress import SILENT, Progress
 from limner.stages.measure.control import score_edges
 from limner.stages.measure.drift import note_prompts_without_subject
 from limner.stages.measure.likeness import score_likeness
-from limner.stages.measure.others import find_others
+from limner.stages.measure.others import Others, find_others
 from limner.stages.measure.prompt_fidelity import score_prompt_fidelity
 from limner.stages.measure.work import Work
 
@@ -79,20 +79,8 @@ def measure(
     scores = Scores()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = find_others(settings.others, class_set, pictures)
-    read = {
-        "measure": settings.model_dump(mode="json", exclude={"others"}),
-        "subject": [subject.identifier, subject.class_noun],
-    }
-    inputs = {
-        "photos": [photo_set.content_hash, [file.name for file in photo_set.held_out_files]],
-        "renders": _grid_hash(renders),
-        "controls": controls and _grid_hash(controls),
-        "models": found.identities,
-        "crop": crop.name,
-        "others": [others.origin, others.content_hash],
-    }
-    key = stage_key(STAGE, VERSION, read, inputs)
-    if _is_current(out, key):
+    specification = specify_measure(photo_set, renders, controls, subject, settings, found, crop.name, others)
+    if _is_current(out, specification.key):
         return ScoreTable(out)
     started = time.monotonic()
     kinds = prompt_kinds(pictures, subject.identifier, subject.class_noun)
@@ -105,9 +93,35 @@ def measure(
         score_edges(work, controls)
         scores.control = control_summary(scores.rows)
     made = {**machine_record(), "seconds": round(time.monotonic() - started, 2)}
-    manifest = {"stage": STAGE, "version": VERSION, "key": key, "settings": read, "inputs": inputs, "made": made}
+    manifest = {**asdict(specification), "key": specification.key, "made": made}
     _write(out, scores, manifest)
     return ScoreTable(out)
+
+
+def specify_measure(
+    photo_set: PhotoSet,
+    renders: RenderSet,
+    controls: RenderSet | None,
+    subject: Subject,
+    settings: Measure,
+    found: Found,
+    crop: str,
+    others: Others,
+) -> Specification:
+    """What scores follow from; `crop` names what likeness compares."""
+    read = {
+        "measure": settings.model_dump(mode="json", exclude={"others"}),
+        "subject": [subject.identifier, subject.class_noun],
+    }
+    inputs = {
+        "photos": [photo_set.content_hash, [file.name for file in photo_set.held_out_files]],
+        "renders": _grid_hash(renders),
+        "controls": controls and _grid_hash(controls),
+        "models": found.identities,
+        "crop": crop,
+        "others": [others.origin, others.content_hash],
+    }
+    return Specification(STAGE, VERSION, read, inputs)
 
 
 def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
