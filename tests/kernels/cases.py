@@ -31,8 +31,8 @@ class Case:
 def in_rows(parts: list[list[Tensor]]) -> Tensor:
     rows = torch.zeros(len(parts), LAYOUT.length, dtype=parts[0][0].dtype)
     for row, tensors in zip(rows, parts, strict=True):
-        for stretch, tensor in zip(LAYOUT.stretches(row), tensors, strict=True):
-            stretch.copy_(tensor.flatten())
+        for segment, tensor in zip(LAYOUT.segments(row), tensors, strict=True):
+            segment.copy_(tensor.flatten())
     return rows
 
 

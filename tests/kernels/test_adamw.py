@@ -112,8 +112,8 @@ def test_padding_stays_zero(eight_bit):
     gradients = [in_rows(normal_parts(seed, 1)) for seed in (2, 3)]
     optimizer = steps_of_ours("stochastic", gradients, torch.tensor([1e-2]), eight_bit=eight_bit)
     trained = torch.zeros(LAYOUT.length, dtype=torch.bool)
-    for stretch in LAYOUT.stretches(trained):
-        stretch.fill_(True)
+    for segment in LAYOUT.segments(trained):
+        segment.fill_(True)
     for tensor in (optimizer.weight, optimizer.moments.first, optimizer.moments.second):
         assert not tensor[0, ~trained].any()
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from limner.errors import InputError, PromptError
+from limner.kernels.flat_weights import FlatWeights
 from limner.training.checkpoint import Checkpoint, newest_checkpoint, step_folders, write_checkpoint
 from limner.training.ema import ExponentialMovingAverage
-from limner.training.flat_weights import FlatWeights
 from limner.training.learning_rate_schedule import learning_rate_at
 from limner.training.log import LOG_FILE, StepRecord, TrainingLog, read_log, thinned
 from limner.training.prompts import PromptEmbeds, prompt_ids

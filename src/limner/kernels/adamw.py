@@ -25,8 +25,8 @@ from limner.kernels.eight_bit import BLOCK, decode_first, decode_second, encode_
 from limner.kernels.rows import ScatteredGradients
 from limner.kernels.split_weights import join, round_stochastically, split
 
-SEGMENT = {"cpu": 1 << 16}  # numbers of a row that the plain form takes at a time: a processor's cache holds them
-SEGMENT_ELSEWHERE = 1 << 24
+AT_ONCE = {"cpu": 1 << 16}  # numbers of a row that the plain form takes at a time: a processor's cache holds them
+AT_ONCE_ELSEWHERE = 1 << 24
 
 
 def squared_norms(gradients: Gradients, alive: Tensor | None = None) -> Tensor:
@@ -131,11 +131,11 @@ def plain_step(
     remainder: Tensor | None = None,
     keys: Tensor | None = None,
 ) -> None:
-    """The step in plain torch, a segment of the rows at a time; `updates` number the step's roundings."""
+    """The step in plain torch, a piece of the rows at a time; `updates` number the step's roundings."""
     rows = gradients.row() if isinstance(gradients, ScatteredGradients) else gradients
-    segment = SEGMENT.get(weight.device.type, SEGMENT_ELSEWHERE)
-    for start in range(0, weight.shape[1], segment):
-        part = slice(start, start + segment)
+    at_once = AT_ONCE.get(weight.device.type, AT_ONCE_ELSEWHERE)
+    for start in range(0, weight.shape[1], at_once):
+        part = slice(start, start + at_once)
         halves = dither_halves(keys, updates, start, weight[:, part].shape[1]) if keys is not None else None
         first, second = _decoded(moments, part)
         master = weight[:, part] if remainder is None else join(weight[:, part], remainder[:, part])
@@ -209,7 +209,7 @@ def _step_of_torch(
     for row in numbers.applied.nonzero().flatten().tolist():
         places = [weight[row], moments.first[row], moments.second[row]]
         if isinstance(gradients, ScatteredGradients):
-            parts, found = [gradients.layout.stretches(place) for place in places], gradients.flat()
+            parts, found = [gradients.layout.segments(place) for place in places], gradients.flat()
         else:
             parts, found = [[place] for place in places], [gradients[row]]
         found = [gradient.to(weight.dtype) for gradient in found]

@@ -147,7 +147,7 @@ def _load_gradient(
     HALF: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """fp32 gradients (BLOCKS, 256) of a chunk, where its stretch begins in the rows, and which blocks it has.
+    """fp32 gradients (BLOCKS, 256) of a chunk, where its segment begins in the rows, and which blocks it has.
 
     Zeros and no blocks where it is not `wanted`.
     """

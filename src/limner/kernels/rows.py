@@ -1,4 +1,4 @@
-"""Where trained tensors lie: in rows of numbers, each tensor a stretch that begins at a multiple of 256.
+"""Where trained tensors lie: in rows of numbers, each tensor a segment that begins at a multiple of 256.
 
 A row is one variant of a sweep; what trains alone has one row. Gradients lie in rows of the same layout, or scattered
 where autograd put them, to be found by their addresses.
@@ -22,13 +22,13 @@ ALIGNMENT_BYTES = 16
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Stretches of a row: sizes, first positions, and the row's whole length P, padding included."""
+    """Segments of a row: sizes, first positions, and the row's whole length P, padding included."""
 
     sizes: tuple[int, ...]
     offsets: tuple[int, ...]
     length: int
 
-    def stretches(self, row: Tensor) -> list[Tensor]:
+    def segments(self, row: Tensor) -> list[Tensor]:
         """Views (size,) of every tensor's numbers in a row (P,)."""
         return [row[offset : offset + size] for offset, size in zip(self.offsets, self.sizes, strict=True)]
 
@@ -56,7 +56,7 @@ class ScatteredGradients:
         self.tensors: list[Tensor] = []
 
     def point_at(self, gradients: Sequence[Tensor]) -> None:
-        """Take the addresses of `gradients`, one of each stretch; their numbers must lie in the weights' order.
+        """Take the addresses of `gradients`, one of each segment; their numbers must lie in the weights' order.
 
         Raises LimnerError for a gradient of another size, dtype or alignment, or with gaps.
         """
@@ -80,8 +80,8 @@ class ScatteredGradients:
     def row(self) -> Tensor:
         """The gradients copied into one row (1, P)."""
         row = torch.zeros(self.layout.length, dtype=self.dtype, device=self.addresses.device)
-        for stretch, gradient in zip(self.layout.stretches(row), self.flat(), strict=True):
-            stretch.copy_(gradient)
+        for segment, gradient in zip(self.layout.segments(row), self.flat(), strict=True):
+            segment.copy_(gradient)
         return row[None]
 
 

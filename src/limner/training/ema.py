@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from limner.kernels.flat_weights import FlatWeights
 from limner.kernels.split_weights import join, split
-from limner.training.flat_weights import FlatWeights
 from limner.training.interruption import uninterrupted
 
 PUT_AT_ONCE = 1 << 24  # numbers of a row, so that little is needed beside them

@@ -112,7 +112,7 @@ class FlatAdamW:
     def _scattered_at(self) -> ScatteredGradients:
         if self._scattered is None:
             weights = self.trainable.weights
-            layout = row_layout([stretch.count for stretch in weights.stretches.values()])
+            layout = row_layout([segment.count for segment in weights.segments.values()])
             dtype = next(iter(self.trainable.parameters.values())).dtype
             self._scattered = ScatteredGradients(layout, dtype, weights.weight.device)
         return self._scattered

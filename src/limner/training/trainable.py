@@ -20,7 +20,7 @@ from limner.adapters.low_rank import initial_update
 from limner.base import Base
 from limner.base.devices import RANK_MULTIPLE, in_channels_last
 from limner.errors import AdapterError, InputError
-from limner.training.flat_weights import CHANNELS_LAST, FlatWeights
+from limner.kernels.flat_weights import CHANNELS_LAST, FlatWeights
 
 INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
 
@@ -62,8 +62,8 @@ class Trainable:
 
     def load(self, state: Mapping[str, Tensor], variant: int = 0) -> None:
         """Take one variant's stored weights, name by name."""
-        for name, stretch in self.weights.stretches.items():
-            padded = torch.zeros(stretch.shape, dtype=state[name].dtype)
+        for name, segment in self.weights.segments.items():
+            padded = torch.zeros(segment.shape, dtype=state[name].dtype)
             self._own(name, padded, variant).copy_(state[name])
             self.weights.write(name, padded, variant)
 
@@ -93,10 +93,10 @@ class Trainable:
         """(V, P/size) uint8: 1 for the parts of a row that are not all padding of smaller ranks."""
         variants, count = self.weights.weight.shape
         alive = torch.zeros(variants, -(-count // size), dtype=torch.uint8)
-        for name, stretch in self.weights.stretches.items():
+        for name, segment in self.weights.segments.items():
             for variant in range(variants):
-                own = self._own(name, torch.empty(stretch.shape, device="meta"), variant).numel()
-                alive[variant, stretch.offset // size : -(-(stretch.offset + own) // size)] = 1
+                own = self._own(name, torch.empty(segment.shape, device="meta"), variant).numel()
+                alive[variant, segment.offset // size : -(-(segment.offset + own) // size)] = 1
         return alive.to(self.weights.weight.device)
 
     @contextlib.contextmanager
@@ -112,10 +112,10 @@ class Trainable:
                 layer.chosen = None
 
     def _tensors(self, variant: int) -> Iterator[tuple[str, Tensor]]:
-        return ((name, self.weights.read(name, variant)) for name in self.weights.stretches)
+        return ((name, self.weights.read(name, variant)) for name in self.weights.segments)
 
     def _own(self, name: str, tensor: Tensor, variant: int) -> Tensor:
-        """The part of a stretch that is not padding: an update's first `rank` rows (down) or columns (up)."""
+        """The part of a segment that is not padding: an update's first `rank` rows (down) or columns (up)."""
         module, _, rest = name.partition(".")
         layer_name, _, part = rest.rpartition(".")
         if module not in self.layers:
@@ -133,7 +133,7 @@ class Trainable:
     def _whole(self, module: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """A module's state dict: what was trained, and of the rest what the variant started from."""
         own = self.start.full.get(module) or self.modules[module].state_dict()
-        trained = {key: f"{module}.{key}" for key in own if f"{module}.{key}" in self.weights.stretches}
+        trained = {key: f"{module}.{key}" for key in own if f"{module}.{key}" in self.weights.segments}
         return {
             key: _stored(self.weights.read(trained[key]) if key in trained else tensor, dtype)
             for key, tensor in own.items()
@@ -219,7 +219,7 @@ def _thaw(
         parameter.data = weights[name][0]
         parameter.requires_grad_(True)
     whole = tuple(name for name in modules if name in names or name in start.full)
-    return Trainable(weights, groups_by_module(weights.stretches), parameters, modules, whole, start=start)
+    return Trainable(weights, groups_by_module(weights.segments), parameters, modules, whole, start=start)
 
 
 def _matrices_first(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -262,7 +262,7 @@ def _give_updates(
     for module, found in layers.items():
         for name, layer in found.items():
             layer.gradients = (views[f"{module}.{name}.down"], views[f"{module}.{name}.up"])
-    groups = groups_by_module(weights.stretches)
+    groups = groups_by_module(weights.segments)
     return Trainable(weights, groups, parameters, modules, layers=layers, start=start, gradient=gradient)
 
 

@@ -22,7 +22,7 @@ CHANNELS_LAST = (0, 2, 3, 1)  # the order in memory of a convolution's weight (o
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Where a trained tensor lies in its row, and the order of its dimensions there."""
 
     offset: int
@@ -58,43 +58,43 @@ class FlatWeights:
         exact: bool = True,
         orders: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        self.stretches: dict[str, Stretch] = {}
+        self.segments: dict[str, Segment] = {}
         size = 0
         for name, shape in shapes.items():
             order = (orders or {}).get(name, tuple(range(len(shape))))
-            self.stretches[name] = Stretch(size, tuple(shape), order)
-            size += self.stretches[name].padded
+            self.segments[name] = Segment(size, tuple(shape), order)
+            size += self.segments[name].padded
         self.weight = torch.zeros(variants, size, dtype=dtype, device=device)
         split_up = exact and dtype == torch.bfloat16
         self.remainder = torch.zeros(variants, size, dtype=torch.int16, device=device) if split_up else None
 
     def __getitem__(self, name: str) -> Tensor:
         """What the modules compute with, (V, *shape), as a view."""
-        return self.stretches[name].of(self.weight)
+        return self.segments[name].of(self.weight)
 
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """Every tensor (V, *shape) as a view of another (V, P), gradients say."""
-        return {name: stretch.of(rows) for name, stretch in self.stretches.items()}
+        return {name: segment.of(rows) for name, segment in self.segments.items()}
 
     def read(self, name: str, variant: int = 0) -> Tensor:
         """A copy of one variant's tensor from its exact master, fp32 (or wider)."""
-        stretch = self.stretches[name]
-        weight = stretch.of(self.weight)[variant]
+        segment = self.segments[name]
+        weight = segment.of(self.weight)[variant]
         if self.remainder is not None:
-            return join(weight, stretch.of(self.remainder)[variant])
+            return join(weight, segment.of(self.remainder)[variant])
         return weight.to(torch.promote_types(weight.dtype, torch.float32), copy=True)
 
     @torch.no_grad()
     def write(self, name: str, values: Tensor, variant: int = 0) -> None:
         """Take one variant's tensor, any precision, from any device."""
-        stretch = self.stretches[name]
-        weight = stretch.of(self.weight)[variant]
+        segment = self.segments[name]
+        weight = segment.of(self.weight)[variant]
         if self.remainder is None:
             weight.copy_(values)
             return
         high, low = split(values.to(weight.device, torch.float32))
         weight.copy_(high)
-        stretch.of(self.remainder)[variant].copy_(low)
+        segment.of(self.remainder)[variant].copy_(low)
 
     def __len__(self) -> int:
         """Variants."""
