@@ -80,7 +80,7 @@ def plain_path() -> Iterator[None]:
     """A block without what makes limner fast: diffusers' own blocks, plain torch, each kernel launched by itself."""
     unfused = patch("limner.training.setup.fused", lambda *networks, everywhere: contextlib.nullcontext())
     uncaptured = patch("limner.training.loop.captured", lambda step, label, progress: step)
-    one_stream = patch("limner.training.step.Aside", lambda device: contextlib.nullcontext())
+    one_stream = patch("limner.training.step.SideStream", lambda device: contextlib.nullcontext())
     plain_encoding = patch("limner.training.examples.fast", lambda device, *networks: contextlib.nullcontext())
     without_triton = patch("limner.kernels.available._installed", lambda: False)
     with unfused, plain_encoding, uncaptured, one_stream, without_triton, _plain_rendering(), _exact_convolutions():

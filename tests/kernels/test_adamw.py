@@ -12,8 +12,8 @@ from limner.diffusion.randomness import philox_key, random_words
 from limner.errors import InputError, LimnerError
 from limner.kernels.adamw import adamw_step, plain_step, row_numbers, squared_norms
 from limner.kernels.adamw_numbers import Moments, Rates
-from limner.kernels.dither import dither_halves
 from limner.kernels.fused_adamw import FusedAdamW
+from limner.kernels.rounding_bits import rounding_bits
 from limner.kernels.rows import ScatteredGradients, row_layout
 from limner.kernels.split_weights import join
 from tests.kernels.cases import KEYS, LAYOUT, in_rows, make_case, normal_parts, scattered
@@ -165,8 +165,8 @@ def test_random_bits_are_those_of_the_stream():
     key, step = philox_key(7, "stochastic rounding"), 2**33 + 5
     words = random_words(7, "stochastic rounding", step, 512)
     halves = torch.stack([words & 0xFFFF, words >> 16], 1).flatten()
-    assert torch.equal(dither_halves(torch.tensor([key]), torch.tensor([step]), 0, 1024)[0], halves.int())
-    assert torch.equal(dither_halves(torch.tensor([key]), torch.tensor([step]), 256, 768)[0], halves[256:].int())
+    assert torch.equal(rounding_bits(torch.tensor([key]), torch.tensor([step]), 0, 1024)[0], halves.int())
+    assert torch.equal(rounding_bits(torch.tensor([key]), torch.tensor([step]), 256, 768)[0], halves[256:].int())
 
 
 def test_layouts_begin_at_multiples_of_256():

@@ -94,7 +94,7 @@ def test_c_is_compiled_once_and_kept(monkeypatch, tmp_path):
     if compiled._compiler() is None:
         pytest.skip("needs a C compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "HERE", tmp_path)
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path)
     (tmp_path / "seven.c").write_text("int seven(void) { return 7; }\n")
     library = compiled.compiled("seven")
     assert library is not None
@@ -107,7 +107,7 @@ def test_c_is_compiled_once_and_kept(monkeypatch, tmp_path):
 
 def test_without_a_compiler_or_with_a_fault_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "HERE", tmp_path)
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path)
     (tmp_path / "wrong.c").write_text("this is not C\n")
     assert compiled.compiled("wrong") is None
     assert not list(compiled.cache_folder().glob("*"))

@@ -10,7 +10,7 @@ import torch
 from limner.adapters import LowRankLayer
 from limner.blocks.text_forms import PROJECTIONS
 from limner.config import LoraVariant, expand_variants
-from limner.kernels.linear import below_one_another
+from limner.kernels.linear import joint_view
 from limner.training import set_up
 from tests.stages.test_train_together import SETTINGS
 from tests.training.sets import SUBJECT, full_run
@@ -59,4 +59,4 @@ def test_keys_values_and_queries_that_learn_lie_below_one_another(tiny_base):
     """Those of the text encoder: the tiny UNet's are so small that the engine puts padding between them."""
     with set_up([full_run(text_encoder=True)], tiny_base, SUBJECT, PROMPTS, pictures(0), pictures(1), None):
         for layer in tiny_base.text_encoder.encoder.layers:
-            assert below_one_another([getattr(layer.self_attn, name).weight for name in PROJECTIONS]) is not None
+            assert joint_view([getattr(layer.self_attn, name).weight for name in PROJECTIONS]) is not None

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from limner.diffusion.randomness import uniform
 from limner.errors import AdapterError
-from limner.kernels.linear import as_one, below_one_another
+from limner.kernels.linear import joint_bias, joint_view
 from limner.kernels.low_rank import low_rank_linear
 
 ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -86,7 +86,7 @@ class LowRankLayer(nn.Module):
         Together lie frozen weights below one another, and the updates of every variant one layer after the other.
         """
         first = layers[0]
-        weight = below_one_another([layer.original.weight for layer in layers])
+        weight = joint_view([layer.original.weight for layer in layers])
         down, up = (_one_after_another([getattr(layer, part) for layer in layers]) for part in ("down", "up"))
         known = all(layer.gradients is not None and layer.chosen is None for layer in layers)
         biases = [layer.original.bias for layer in layers if layer.original.bias is not None]
@@ -104,7 +104,7 @@ class LowRankLayer(nn.Module):
         joint = down.as_strided((variants, count * rank, width), (down.stride(0), *down.stride()[2:]))
         d_joint = buffers[0].as_strided(joint.shape, joint.stride())
         learning = [parameter for layer in layers for parameter in (layer.down, layer.up)]
-        return low_rank_linear(x, weight, as_one(biases), joint, up, first.scales, (d_joint, buffers[1]), learning)
+        return low_rank_linear(x, weight, joint_bias(biases), joint, up, first.scales, (d_joint, buffers[1]), learning)
 
     def update(self, index: int = 0) -> LowRankUpdate:
         """Variant `index`'s update without padding, detached."""

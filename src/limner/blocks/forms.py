@@ -17,11 +17,11 @@ from limner.blocks.layers import added, linear, normalised, together
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
-from limner.kernels.doubling import doubled
 from limner.kernels.gelu_gate import gelu_gate
 from limner.kernels.group_norm import group_norm
 from limner.kernels.half_products import half_convolution, half_linear, half_products
 from limner.kernels.linear import joint_linear
+from limner.kernels.nearest_upsampling import upsample_nearest
 from limner.kernels.residual import add_bias
 
 SLICE_BYTES = 256 << 20  # of the feed-forward layer's inner rows at most: larger slices are no faster
@@ -47,7 +47,7 @@ def upsampling(block: Any, hidden_states: Tensor, output_size: Any = None, *unus
     """`Upsample2D`: every pixel four times, and a convolution."""
     if output_size is not None:
         return block.conv(functional.interpolate(hidden_states, size=output_size, mode="nearest"))
-    return block.conv(doubled(hidden_states))
+    return block.conv(upsample_nearest(hidden_states))
 
 
 def last_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from limner.blocks.forms import (
 )
 from limner.blocks.text_forms import PROJECTIONS, is_plain_text_encoder, is_plain_text_layer, text_encoder, text_layer
 from limner.kernels.available import has_triton
-from limner.kernels.linear import below_one_another
+from limner.kernels.linear import joint_view
 
 SAME_INPUT = {"Attention": ("to_q", "to_k", "to_v"), "CLIPAttention": PROJECTIONS}  # layers of an attention
 
@@ -106,7 +106,7 @@ def _lay_together(network: nn.Module) -> None:
 def _move_below(parameters: Sequence[Tensor]) -> None:
     """Into one storage, in their order; those that learn lie where the engine has put them."""
     learning = any(parameter.requires_grad for parameter in parameters)
-    if len(parameters) > 1 and not learning and below_one_another(parameters) is None:
+    if len(parameters) > 1 and not learning and joint_view(parameters) is None:
         joint = torch.cat([parameter.detach() for parameter in parameters])
         for parameter, part in zip(parameters, joint.split([len(each) for each in parameters]), strict=True):
             parameter.data = part

@@ -14,7 +14,7 @@ from torch.nn import functional
 from limner.kernels.available import has_triton
 from limner.kernels.half_products import half_linear, half_products
 from limner.kernels.layer_norm import add_layer_norm, layer_norm
-from limner.kernels.linear import as_one, below_one_another, joint_linear
+from limner.kernels.linear import joint_bias, joint_linear, joint_view
 
 
 def together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
@@ -29,14 +29,14 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
 
 def _from_one_product(layers: Sequence[nn.Linear], x: Tensor) -> Tensor | None:
     weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers if layer.bias is not None]
-    weight = below_one_another(weights)
+    weight = joint_view(weights)
     if weight is None or len(biases) not in (0, len(layers)):
         return None
     if (half := half_products(x)) is not None:
         return half_linear(half, x, weights, biases, inner=True)
     if any(each.requires_grad for each in weights):
         return joint_linear(x, weights, biases)
-    return functional.linear(x, weight, as_one(biases))
+    return functional.linear(x, weight, joint_bias(biases))
 
 
 def linear(layer: nn.Module, x: Tensor, *, inner: bool = False) -> Tensor:

@@ -20,8 +20,8 @@ from torch.optim.adamw import adamw
 from limner.errors import InputError
 from limner.kernels.adamw_numbers import Gradients, Moments, Rates, RowNumbers
 from limner.kernels.available import has_triton
-from limner.kernels.dither import dither_halves, swapped_share
 from limner.kernels.eight_bit import BLOCK, decode_first, decode_second, encode_first, encode_second, square_root
+from limner.kernels.rounding_bits import rounding_bits, swapped_fraction
 from limner.kernels.rows import ScatteredGradients
 from limner.kernels.split_weights import join, round_stochastically, split
 
@@ -136,7 +136,7 @@ def plain_step(
     at_once = AT_ONCE.get(weight.device.type, AT_ONCE_ELSEWHERE)
     for start in range(0, weight.shape[1], at_once):
         part = slice(start, start + at_once)
-        halves = dither_halves(keys, updates, start, weight[:, part].shape[1]) if keys is not None else None
+        halves = rounding_bits(keys, updates, start, weight[:, part].shape[1]) if keys is not None else None
         first, second = _decoded(moments, part)
         master = weight[:, part] if remainder is None else join(weight[:, part], remainder[:, part])
         found = _updated(master.to(first.dtype), rows[:, part].to(first.dtype), first, second, numbers, rates)
@@ -184,7 +184,7 @@ def _store(
         places = moments.first[:, part], moments.first_scales[:, blocks]
         kept += zip(places, encode_first(first), strict=True)
         places = moments.second[:, part], moments.second_scales[:, blocks]
-        kept += zip(places, encode_second(second, swapped_share(halves)), strict=True)
+        kept += zip(places, encode_second(second, swapped_fraction(halves)), strict=True)
     if remainder is not None:
         kept += zip((weight[:, part], remainder[:, part]), split(master), strict=True)
     elif weight.dtype == torch.bfloat16:

@@ -206,7 +206,7 @@ def _sums_of_squares(
 
 @triton.jit
 def _halves(keys, updates, begin_in_row, row, BLOCKS: tl.constexpr):
-    """Random halves (BLOCKS, 256) in [0, 65536): `dither.dither_halves`."""
+    """Random halves (BLOCKS, 256) in [0, 65536): `rounding_bits.rounding_bits`."""
     step = tl.load(updates + row)
     low, high = tl.load(keys + row * 2).to(tl.uint32), tl.load(keys + row * 2 + 1).to(tl.uint32)
     counter = tl.arange(0, BLOCKS)[:, None] * (LANES // 8) + tl.arange(0, LANES // 8)[None, :]

@@ -39,7 +39,7 @@ typedef struct {
     bf16 *out, *d_query, *d_key, *d_value; /* contiguous */
     float *sums;                           /* (batch, heads, queries): log2 of the sum of weights, maximum included */
     int backward;
-    int64_t next; /* the job that nobody has taken */
+    int64_t next; /* the next job to be taken */
     int failed;   /* 1 where a thread had no memory */
 } Work;
 
@@ -108,9 +108,9 @@ static void store_rows(bf16 *to, int64_t stride, const float *from, int64_t colu
                        float factor) {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t at = 0; at < width; at += ROWS) {
-            __mmask16 there = (__mmask16)((1u << least(ROWS, width - at)) - 1);
+            __mmask16 mask = (__mmask16)((1u << least(ROWS, width - at)) - 1);
             __m512 own = _mm512_mul_ps(_mm512_loadu_ps(from + row * columns + at), _mm512_set1_ps(factor));
-            write_half(to + row * stride + at, there, own);
+            write_half(to + row * stride + at, mask, own);
         }
 }
 
@@ -223,7 +223,7 @@ static void deltas(float *to, const Work *work, int64_t batch, int64_t at_head) 
     }
 }
 
-/* to (32 keys, 32 queries) = rows (32, deep) times columns, which are two tiles a stretch of 32. */
+/* to (32 keys, 32 queries) = rows (32, deep) times columns, which are two tiles for each 32. */
 static inline void products(float *to, const bf16 *rows, const bf16 *columns, int64_t deep) {
     _tile_zero(0);
     _tile_zero(1);

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-OLDEST_CAPABILITY = 7  # Volta: Triton's own floor
+OLDEST_CAPABILITY = 7  # Volta, the oldest that Triton supports
 
 
 def has_triton(tensor: Tensor) -> bool:
-    """Whether kernels of Triton run where `tensor` lies; under Triton's interpreter they run on a CPU, for tests."""
+    """Whether Triton kernels run on the tensor's device; under Triton's interpreter they run on a CPU, for tests."""
     if tensor.device.type == "cpu":
         return os.environ.get("TRITON_INTERPRET") == "1" and _installed()
     return tensor.is_cuda and _installed() and _capable(tensor.device.index or 0)

@@ -25,14 +25,14 @@ static inline float wide(bf16 number) {
     return value;
 }
 
-/* 16 numbers in fp32, of which those in `there` are read. */
-static inline __m512 read_wide(const bf16 *from, __mmask16 there) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, from));
+/* 16 numbers in fp32, of which those in `mask` are read. */
+static inline __m512 read_wide(const bf16 *from, __mmask16 mask) {
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
 
-static inline void write_half(bf16 *to, __mmask16 there, __m512 numbers) {
-    _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(numbers));
+static inline void write_half(bf16 *to, __mmask16 mask, __m512 numbers) {
+    _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(numbers));
 }
 
 /* 2^x to 4e-6 of itself, 0 where it is too small. */

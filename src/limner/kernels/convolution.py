@@ -1,4 +1,4 @@
-"""A convolution that learns, with the gradient of its weight beside the main stream.
+"""A trained convolution, with the gradient of its weight on a side stream.
 
 Shapes: pictures (B, C, H, W) in channels-last order, weights (D, C, h, w).
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.kernels.aside import current_aside, learnt
 from limner.kernels.available import has_triton
+from limner.kernels.side_stream import SideStream, returned_gradients
 
 
 def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -27,8 +27,8 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, *geometry: Any) -> Tensor:
         y = functional.conv2d(x, weight, None, *geometry)
-        ctx.save_for_backward(x.to(y.dtype), weight)  # autocast may have computed in half of their precision
-        ctx.geometry, ctx.aside = geometry, current_aside()
+        ctx.save_for_backward(x.to(y.dtype), weight)  # autocast may have computed in half precision
+        ctx.geometry, ctx.side_stream = geometry, SideStream.current()
         return y
 
     @staticmethod
@@ -38,9 +38,15 @@ class _Convolution(torch.autograd.Function):
 
         def gradient(which: int) -> Tensor:
             mask = [which == 0, which == 1, False]
-            own = weight.to(dy.dtype)
-            return torch.ops.aten.convolution_backward(dy, x, own, None, *ctx.geometry, False, [0, 0], 1, mask)[which]
+            converted = weight.to(dy.dtype)
+            return torch.ops.aten.convolution_backward(dy, x, converted, None, *ctx.geometry, False, [0, 0], 1, mask)[
+                which
+            ]
 
-        d_weight = learnt(ctx.aside, [weight], lambda: [gradient(1)], x, dy) if ctx.needs_input_grad[1] else [None]
+        d_weight = (
+            returned_gradients(ctx.side_stream, [weight], lambda: [gradient(1)], x, dy)
+            if ctx.needs_input_grad[1]
+            else [None]
+        )
         dx = gradient(0) if ctx.needs_input_grad[0] else None
         return dx, *d_weight, None, None, None

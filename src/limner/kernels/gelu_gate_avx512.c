@@ -7,7 +7,7 @@
 #include "avx512.h"
 
 #define LANES 16
-#define STRETCH 64 /* rows that a thread takes at once */
+#define SEGMENT 64 /* rows that a thread takes at once */
 
 typedef struct {
     int64_t rows, width, next;
@@ -35,10 +35,10 @@ static inline Normal normal(__m512 g) {
 static void forward(const Work *work, int64_t row) {
     const bf16 *h = work->x + 2 * row * work->width, *gate = h + work->width;
     for (int64_t at = 0; at < work->width; at += LANES) {
-        const __mmask16 there = (__mmask16)((1u << least(LANES, work->width - at)) - 1);
-        const __m512 g = read_wide(gate + at, there);
+        const __mmask16 mask = (__mmask16)((1u << least(LANES, work->width - at)) - 1);
+        const __m512 g = read_wide(gate + at, mask);
         const __m512 unit = _mm512_mul_ps(g, normal(g).probability);
-        write_half(work->out + row * work->width + at, there, _mm512_mul_ps(read_wide(h + at, there), unit));
+        write_half(work->out + row * work->width + at, mask, _mm512_mul_ps(read_wide(h + at, mask), unit));
     }
 }
 
@@ -46,21 +46,21 @@ static void backward(const Work *work, int64_t row) {
     const bf16 *h = work->x + 2 * row * work->width, *gate = h + work->width;
     bf16 *dh = work->dx + 2 * row * work->width, *d_gate = dh + work->width;
     for (int64_t at = 0; at < work->width; at += LANES) {
-        const __mmask16 there = (__mmask16)((1u << least(LANES, work->width - at)) - 1);
-        const __m512 g = read_wide(gate + at, there), dy = read_wide(work->d_out + row * work->width + at, there);
+        const __mmask16 mask = (__mmask16)((1u << least(LANES, work->width - at)) - 1);
+        const __m512 g = read_wide(gate + at, mask), dy = read_wide(work->d_out + row * work->width + at, mask);
         const Normal of = normal(g);
-        write_half(dh + at, there, _mm512_mul_ps(dy, _mm512_mul_ps(g, of.probability)));
+        write_half(dh + at, mask, _mm512_mul_ps(dy, _mm512_mul_ps(g, of.probability)));
         const __m512 slope = _mm512_fmadd_ps(_mm512_mul_ps(g, of.density), _mm512_set1_ps(0.39894228f), of.probability);
-        write_half(d_gate + at, there, _mm512_mul_ps(_mm512_mul_ps(dy, read_wide(h + at, there)), slope));
+        write_half(d_gate + at, mask, _mm512_mul_ps(_mm512_mul_ps(dy, read_wide(h + at, mask)), slope));
     }
 }
 
-static void take_stretches(void *given) {
+static void take_segments(void *given) {
     Work *work = given;
     for (;;) {
-        const int64_t first = __atomic_fetch_add(&work->next, STRETCH, __ATOMIC_RELAXED);
+        const int64_t first = __atomic_fetch_add(&work->next, SEGMENT, __ATOMIC_RELAXED);
         if (first >= work->rows) break;
-        for (int64_t row = first; row < least(first + STRETCH, work->rows); row++) {
+        for (int64_t row = first; row < least(first + SEGMENT, work->rows); row++) {
             if (work->dx)
                 backward(work, row);
             else
@@ -72,6 +72,6 @@ static void take_stretches(void *given) {
 /* Forward into `out`, or backward into `dx` where there is one; 0. */
 int run(Work *work, Parallel parallel, unsigned threads) {
     work->next = 0;
-    in_parallel(take_stretches, work, parallel, threads);
+    in_parallel(take_segments, work, parallel, threads);
     return 0;
 }

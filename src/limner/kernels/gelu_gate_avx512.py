@@ -1,4 +1,4 @@
-"""`gelu_gate` in bf16 on a processor: `gelu_gate_avx512.c` through ctypes, on the threads that torch computes with."""
+"""`gelu_gate` in bf16 on a processor: `gelu_gate_avx512.c` through ctypes, on torch's threads."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def gate_backward(d_out: Tensor, x: Tensor) -> Tensor:
     return dx
 
 
-def _run(x: Tensor, **others: Tensor) -> None:
+def _run(x: Tensor, **outputs: Tensor) -> None:
     library = _library()
-    assert library is not None  # the caller has seen to it: `has_gate`
+    assert library is not None  # the caller has checked `has_gate`
     work = _Work(rows=x.numel() // x.shape[-1], width=x.shape[-1] // 2, x=x.data_ptr())
-    for name, tensor in others.items():
+    for name, tensor in outputs.items():
         setattr(work, name, tensor.data_ptr())
     run(library, work)
 

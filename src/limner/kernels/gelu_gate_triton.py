@@ -37,29 +37,29 @@ def _grid(rows: int, width: int) -> tuple[int, int]:
 
 @triton.jit
 def _tile(R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Where the program's numbers lie in rows of D and of 2D, and which of them there are."""
+    """Offsets of the program's numbers in rows of D and of 2D, and which are in range."""
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     row = r.to(tl.int64)[:, None] * D
     return row + d[None, :], 2 * row + d[None, :], (r < R)[:, None] & (d < D)[None, :]
 
 
-@kernel(any_value=["R"])
+@kernel(unspecialised=["R"])
 def _gate(x, y, R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
-    narrow, wide, own = _tile(R, D, BLOCK_R, BLOCK_D)
-    h = tl.load(x + wide, mask=own, other=0.0).to(tl.float32)
-    g = tl.load(x + wide + D, mask=own, other=0.0).to(tl.float32)
+    narrow, wide, valid = _tile(R, D, BLOCK_R, BLOCK_D)
+    h = tl.load(x + wide, mask=valid, other=0.0).to(tl.float32)
+    g = tl.load(x + wide + D, mask=valid, other=0.0).to(tl.float32)
     share = 0.5 * (1.0 + tl.erf(g * 0.7071067811865476))
-    tl.store(y + narrow, (h * g * share).to(y.dtype.element_ty), mask=own)
+    tl.store(y + narrow, (h * g * share).to(y.dtype.element_ty), mask=valid)
 
 
-@kernel(any_value=["R"])
+@kernel(unspecialised=["R"])
 def _gate_backward(dy, x, dx, R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
-    narrow, wide, own = _tile(R, D, BLOCK_R, BLOCK_D)
-    h = tl.load(x + wide, mask=own, other=0.0).to(tl.float32)
-    g = tl.load(x + wide + D, mask=own, other=0.0).to(tl.float32)
-    d = tl.load(dy + narrow, mask=own, other=0.0).to(tl.float32)
+    narrow, wide, valid = _tile(R, D, BLOCK_R, BLOCK_D)
+    h = tl.load(x + wide, mask=valid, other=0.0).to(tl.float32)
+    g = tl.load(x + wide + D, mask=valid, other=0.0).to(tl.float32)
+    d = tl.load(dy + narrow, mask=valid, other=0.0).to(tl.float32)
     share = 0.5 * (1.0 + tl.erf(g * 0.7071067811865476))
     density = 0.3989422804014327 * tl.exp(-0.5 * g * g)
-    tl.store(dx + wide, (d * g * share).to(dx.dtype.element_ty), mask=own)
-    tl.store(dx + wide + D, (d * h * (share + g * density)).to(dx.dtype.element_ty), mask=own)
+    tl.store(dx + wide, (d * g * share).to(dx.dtype.element_ty), mask=valid)
+    tl.store(dx + wide + D, (d * h * (share + g * density)).to(dx.dtype.element_ty), mask=valid)

@@ -1,4 +1,4 @@
-"""Group normalisation with what stands before and after it in Stable Diffusion's blocks: a shift and SiLU.
+"""Group normalisation with the operations before and after it in Stable Diffusion's blocks: a shift and SiLU.
 
 Wu and He, "Group normalization", 2018, equation 7, over channels-last pictures: three kernels forward and three
 backward where torch takes seven and copies twice; one each way for small pictures. `plain_group_norm` is the same in
@@ -26,7 +26,7 @@ def group_norm(
 ) -> Tensor:
     """Normalised (B, C, H, W) of x + shift, through SiLU if `silu`; channels-last where x is.
 
-    It is in x's precision, or in bf16 where products are (`half_products`): what comes next is one.
+    It is in x's precision, or in bf16 where products are (`half_products`), since a product comes next.
     """
     if has_triton(x) and x.is_contiguous(memory_format=torch.channels_last):
         return _GroupNorm.apply(x, weight, bias, shift, groups, epsilon, silu)  # type: ignore[return-value]
@@ -63,8 +63,10 @@ class _GroupNorm(torch.autograd.Function):
         x, weight, shift, *coefficients = ctx.saved_tensors
         dy = outputs[0].contiguous(memory_format=torch.channels_last)
         learns = ctx.needs_input_grad[1]
-        found = ctx.kernels.normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
-        wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
+        gradients = ctx.kernels.normalise_backward(dy, x, weight, shift, coefficients, ctx.groups, ctx.silu, learns)
+        wanted = [
+            gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad, strict=False)
+        ]
         return *wanted, None, None, None
 
 
@@ -81,6 +83,8 @@ class _HalfGroupNorm(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, shift, statistics = ctx.saved_tensors
         dy = outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
-        found = group_norm_avx512.normalise_backward(dy, x, weight, bias, shift, statistics, ctx.silu)
-        wanted = [gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)]
+        gradients = group_norm_avx512.normalise_backward(dy, x, weight, bias, shift, statistics, ctx.silu)
+        wanted = [
+            gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad, strict=False)
+        ]
         return *wanted, None, None, None

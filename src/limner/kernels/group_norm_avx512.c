@@ -67,7 +67,7 @@ static inline __m512 sigmoid(__m512 y) {
     return _mm512_rcp14_ps(_mm512_add_ps(one, exp2_of(_mm512_mul_ps(y, _mm512_set1_ps(-1.44269504f)))));
 }
 
-/* Mean and inverse of every channel, as x lies there: the shift is taken off the mean. */
+/* Mean and inverse of every channel, for x as stored: the shift is taken off the mean. */
 static void spread(const Work *work, int64_t picture, const Scratch *own) {
     const int64_t together = work->channels / work->groups;
     const float *statistics = work->statistics + picture * 2 * work->groups;

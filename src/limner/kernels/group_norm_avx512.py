@@ -27,9 +27,9 @@ class _Work(ctypes.Structure):
 
 def fits(x: Tensor, weight: Tensor, groups: int) -> bool:
     """Whether `normalise` can be called: x (B, C, H, W) is channels-last, C and dtypes fit, and there is a compiler."""
-    whole = x.shape[1] % LANES == 0 == x.shape[1] % groups and x.is_contiguous(memory_format=CHANNELS_LAST)
-    known = x.dtype in (torch.float32, torch.bfloat16) and weight.dtype == torch.float32
-    return whole and known and _library() is not None
+    shape_fits = x.shape[1] % LANES == 0 == x.shape[1] % groups and x.is_contiguous(memory_format=CHANNELS_LAST)
+    dtypes_fit = x.dtype in (torch.float32, torch.bfloat16) and weight.dtype == torch.float32
+    return shape_fits and dtypes_fit and _library() is not None
 
 
 def normalise(
@@ -50,16 +50,16 @@ def normalise_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of x, weight, bias and shift; `dy` is bf16 and channels-last, as y was."""
     dx = torch.empty_like(x, memory_format=CHANNELS_LAST)
-    of_weight, of_bias, of_shift = (torch.empty(x.shape[:2]) for _ in range(3))  # (B, C)
-    learnt = {"d_weight": of_weight, "d_bias": of_bias, "d_shift": of_shift}
-    given = {"weight": weight, "bias": bias, "shift": shift, "statistics": statistics}
-    _run(x, statistics.shape[2], 0.0, silu, dy=dy, dx=dx, **given, **learnt)
-    return dx, of_weight.sum(0), of_bias.sum(0), None if shift is None else of_shift
+    d_weight, d_bias, d_shift = (torch.empty(x.shape[:2]) for _ in range(3))  # (B, C)
+    gradients = {"d_weight": d_weight, "d_bias": d_bias, "d_shift": d_shift}
+    inputs = {"weight": weight, "bias": bias, "shift": shift, "statistics": statistics}
+    _run(x, statistics.shape[2], 0.0, silu, dy=dy, dx=dx, **inputs, **gradients)
+    return dx, d_weight.sum(0), d_bias.sum(0), None if shift is None else d_shift
 
 
 def _run(x: Tensor, groups: int, epsilon: float, silu: bool, **tensors: Tensor | None) -> None:
     library = _library()
-    assert library is not None  # the caller has seen to it: `fits`
+    assert library is not None  # the caller has checked `fits`
     batch, channels, height, width = x.shape
     work = _Work(batch, height * width, channels, groups, 0, epsilon, silu, x.dtype == torch.bfloat16)
     for name, tensor in {"x": x, **tensors}.items():

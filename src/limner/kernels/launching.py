@@ -1,4 +1,4 @@
-"""How kernels of Triton are declared here: launched as ever, or compiled ahead where someone asks for that."""
+"""How Triton kernels are declared here: a launch runs the kernel, or only compiles it (`compile_in_parallel`)."""
 
 # pyright: reportMissingImports=false
 
@@ -10,28 +10,28 @@ from typing import Any
 
 import triton
 
-from limner.kernels.ahead import compiling
+from limner.kernels.parallel_compilation import current_compiler
 
 
 class Kernel:
-    """A function of Triton's that is launched as `kernel[grid](…)`."""
+    """A Triton kernel that is launched as `kernel[grid](…)`."""
 
-    def __init__(self, function: Callable[..., Any], any_value: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], unspecialised: Sequence[str]) -> None:
         self.name = f"{function.__module__}.{function.__name__}"
-        self._jit: Any = triton.jit(function, do_not_specialize=list(any_value))
+        self._jit: Any = triton.jit(function, do_not_specialize=list(unspecialised))
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        """What launches it over a grid of programs."""
+        """A function that launches it over a grid of programs."""
         return partial(self._launch, grid)
 
     def _launch(self, grid: tuple[int, ...], *arguments: Any, **settings: Any) -> None:
-        taking = compiling()
-        if taking is None:
+        compiler = current_compiler()
+        if compiler is None:
             self._jit[grid](*arguments, **settings)
         else:
-            taking.take(self.name, self._jit.warmup, grid, arguments, settings)
+            compiler.submit(self.name, self._jit.warmup, grid, arguments, settings)
 
 
-def kernel(*, any_value: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Kernel]:
-    """Declare a kernel. Of the numbers named in `any_value` nothing is assumed: one compiled form does for them all."""
-    return partial(Kernel, any_value=any_value)
+def kernel(*, unspecialised: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Kernel]:
+    """Declare a kernel. It is compiled once for all values of the integer arguments named in `unspecialised`."""
+    return partial(Kernel, unspecialised=unspecialised)

@@ -26,8 +26,8 @@ def add_layer_norm(
 ) -> tuple[Tensor, Tensor]:
     """x + residual (…, C), and that normalised, both in x's precision.
 
-    `later` (C,) is the bias of a layer whose output will be added to the sum: the sum that is returned has it, what is
-    normalised has not. It is for use without gradients.
+    `later` (C,) is the bias of a layer whose output will be added to the sum: the returned sum includes it, the
+    normalised one does not. It is for use without gradients.
     """
     if later is not None:
         return _with_bias_of_later(x, residual, weight, bias, epsilon, later)

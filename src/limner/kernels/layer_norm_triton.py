@@ -1,4 +1,4 @@
-"""Layer normalisation's kernels: a program holds a few rows at a time; what learns has its sums in two stages."""
+"""Layer normalisation's kernels: a program holds a few rows at a time; weights' gradients are summed in two stages."""
 
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
@@ -13,8 +13,8 @@ from torch import Tensor
 from limner.kernels.launching import kernel
 from limner.kernels.linear_triton import sums_of_parts
 
-TILE = 2048  # numbers that a program holds at a time: short rows are taken several at once
-PARTS = 264  # programs whose sums of the weight's gradient are added afterwards
+TILE = 2048  # numbers that a program holds at a time: several short rows are processed at once
+PARTS = 264  # programs that each sum a part of the weight's gradient; the parts are added afterwards
 
 
 def add_and_normalise(
@@ -48,7 +48,7 @@ def _normalised(
 def backward(
     d_total: Tensor | None, dy: Tensor, total: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, learns: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The gradient of what was normalised (of both summands), and those of weight and bias where they learn.
+    """The gradient of the normalised input (of both summands), and those of weight and bias where they are trained.
 
     `d_total` is None where there was no sum.
     """
@@ -76,7 +76,7 @@ def _tile_of(channels: int) -> dict[str, int]:
 
 @triton.jit
 def _rows(first, N, C, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Numbers of the rows from `first`, which of them there are, where they lie, and which of their places count."""
+    """Indices of the rows from `first` and which are in range; offsets of their numbers and which are in range."""
     row, c = first + tl.arange(0, ROWS), tl.arange(0, BLOCK)
     return row, row < N, row.to(tl.int64)[:, None] * C + c[None, :], (row < N)[:, None] & (c < C)[None, :]
 
@@ -87,32 +87,32 @@ def _of_channels(values, C, BLOCK: tl.constexpr):
     return tl.load(values + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
 
 
-@kernel(any_value=["N"])
+@kernel(unspecialised=["N"])
 def _add_and_normalise(
     x, residual, weight, bias, later, total_out, y, mean_out, inverse_out, epsilon, N, C,
     ADDS: tl.constexpr, LATER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, there, place, inside = _rows(tl.program_id(0) * ROWS, N, C, ROWS, BLOCK)
-    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    row, row_valid, offset, inside = _rows(tl.program_id(0) * ROWS, N, C, ROWS, BLOCK)
+    total = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
     if ADDS:
-        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+        total += tl.load(residual + offset, mask=inside, other=0.0).to(tl.float32)
         rounded = total.to(total_out.dtype.element_ty)
         if LATER:
             shown = (total + _of_channels(later, C, BLOCK)).to(total_out.dtype.element_ty)
-            tl.store(total_out + place, shown, mask=inside)
+            tl.store(total_out + offset, shown, mask=inside)
         else:
-            tl.store(total_out + place, rounded, mask=inside)
-        total = rounded.to(tl.float32)  # what the backward pass will see
+            tl.store(total_out + offset, rounded, mask=inside)
+        total = rounded.to(tl.float32)  # as the backward pass will read it
     mean = tl.sum(total, 1) / C
     centred = tl.where(inside, total - mean[:, None], 0.0)
     inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / C + epsilon)
-    found = centred * inverse[:, None] * _of_channels(weight, C, BLOCK) + _of_channels(bias, C, BLOCK)
-    tl.store(y + place, found.to(y.dtype.element_ty), mask=inside)
-    tl.store(mean_out + row, mean, mask=there)
-    tl.store(inverse_out + row, inverse, mask=there)
+    output = centred * inverse[:, None] * _of_channels(weight, C, BLOCK) + _of_channels(bias, C, BLOCK)
+    tl.store(y + offset, output.to(y.dtype.element_ty), mask=inside)
+    tl.store(mean_out + row, mean, mask=row_valid)
+    tl.store(inverse_out + row, inverse, mask=row_valid)
 
 
-@kernel(any_value=["N"])
+@kernel(unspecialised=["N"])
 def _backward(
     d_total, dy, total, weight, mean_in, inverse_in, dx, sums, N, C,
     ADDS: tl.constexpr, LEARNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -123,19 +123,19 @@ def _backward(
     d_weight = tl.zeros([ROWS, BLOCK], tl.float32)
     d_bias = tl.zeros([ROWS, BLOCK], tl.float32)
     for first in range(program * ROWS, N, programs * ROWS):
-        row, there, place, inside = _rows(first, N, C, ROWS, BLOCK)
-        mean = tl.load(mean_in + row, mask=there, other=0.0)[:, None]
-        inverse = tl.load(inverse_in + row, mask=there, other=0.0)[:, None]
-        normalised = tl.load(total + place, mask=inside, other=0.0).to(tl.float32)
+        row, row_valid, offset, inside = _rows(first, N, C, ROWS, BLOCK)
+        mean = tl.load(mean_in + row, mask=row_valid, other=0.0)[:, None]
+        inverse = tl.load(inverse_in + row, mask=row_valid, other=0.0)[:, None]
+        normalised = tl.load(total + offset, mask=inside, other=0.0).to(tl.float32)
         normalised = tl.where(inside, (normalised - mean) * inverse, 0.0)
-        d = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
+        d = tl.load(dy + offset, mask=inside, other=0.0).to(tl.float32)
         d_normalised = d * w
         along = (tl.sum(d_normalised, 1) / C)[:, None]
         across = (tl.sum(d_normalised * normalised, 1) / C)[:, None]
-        found = inverse * (d_normalised - along - normalised * across)
+        output = inverse * (d_normalised - along - normalised * across)
         if ADDS:
-            found += tl.load(d_total + place, mask=inside, other=0.0).to(tl.float32)
-        tl.store(dx + place, found.to(dx.dtype.element_ty), mask=inside)
+            output += tl.load(d_total + offset, mask=inside, other=0.0).to(tl.float32)
+        tl.store(dx + offset, output.to(dx.dtype.element_ty), mask=inside)
         if LEARNS:
             d_weight += d * normalised
             d_bias += d

@@ -1,4 +1,4 @@
-"""Sums of columns in two stages, of few rows in one: torch's own reduction over rows leaves most of a GPU idle."""
+"""Sums of columns in two stages, or one for few rows: torch's reduction over rows leaves most of a GPU idle."""
 
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
@@ -39,21 +39,21 @@ def sums_of_parts(partial: Tensor, dtype: torch.dtype) -> Tensor:
     return sums
 
 
-@kernel(any_value=["R", "CHUNK"])
+@kernel(unspecialised=["R", "CHUNK"])
 def _column_sums(x, sums, R, C, CHUNK, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
     part = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = c < C
+    valid = c < C
     total = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)  # its rows are added up once, at the end
     for start in range(part * CHUNK, min(part * CHUNK + CHUNK, R), BLOCK_R):
         r = start + tl.arange(0, BLOCK_R)
-        inside = (r < R)[:, None] & own[None, :]
-        place = r.to(tl.int64)[:, None] * C + c[None, :]
-        total += tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(sums + part * C + c, tl.sum(total, 0).to(sums.dtype.element_ty), mask=own)
+        inside = (r < R)[:, None] & valid[None, :]
+        offset = r.to(tl.int64)[:, None] * C + c[None, :]
+        total += tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
+    tl.store(sums + part * C + c, tl.sum(total, 0).to(sums.dtype.element_ty), mask=valid)
 
 
-@kernel(any_value=["N"])
+@kernel(unspecialised=["N"])
 def _sum_parts(partial, sums, N, C, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     kind = tl.program_id(1)

@@ -1,10 +1,10 @@
 """Linear layers with V low-rank updates side by side, one for each of V equal groups of their input's rows.
 
 Hu et al., "LoRA", 2022, equation 3: h = W x + scale · up(down(x)), for each group with its own down, up and scale.
-Layers that read the same input (queries, keys and values) are computed jointly: their weights lie below one another.
+Layers that read the same input (queries, keys and values) are computed jointly: their weights are adjacent in memory.
 
 Shapes: V variants of N rows each; J layers of C inputs and D outputs; R the largest rank, smaller ones padded with
-zeros. A padded row of `down` meets a padded column of `up`, so that neither ever gets a gradient.
+zeros. A padded row of `down` is multiplied by a padded column of `up`, so neither ever has a gradient.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limner.kernels.aside import current_aside
 from limner.kernels.half_products import half_products
+from limner.kernels.side_stream import SideStream
 
 FP32_BYTES = 4
 
@@ -40,30 +40,30 @@ def low_rank_linear(
     they are not themselves. Gradients flow to `x`, `down` and `up` only: weight and bias are frozen.
     """
     if (half := half_products(x)) is not None:
-        own, offset = half.rounded(weight), None if bias is None else half.rounded(bias)
-        rounded = (x.to(own.dtype), own, offset, down, up, tuple(scales), gradients, *learning)
-        return _HalfLowRankLinear.apply(*rounded)  # type: ignore[return-value]
-    given = (x.to(weight.dtype), weight, bias, down, up, tuple(scales), gradients, *learning)
-    return _LowRankLinear.apply(*given)  # type: ignore[return-value]
+        weight_half, bias_half = half.rounded(weight), None if bias is None else half.rounded(bias)
+        arguments = (x.to(weight_half.dtype), weight_half, bias_half, down, up, tuple(scales), gradients, *learning)
+        return _HalfLowRankLinear.apply(*arguments)  # type: ignore[return-value]
+    arguments = (x.to(weight.dtype), weight, bias, down, up, tuple(scales), gradients, *learning)
+    return _LowRankLinear.apply(*arguments)  # type: ignore[return-value]
 
 
 class _LowRankLinear(torch.autograd.Function):
     """Two matrix products forward and three backward for all layers, and two small ones for each layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *learning) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *parameters) -> Tensor:
         variants, layers = up.shape[:2]
         with torch.autocast(x.device.type, enabled=False):
-            near, far = down.to(x.dtype), up.to(x.dtype)
+            down_x, up_x = down.to(x.dtype), up.to(x.dtype)
             y = functional.linear(x, weight, bias)  # (V·N…, J·D)
-            hidden = torch.bmm(_grouped(x, variants), near.mT)  # (V, N, J·R)
+            hidden = torch.bmm(_grouped(x, variants), down_x.mT)  # (V, N, J·R)
             scale = _as_factor(hidden, scales)
             outputs, inner = _by_layer(_grouped(y, variants), layers), _by_layer(hidden, layers)
-            for out, each, columns in zip(*_batches(outputs, inner, far), strict=True):
+            for out, each, columns in zip(*_batches(outputs, inner, up_x), strict=True):
                 _add_product(out, each, columns.mT, scale)
         ctx.save_for_backward(x, weight, down, up, hidden)
-        ctx.scale, ctx.scales, ctx.gradients, ctx.others = scale, scales, gradients, len(learning)
-        ctx.aside = current_aside()
+        ctx.scale, ctx.scales, ctx.gradients, ctx.extra = scale, scales, gradients, len(parameters)
+        ctx.side_stream = SideStream.current()
         return y
 
     @staticmethod
@@ -78,58 +78,58 @@ class _LowRankLinear(torch.autograd.Function):
             for each, d_out, columns in zip(*_batches(d_inner, d_outputs, up.to(x.dtype)), strict=True):
                 torch.bmm(d_out, columns, out=each)
             _as_factor(d_hidden, ctx.scales)
-            near, far = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
+            down_x, up_x = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
 
-            def learn() -> None:
-                _add_product(near, d_hidden.mT, rows, ctx.scale)
-                for place, d_out, each in zip(*_batches(far, d_outputs, _by_layer(hidden, layers)), strict=True):
-                    _add_product(place, d_out.mT, each, ctx.scale)
+            def add_gradients() -> None:
+                _add_product(down_x, d_hidden.mT, rows, ctx.scale)
+                for target, d_out, each in zip(*_batches(up_x, d_outputs, _by_layer(hidden, layers)), strict=True):
+                    _add_product(target, d_out.mT, each, ctx.scale)
 
-            if ctx.aside is None or not ctx.gradients:
-                learn()
+            if ctx.side_stream is None or not ctx.gradients:
+                add_gradients()
             else:
-                ctx.aside.run(learn, d_hidden, rows, dy, hidden)
+                ctx.side_stream.run(add_gradients, d_hidden, rows, dy, hidden)
             dx = None
             if ctx.needs_input_grad[0]:
                 dx = functional.linear(dy, weight.mT)  # (V·N…, C)
                 _add_product(_grouped(dx, variants), d_hidden, down.to(x.dtype), ctx.scale)
-        learnt = (None, None) if ctx.gradients else (near, far)
-        return dx, None, None, *learnt, None, None, *[None] * ctx.others
+        d_updates = (None, None) if ctx.gradients else (down_x, up_x)
+        return dx, None, None, *d_updates, None, None, *[None] * ctx.extra
 
 
 class _HalfLowRankLinear(torch.autograd.Function):
-    """The same in bf16 on a processor: one product for all layers in the place of one a layer, none with gaps in it."""
+    """The same in bf16 on a processor: one product for all layers instead of one a layer, on contiguous operands."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *learning) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight, bias, down, up, scales, gradients, *parameters) -> Tensor:
         variants = len(up)
         factors = None if all(scale == 1 for scale in scales) else up.new_tensor(scales)[:, None, None, None]
-        near = down.to(x.dtype)  # (V, J·R, C)
-        far = _block_diagonal(up if factors is None else up * factors).to(x.dtype)  # (V, J·D, J·R)
+        down_half = down.to(x.dtype)  # (V, J·R, C)
+        up_half = _block_diagonal(up if factors is None else up * factors).to(x.dtype)  # (V, J·D, J·R)
         y = functional.linear(x, weight, bias)  # (V·N…, J·D)
-        hidden = torch.bmm(_grouped(x, variants), near.mT)  # (V, N, J·R)
-        _grouped(y, variants).baddbmm_(hidden, far.mT)
-        ctx.save_for_backward(x, weight, near, far, hidden, down, up)
-        ctx.factors, ctx.gradients, ctx.others = factors, gradients, len(learning)
+        hidden = torch.bmm(_grouped(x, variants), down_half.mT)  # (V, N, J·R)
+        _grouped(y, variants).baddbmm_(hidden, up_half.mT)
+        ctx.save_for_backward(x, weight, down_half, up_half, hidden, down, up)
+        ctx.factors, ctx.gradients, ctx.extra = factors, gradients, len(parameters)
         return y
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, near, far, hidden, down, up = ctx.saved_tensors
+        x, weight, down_half, up_half, hidden, down, up = ctx.saved_tensors
         variants, layers = up.shape[:2]
         dy = outputs[0].contiguous()
         rows, d_rows = _grouped(x, variants), _grouped(dy, variants)
-        d_hidden = torch.bmm(d_rows, far)  # (V, N, J·R)
-        d_near, d_far = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
-        d_near.add_(torch.bmm(d_hidden.mT, rows))
-        own = _diagonal_blocks(torch.bmm(hidden.mT, d_rows), layers)  # (V, J, D, R)
-        d_far.add_(own if ctx.factors is None else own * ctx.factors)
+        d_hidden = torch.bmm(d_rows, up_half)  # (V, N, J·R)
+        d_down, d_up = ctx.gradients or (torch.zeros_like(down), torch.zeros_like(up))
+        d_down.add_(torch.bmm(d_hidden.mT, rows))
+        d_blocks = _diagonal_blocks(torch.bmm(hidden.mT, d_rows), layers)  # (V, J, D, R)
+        d_up.add_(d_blocks if ctx.factors is None else d_blocks * ctx.factors)
         dx = None
         if ctx.needs_input_grad[0]:
             dx = functional.linear(dy, weight.mT)  # (V·N…, C)
-            _grouped(dx, variants).baddbmm_(d_hidden, near)
-        learnt = (None, None) if ctx.gradients else (d_near, d_far)
-        return dx, None, None, *learnt, None, None, *[None] * ctx.others
+            _grouped(dx, variants).baddbmm_(d_hidden, down_half)
+        d_updates = (None, None) if ctx.gradients else (d_down, d_up)
+        return dx, None, None, *d_updates, None, None, *[None] * ctx.extra
 
 
 def _block_diagonal(up: Tensor) -> Tensor:
@@ -137,13 +137,13 @@ def _block_diagonal(up: Tensor) -> Tensor:
     variants, layers, outputs, rank = up.shape
     if layers == 1:
         return up[:, 0]
-    whole = up.new_zeros(variants, layers, outputs, layers, rank)
-    whole.diagonal(dim1=1, dim2=3).copy_(up.permute(0, 2, 3, 1))
-    return whole.flatten(3).flatten(1, 2)
+    blocks = up.new_zeros(variants, layers, outputs, layers, rank)
+    blocks.diagonal(dim1=1, dim2=3).copy_(up.permute(0, 2, 3, 1))
+    return blocks.flatten(3).flatten(1, 2)
 
 
 def _diagonal_blocks(products: Tensor, layers: int) -> Tensor:
-    """(V, J, D, R) of (V, J·R, J·D): what each layer makes with itself."""
+    """(V, J, D, R) of (V, J·R, J·D): the product of each layer with itself."""
     if layers == 1:
         return products.mT[:, None]
     return products.unflatten(2, (layers, -1)).unflatten(1, (layers, -1)).diagonal(dim1=1, dim2=3).permute(0, 3, 2, 1)
@@ -167,7 +167,7 @@ def _batches(*stacks: Tensor) -> list[list[Tensor]]:
 
 
 def _as_factor(hidden: Tensor, scales: Sequence[float]) -> float:
-    """The scale that all variants share, or 1 after `hidden` (V, N, J·R) took each variant's own in place."""
+    """The scale that all variants share, or 1 after multiplying `hidden` (V, N, J·R) by each variant's scale."""
     if all(scale == scales[0] for scale in scales):
         return scales[0]
     for part, scale in zip(hidden, scales, strict=True):
@@ -175,12 +175,12 @@ def _as_factor(hidden: Tensor, scales: Sequence[float]) -> float:
     return 1.0
 
 
-def _add_product(place: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
-    """Add scale · left @ right to `place`, which may be of a higher precision.
+def _add_product(target: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
+    """Add scale · left @ right to `target`, which may be of a higher precision.
 
-    In one kernel, but for low precision on a CPU, where torch has a slow one (bf16: 8,600 ms of a step that takes 500).
+    In one kernel, except for low precision on a CPU, where torch's is slow (bf16: 8,600 ms in a step that takes 500).
     """
-    if place.dtype == left.dtype and (place.device.type != "cpu" or place.dtype.itemsize >= FP32_BYTES):
-        place.baddbmm_(left, right, alpha=scale)
+    if target.dtype == left.dtype and (target.device.type != "cpu" or target.dtype.itemsize >= FP32_BYTES):
+        target.baddbmm_(left, right, alpha=scale)
     else:
-        place.add_(torch.bmm(left, right), alpha=scale)
+        target.add_(torch.bmm(left, right), alpha=scale)

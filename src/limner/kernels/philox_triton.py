@@ -34,9 +34,9 @@ def _words(keys, index, words, blocks, BLOCK: tl.constexpr):
     c0, c1, c2, c3 = tl.random.philox_impl(
         counter, zero, zero + position.to(tl.uint32), zero + (position >> 32).to(tl.uint32), low, high, 10
     )
-    place = words + (row.to(tl.int64) * blocks + number) * 4
-    own = number < blocks
-    tl.store(place, c0.to(tl.int64), mask=own)
-    tl.store(place + 1, c1.to(tl.int64), mask=own)
-    tl.store(place + 2, c2.to(tl.int64), mask=own)
-    tl.store(place + 3, c3.to(tl.int64), mask=own)
+    address = words + (row.to(tl.int64) * blocks + number) * 4
+    valid = number < blocks
+    tl.store(address, c0.to(tl.int64), mask=valid)
+    tl.store(address + 1, c1.to(tl.int64), mask=valid)
+    tl.store(address + 2, c2.to(tl.int64), mask=valid)
+    tl.store(address + 3, c3.to(tl.int64), mask=valid)

@@ -32,16 +32,16 @@ def activate_backward(dy: Tensor, x: Tensor) -> Tensor:
 @kernel()
 def _quick_gelu(x, y, count, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    own = i < count
-    value = tl.load(x + i, mask=own, other=0.0).to(tl.float32)
-    tl.store(y + i, (value * tl.sigmoid(1.702 * value)).to(y.dtype.element_ty), mask=own)
+    valid = i < count
+    value = tl.load(x + i, mask=valid, other=0.0).to(tl.float32)
+    tl.store(y + i, (value * tl.sigmoid(1.702 * value)).to(y.dtype.element_ty), mask=valid)
 
 
 @kernel()
 def _quick_gelu_backward(dy, x, dx, count, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    own = i < count
-    value = tl.load(x + i, mask=own, other=0.0).to(tl.float32)
-    d = tl.load(dy + i, mask=own, other=0.0).to(tl.float32)
+    valid = i < count
+    value = tl.load(x + i, mask=valid, other=0.0).to(tl.float32)
+    d = tl.load(dy + i, mask=valid, other=0.0).to(tl.float32)
     share = tl.sigmoid(1.702 * value)
-    tl.store(dx + i, (d * share * (1.0 + 1.702 * value * (1.0 - share))).to(dx.dtype.element_ty), mask=own)
+    tl.store(dx + i, (d * share * (1.0 + 1.702 * value * (1.0 - share))).to(dx.dtype.element_ty), mask=valid)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.kernels.aside import current_aside, learnt
 from limner.kernels.available import has_triton
 from limner.kernels.linear import column_sums
+from limner.kernels.side_stream import SideStream, returned_gradients
 
 
 def add_bias(x: Tensor, bias: Tensor | None, residual: Tensor | None = None) -> Tensor:
-    """x + bias + residual (B, C, H, W), each where there is one; channels-last where x is."""
+    """x + bias + residual (B, C, H, W), each if given; channels-last where x is."""
     if bias is None:
         return x if residual is None else x + residual
     if has_triton(x) and x.is_contiguous(memory_format=torch.channels_last):
@@ -40,7 +40,7 @@ class _AddBias(torch.autograd.Function):
 
         if residual is not None:
             residual = residual.contiguous(memory_format=torch.channels_last)
-        ctx.aside, ctx.bias = current_aside(), bias
+        ctx.side_stream, ctx.bias = SideStream.current(), bias
         return sum_with_bias(x, bias, residual)
 
     @staticmethod
@@ -48,5 +48,5 @@ class _AddBias(torch.autograd.Function):
         dy = outputs[0].contiguous(memory_format=torch.channels_last)
         d_bias: Sequence[Tensor | None] = [None]
         if ctx.needs_input_grad[1]:
-            d_bias = learnt(ctx.aside, [ctx.bias], lambda: [column_sums(dy.permute(0, 2, 3, 1))], dy)
+            d_bias = returned_gradients(ctx.side_stream, [ctx.bias], lambda: [column_sums(dy.permute(0, 2, 3, 1))], dy)
         return dy, *d_bias, dy if ctx.needs_input_grad[2] else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.kernels.launching import kernel
 
-CHANNELS, ROWS = 64, 64  # a tile: four loads of 16 bytes under way in each thread
+CHANNELS, ROWS = 64, 64  # a tile: four loads of 16 bytes in flight in each thread
 
 
 def sum_with_bias(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
@@ -27,16 +27,16 @@ def sum_with_bias(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
     return y
 
 
-@kernel(any_value=["R"])
+@kernel(unspecialised=["R"])
 def _sum_with_bias(x, bias, residual, y, R, C, RESIDUAL: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr):
-    blocks = tl.cdiv(C, BLOCK_C)  # numbered in one: a grid's second number ends at 65,535, too few for large pictures
+    blocks = tl.cdiv(C, BLOCK_C)  # in one dimension: a grid's second ends at 65,535, too few for large pictures
     c = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     r = tl.program_id(0) // blocks * BLOCK_R + tl.arange(0, BLOCK_R)
-    own = c < C
-    inside = (r < R)[:, None] & own[None, :]
-    place = r.to(tl.int64)[:, None] * C + c[None, :]
-    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(bias + c, mask=own, other=0.0).to(tl.float32)[None, :]
+    valid = c < C
+    inside = (r < R)[:, None] & valid[None, :]
+    offset = r.to(tl.int64)[:, None] * C + c[None, :]
+    total = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
+    total += tl.load(bias + c, mask=valid, other=0.0).to(tl.float32)[None, :]
     if RESIDUAL:
-        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + place, total.to(y.dtype.element_ty), mask=inside)
+        total += tl.load(residual + offset, mask=inside, other=0.0).to(tl.float32)
+    tl.store(y + offset, total.to(y.dtype.element_ty), mask=inside)

@@ -1,6 +1,6 @@
-"""bf16 weights that remember their fp32 master: the bits of fp32 = (bits of bf16 << 16) + a signed 16-bit remainder.
+"""bf16 weights with the remainder that restores their fp32 master: fp32 bits = (bf16 bits << 16) + a signed 16 bits.
 
-The bf16 part is the master rounded to the nearest (halves away from zero), so a model computes with it as it is.
+The bf16 part is the master rounded to the nearest (halves away from zero), so a model computes with it directly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ HALF = 0x8000
 
 
 def split(master: Tensor) -> tuple[Tensor, Tensor]:
-    """bf16 weights and int16 remainders of an fp32 `master`, all of its shape; `join` gives its very bits again."""
+    """bf16 weights and int16 remainders of an fp32 `master`, all of its shape; `join` restores its exact bits."""
     bits = master.view(torch.int32)
     high = (bits + HALF) >> 16
     return high.to(torch.int16).view(torch.bfloat16), (bits - (high << 16)).to(torch.int16)

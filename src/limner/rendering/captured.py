@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.adapters import LowRankLayer
-from limner.kernels.ahead import compiled_ahead
+from limner.kernels.parallel_compilation import compile_in_parallel
 from limner.rendering.denoiser import Given, PlainDenoiser, Predict
 
 AGREEMENT = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of the largest value
@@ -36,7 +36,7 @@ class CudaCapture:
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            with compiled_ahead(current.device):
+            with compile_in_parallel(current.device):
                 run()
             rehearse()  # libraries choose their kernels and take their workspaces in it
         current.wait_stream(stream)

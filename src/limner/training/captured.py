@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.kernels.ahead import compiled_ahead
+from limner.kernels.parallel_compilation import compile_in_parallel
 from limner.progress import Progress
 from limner.training.step import Step
 
@@ -54,7 +54,7 @@ def _rehearse(step: Step, bucket: int) -> None:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        with compiled_ahead(step.number.device):
+        with compile_in_parallel(step.number.device):
             _go_through(step, bucket)
         step.clear_gradients()
         _go_through(step, bucket)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from limner.base.devices import in_channels_last
 from limner.diffusion.noise_schedule import add_noise, snr, target
 from limner.diffusion.objective import min_snr_weights, squared_errors, weighted_loss
-from limner.kernels.aside import Aside
 from limner.kernels.half_products import HalfProducts
+from limner.kernels.side_stream import SideStream
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
@@ -106,7 +106,7 @@ class Step:
         self._earlier = None if turns is None else torch.tensor(turns.earlier, device=device)  # (steps,)
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
         self.records = torch.zeros(RING, variants, 4, device=device)
-        self.way = HalfProducts() if half_products else Aside(device) if beside and device.type == "cuda" else None
+        self.way = HalfProducts() if half_products else SideStream(device) if beside and device.type == "cuda" else None
 
     @property
     def arithmetic(self) -> str:

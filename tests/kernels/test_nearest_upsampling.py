@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from limner.kernels.doubling import doubled
+from limner.kernels.nearest_upsampling import upsample_nearest
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -16,12 +16,12 @@ def test_every_pixel_four_times(channels, dtype, layout):
     x = torch.randn(2, channels, 3, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
     x = x.contiguous(memory_format=layout)
     with torch.no_grad():
-        found = doubled(x)
+        found = upsample_nearest(x)
     assert torch.equal(found, functional.interpolate(x, scale_factor=2.0, mode="nearest"))
     assert found.is_contiguous(memory_format=layout)
 
 
 def test_gradients_are_sums_of_four():
     x = torch.ones(1, 4, 2, 2).contiguous(memory_format=torch.channels_last).requires_grad_()
-    (gradient,) = torch.autograd.grad(doubled(x).sum(), x)
+    (gradient,) = torch.autograd.grad(upsample_nearest(x).sum(), x)
     assert torch.equal(gradient, torch.full_like(x, 4.0))

@@ -1,8 +1,8 @@
-"""Random bits for roundings: 16 for each number of a row, from Philox4x32-10 with the row's key.
+"""Random bits for stochastic rounding: 16 for each number of a row, from Philox4x32-10 with the row's key.
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Counter (position // 8, 0, step): the words are
-those that `limner.diffusion.randomness.random_words` draws for the step, and each is two numbers' halves, the lower
-first. The Triton kernel draws the same.
+those that `limner.diffusion.randomness.random_words` draws for the step; each word gives 16-bit halves for two numbers,
+the lower half first. The Triton kernel draws the same.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MASK = 0xFFFFFFFF
 NUMBERS_OF_A_COUNTER = 8
 
 
-def dither_halves(keys: Tensor, steps: Tensor, start: int, count: int) -> Tensor:
-    """(G, count) int32 in [0, 65536) for the numbers from `start` on, a multiple of 8 as `count`.
+def rounding_bits(keys: Tensor, steps: Tensor, start: int, count: int) -> Tensor:
+    """(G, count) int32 in [0, 65536) for the numbers from `start`; `start` and `count` are multiples of 8.
 
     `keys` (G, 2) and `steps` (G,) are int64.
     """
@@ -29,8 +29,8 @@ def dither_halves(keys: Tensor, steps: Tensor, start: int, count: int) -> Tensor
     return torch.stack([words & 0xFFFF, words >> 16], -1).to(torch.int32).flatten(1)
 
 
-def swapped_share(halves: Tensor) -> Tensor:
-    """fp32 in [0, 1) of the halves with their bytes swapped: a second rounding, independent in its leading 8 bits."""
+def swapped_fraction(halves: Tensor) -> Tensor:
+    """fp32 in [0, 1) from the halves with bytes swapped: for a second rounding, independent in its leading 8 bits."""
     return (((halves & 0xFF) << 8) | (halves >> 8)).to(torch.float32) * 2**-16
 
 

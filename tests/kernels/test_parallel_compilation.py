@@ -1,29 +1,35 @@
-"""Compiling ahead: every form of a kernel once, nothing computed, and nothing left to compile afterwards."""
+"""Compiling in parallel: each specialisation once, nothing computed, and nothing left to compile."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from limner.kernels.ahead import Compiling, compiled_ahead, compiling
 from limner.kernels.group_norm import group_norm
 from limner.kernels.linear import column_sums
+from limner.kernels.parallel_compilation import KernelCompiler, compile_in_parallel, current_compiler
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: Triton compiles for one")
 
 
-def taken(*launches):
+def compiled_kernels(*launches):
     compiled = []
-    taking = Compiling(-1)
-    for arguments, settings in launches:
-        taking.take("k", lambda *told, grid, **given: compiled.append((told, grid, given)), (1,), arguments, settings)
-    taking.finish()
+    compiler = KernelCompiler(-1)
+    for arguments, options in launches:
+        compiler.submit(
+            "k",
+            lambda *argument_types, grid, **settings: compiled.append((argument_types, grid, settings)),
+            (1,),
+            arguments,
+            options,
+        )
+    compiler.finish()
     return compiled
 
 
 def test_a_form_is_compiled_once_and_by_its_precision_not_its_numbers():
     x = torch.zeros(32)
-    compiled = taken(((x, 20), {"B": 2}), ((x + 1, 35), {"B": 2}))
+    compiled = compiled_kernels(((x, 20), {"B": 2}), ((x + 1, 35), {"B": 2}))
     assert compiled == [((torch.float32, 20), (1,), {"B": 2})]
 
 
@@ -32,22 +38,22 @@ def test_a_form_is_compiled_once_and_by_its_precision_not_its_numbers():
     ((torch.zeros(32), 32), {"B": 2}), ((torch.zeros(32), 20), {"B": 4}), ((None, 20), {"B": 2}),
 ])  # fmt: skip
 def test_what_the_code_depends_on_is_a_form_of_its_own(other):
-    assert len(taken(((torch.zeros(32), 20), {"B": 2}), other)) == 2
+    assert len(compiled_kernels(((torch.zeros(32), 20), {"B": 2}), other)) == 2
 
 
 def test_tensors_that_begin_between_multiples_of_16_bytes_are_left_to_their_launch():
-    assert taken(((torch.zeros(32)[1:], 20), {})) == []
+    assert compiled_kernels(((torch.zeros(32)[1:], 20), {})) == []
 
 
 def test_a_kernel_that_cannot_be_compiled_does_not_stop_the_others():
-    taking, compiled = Compiling(-1), []
+    compiler, compiled = KernelCompiler(-1), []
 
-    def fails(*told, grid):
+    def fails(*argument_types, grid):
         raise RuntimeError("no such thing")
 
-    taking.take("bad", fails, (1,), [], {})
-    taking.take("good", lambda *told, grid: compiled.append(told), (1,), [], {})
-    taking.finish()
+    compiler.submit("bad", fails, (1,), [], {})
+    compiler.submit("good", lambda *argument_types, grid: compiled.append(argument_types), (1,), [], {})
+    compiler.finish()
     assert compiled == [()]
 
 
@@ -55,14 +61,14 @@ def test_the_block_ends_even_where_what_is_in_it_fails():
     seen = []
 
     def fail():
-        with compiled_ahead(torch.device("cpu")):
-            seen.append(compiling())
+        with compile_in_parallel(torch.device("cpu")):
+            seen.append(current_compiler())
             raise ValueError("inside")
 
     with pytest.raises(ValueError, match="inside"):
         fail()
-    assert isinstance(seen[0], Compiling)
-    assert compiling() is None
+    assert isinstance(seen[0], KernelCompiler)
+    assert current_compiler() is None
 
 
 @GPU
@@ -80,7 +86,7 @@ def test_launches_in_the_block_compute_nothing_and_afterwards_nothing_is_left_to
 
     triton.knobs.compilation.listener = lambda *, src, cache_hit, **rest: hits.append(src.name)
     try:
-        with compiled_ahead(x.device):
+        with compile_in_parallel(x.device):
             work()
         ahead = list(hits)
         got = work()

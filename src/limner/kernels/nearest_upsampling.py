@@ -1,4 +1,4 @@
-"""Upsampling by two to the nearest: a copy of whole pixels, many bytes at a time.
+"""Nearest-neighbour upsampling by two: a copy of whole pixels, 8 bytes at a time.
 
 torch's kernel for channels-last pictures moves one number at a time, at a third of a GPU's memory speed.
 """
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WORD = torch.int64  # what is moved at a time
+WORD = torch.int64  # what is copied at a time
 
 
-def doubled(x: Tensor) -> Tensor:
+def upsample_nearest(x: Tensor) -> Tensor:
     """(B, C, 2H, 2W) of x (B, C, H, W), each pixel four times, in channels-last order where x is."""
     pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-    whole_words = pixels.shape[-1] * x.element_size() % WORD.itemsize == 0
-    if torch.is_grad_enabled() or not pixels.is_contiguous() or not whole_words:
+    divisible = pixels.shape[-1] * x.element_size() % WORD.itemsize == 0
+    if torch.is_grad_enabled() or not pixels.is_contiguous() or not divisible:
         return functional.interpolate(x, scale_factor=2.0, mode="nearest")
     batch, height, width, _ = pixels.shape
     words = pixels.flatten().view(WORD).view(batch, height, 1, width, 1, -1)
