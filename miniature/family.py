@@ -16,7 +16,7 @@ from limner.base import Base, find_base, load_base
 from limner.config import Control, Render
 from limner.embeddings import PairEmbedder, find_embedder
 from limner.rendering import Conditioning, PromptEmbeddings, Recipe, Request, recommended_render, render_batch
-from limner.rendering.canny import canny_edges, conditioning_tensor
+from limner.rendering.canny import conditioning_tensor, edge_picture
 from limner.rendering.controlnet import load_controlnet
 from miniature.views import to_pixel_values
 
@@ -76,7 +76,7 @@ class Family:
         ]
         if references is None:
             return self._pictures(recipe, requests, None)
-        edges = [conditioning_tensor(canny_edges(picture, own.canny_low, own.canny_high)) for picture in references]
+        edges = [conditioning_tensor(edge_picture(picture, own.canny_low, own.canny_high)) for picture in references]
         conditioning = Conditioning(self.controlnet, dict(zip(names, edges, strict=True)))
         return self._pictures(recipe, requests, conditioning)
 

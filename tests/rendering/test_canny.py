@@ -10,8 +10,8 @@ from PIL import Image
 
 from limner.errors import InputError
 from limner.rendering.canny import (
-    canny_edges,
     conditioning_tensor,
+    edge_picture,
     native_size,
     open_reference,
     rendered_size,
@@ -72,7 +72,7 @@ def test_a_reference_without_size_keeps_its_shape_at_the_native_size(width, heig
 def test_edges_are_where_the_picture_has_them():
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[:, 48:] = 255
-    edges = canny_edges(picture)
+    edges = edge_picture(picture)
     assert edges.shape == picture.shape
     assert edges.dtype == np.uint8
     assert set(np.unique(edges)) == {0, 255}
@@ -85,8 +85,8 @@ def test_edges_are_where_the_picture_has_them():
 def test_thresholds_decide_which_edges_are_kept():
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, 32:] = 30  # a faint edge
-    assert not canny_edges(picture).any()
-    assert canny_edges(picture, 10, 20).any()
+    assert not edge_picture(picture).any()
+    assert edge_picture(picture, 10, 20).any()
 
 
 def test_the_conditioning_tensor_is_channels_first_from_nought_to_one():

@@ -11,7 +11,7 @@ from PIL import Image
 from limner.artifacts import read_manifest
 from limner.config import Control, Subject
 from limner.errors import BaseError, InputError, PromptError
-from limner.rendering.canny import canny_edges
+from limner.rendering.canny import edge_picture
 from limner.stages.control import control
 from tests.drawn import draw_subject
 from tests.rendering.folders import Recorder, lora_folder, never, pngs
@@ -73,7 +73,7 @@ def test_conditioning_pictures_lie_beside_and_stand_in_the_manifest(stage):
     }
     resized = np.asarray(Image.open(result.folder / tall["image"]))
     assert np.array_equal(np.asarray(Image.open(stage.folder / "tall.jpg").resize((72, 96))), resized)
-    assert np.array_equal(np.asarray(Image.open(result.folder / tall["canny"])), canny_edges(resized, 100, 200))
+    assert np.array_equal(np.asarray(Image.open(result.folder / tall["canny"])), edge_picture(resized, 100, 200))
 
 
 def test_a_second_run_loads_nothing_and_says_nothing(stage):

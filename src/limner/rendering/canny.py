@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import InputError
+from limner.measuring import canny_edges
 
 LATENT_PX = 8
 SMALLEST_PX = 64
@@ -54,11 +55,9 @@ def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size))
 
 
-def canny_edges(image: np.ndarray, low: int = 100, high: int = 200) -> np.ndarray:
+def edge_picture(image: np.ndarray, low: int = 100, high: int = 200) -> np.ndarray:
     """White edges on black, three equal channels (H, W, 3) uint8, between the two thresholds."""
-    import cv2
-
-    edges = cv2.Canny(image, low, high)  # (H, W)
+    edges = canny_edges(image, low, high) * np.uint8(255)  # (H, W)
     return np.repeat(edges[:, :, None], 3, axis=2)
 
 

@@ -39,8 +39,8 @@ from limner.rendering import (
     remove_strays,
 )
 from limner.rendering.canny import (
-    canny_edges,
     conditioning_tensor,
+    edge_picture,
     native_size,
     open_reference,
     rendered_size,
@@ -168,7 +168,7 @@ def read_reference(row: ControlReference, settings: Control, folder: Path, nativ
     image = open_reference(folder / row.image)
     size = rendered_size(row.size, row.name) if row.size else native_size(image, native_size_px)
     picture = resize_picture(image, size)
-    edges = canny_edges(picture, settings.canny_low, settings.canny_high)
+    edges = edge_picture(picture, settings.canny_low, settings.canny_high)
     return Reference(row.name, row.prompt or settings.prompt, size, picture, edges)
 
 
