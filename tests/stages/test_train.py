@@ -60,6 +60,20 @@ def test_modules_that_are_not_trained_are_not_in_the_result(room):
     assert set(load_trained(room.train(only_text)).low_rank) == {"text_encoder"}
 
 
+def test_no_two_layers_start_alike(room):
+    """Neither within a module nor across the UNet and the text encoder; a layer's scale depends on its width only."""
+    made = load_trained(room.train(lora_run(text_encoder=True, steps=1, learning_rate=1e-12)))
+    starts = [
+        (module, name, update.down.flatten()[:4] / update.down.flatten()[:4].norm())
+        for module, updates in made.low_rank.items()
+        for name, update in updates.items()
+    ]
+    assert {module for module, _, _ in starts} == {"unet", "text_encoder"}
+    for index, (module, name, start) in enumerate(starts):
+        alike = [other[:2] for other in starts[:index] if torch.allclose(start, other[2], atol=1e-3)]
+        assert not alike, f"{module}.{name} starts as {alike}"
+
+
 def test_one_picture_is_learnt_by_heart(room):
     room.photo_set = write_photo_set(room.folder / "one", count=1)
     run = full_run(steps=100, learning_rate=5e-3, prior_preservation=False, text_encoder=False)

@@ -23,7 +23,7 @@ from limner.artifacts import (
 )
 from limner.base import BaseLocation
 from limner.config import Measure, Subject
-from limner.embeddings import WHOLE, EmbedderLocation, EmbeddingCache, around_head, find_embedder
+from limner.embeddings import WHOLE, Crop, EmbedderLocation, EmbeddingCache, around_head, find_embedder
 from limner.errors import InputError
 from limner.measuring import Picture, Scores, control_summary, prompt_kinds
 from limner.progress import SILENT, Progress
@@ -73,13 +73,11 @@ def measure(
     Embeddings are kept in `cache` (`work/.embeddings` beside `out` unless given). Raises LimnerError for a picture
     that cannot be read; a model that is absent or unfit is left out and named under "models".
     """
-    likeness = {name: _find(name, base_location) for name in settings.likeness}
-    found = Found(likeness, _find(settings.prompt_fidelity, base_location))
-    crop = around_head(subject.class_noun) if settings.crop == "head" else WHOLE
+    found, crop = find_models(settings, base_location), likeness_crop(subject, settings)
     scores = Scores()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = find_others(settings.others, class_set, pictures)
-    specification = specify_measure(photo_set, renders, controls, subject, settings, found, crop.name, others)
+    specification = specify_measure(photo_set, renders, controls, subject, settings, found, others)
     if _is_current(out, specification.key):
         return ScoreTable(out)
     started = time.monotonic()
@@ -105,10 +103,9 @@ def specify_measure(
     subject: Subject,
     settings: Measure,
     found: Found,
-    crop: str,
     others: Others,
 ) -> Specification:
-    """What scores follow from; `crop` names what likeness compares."""
+    """What scores follow from: every model by its content."""
     read = {
         "measure": settings.model_dump(mode="json", exclude={"others"}),
         "subject": [subject.identifier, subject.class_noun],
@@ -118,10 +115,21 @@ def specify_measure(
         "renders": _grid_hash(renders),
         "controls": controls and _grid_hash(controls),
         "models": found.identities,
-        "crop": crop,
+        "crop": likeness_crop(subject, settings).name,
         "others": [others.origin, others.content_hash],
     }
     return Specification(STAGE, VERSION, read, inputs)
+
+
+def find_models(settings: Measure, base: BaseLocation) -> Found:
+    """Where the models are that the settings name; none is loaded."""
+    likeness = {name: _find(name, base) for name in settings.likeness}
+    return Found(likeness, _find(settings.prompt_fidelity, base))
+
+
+def likeness_crop(subject: Subject, settings: Measure) -> Crop:
+    """What likeness compares of a picture."""
+    return around_head(subject.class_noun) if settings.crop == "head" else WHOLE
 
 
 def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
