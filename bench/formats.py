@@ -17,7 +17,7 @@ from limner.adapters import Adapter, save_adapter, target_layers
 from limner.adapters.low_rank import LowRankUpdate, initial_update
 from limner.artifacts import Manifest, file_hashes, whole_folder, write_manifest
 from limner.base import find_base
-from limner.base.single_file.parts import WEIGHED_PARTS
+from limner.base.single_file.names import WEIGHT_PARTS
 from limner.base.weights.streaming import TensorFile
 from limner.memory import read_shapes
 
@@ -102,7 +102,7 @@ def _row(what: str, command: Sequence[str], work: Path) -> Row:
 
 def weight_files(base: Path, work: Path) -> list[Path]:
     """What a single file is made of, and where a plain copy of it may go."""
-    return [*(next((base / part).glob("*.safetensors")) for part in WEIGHED_PARTS), work / "copy.bin"]
+    return [*(next((base / part).glob("*.safetensors")) for part in WEIGHT_PARTS), work / "copy.bin"]
 
 
 def write_lora(folder: Path, base: Path) -> Path:
@@ -125,7 +125,7 @@ def write_lora(folder: Path, base: Path) -> Path:
 def count_different(one: Path, other: Path) -> int:
     """How many weights of two diffusers folders differ in a bit or in their name."""
     count = 0
-    for part in WEIGHED_PARTS:
+    for part in WEIGHT_PARTS:
         (first,), (second,) = ((folder / part).glob("*.safetensors") for folder in (one, other))
         with TensorFile(first) as left, TensorFile(second) as right:
             names = left.header.tensors.keys()

@@ -106,9 +106,9 @@ def test_a_single_file_is_a_base_like_its_folder(single_file, tiny_folder):
 
 
 def test_clips_tokenizer_is_brought_along():
-    from limner.base.single_file.building import tokenizer_of
+    from limner.base.single_file.building import build_tokenizer
 
-    tokenizer = tokenizer_of(sd15())
+    tokenizer = build_tokenizer(sd15())
     assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert len(tokenizer) == 49408
 
@@ -186,7 +186,7 @@ def test_a_base_with_weights_missing_or_too_many_is_refused(fault, single_file, 
 
 def test_other_shapes_without_their_configuration_are_refused(single_file, tmp_path):
     save_file(load_file(single_file), tmp_path / "bare.safetensors")
-    with pytest.raises(BaseError, match="channels are 8 where its configuration says 320"):
+    with pytest.raises(BaseError, match="channels are 8, but its configuration says 320"):
         convert(tmp_path / "bare.safetensors", tmp_path / "none")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limner.base.find import BaseLocation, find_base
     from limner.base.load import Base, load_base, quiet_libraries
-    from limner.base.placing import Part, modules_placed, placed
+    from limner.base.placement import Part, modules_placed, placed
     from limner.base.prompts import PromptTokens, encode_prompts, tokenize
 
 __all__ = [
@@ -25,17 +25,17 @@ __all__ = [
     "tokenize",
 ]
 
-_HOMES = {
+_MODULES = {
     "find": ("BaseLocation", "find_base"),
     "load": ("Base", "load_base", "quiet_libraries"),
-    "placing": ("Part", "modules_placed", "placed"),
+    "placement": ("Part", "modules_placed", "placed"),
     "prompts": ("PromptTokens", "encode_prompts", "tokenize"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: inspecting a file should not wait a second for torch."""
-    for home, names in _HOMES.items():
+    """Import a name when it is first used: inspecting a file should not wait a second for torch."""
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

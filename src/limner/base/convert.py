@@ -15,9 +15,10 @@ from limner.artifacts import require_absent, require_space, whole_folder
 from limner.artifacts.disk import TEMPORARY_PREFIX
 from limner.base.inspect import inspect
 from limner.base.inspect.folders import weight_files
-from limner.base.pickled import unpickled
+from limner.base.pickled import convert_pickle
+from limner.base.single_file.names import WEIGHT_PARTS
 from limner.base.single_file.opening import open_base
-from limner.base.single_file.parts import WEIGHED_PARTS, Parts
+from limner.base.single_file.parts import Parts
 from limner.base.single_file.writing import fill_folder, write_single_file
 from limner.base.weights.kinds import kind_of
 from limner.base.weights.streaming import NewTensor, TensorFile, write_tensors
@@ -37,10 +38,10 @@ def convert(
 ) -> None:
     """Write the SD 1.5 base at `source` as a single file (DESTINATION.safetensors) or as a diffusers folder.
 
-    `dtype` None keeps every weight's precision, bit for bit. `vae` takes the place of the base's own. A pickle is
-    read only with `allow_pickle`, in a process of its own; one that is no base becomes a .safetensors file as it is.
-    Raises BaseError for what is not a whole SD 1.5 base, DiskError where `destination` is
-    taken; nothing is written then.
+    `dtype` None keeps the precision of every weight, bit for bit. `vae` replaces the base's VAE. A pickle is read only
+    with `allow_pickle`, in a separate process; one that is not a base is rewritten as a .safetensors file.
+    Raises BaseError for anything but a complete SD 1.5 base, DiskError where `destination` exists; nothing is written
+    then.
     """
     require_absent(destination)
     with contextlib.ExitStack() as opened:
@@ -61,12 +62,12 @@ def convert(
 
 
 def _require_room(destination: Path, parts: Parts, dtype: torch.dtype | None) -> None:
-    own = [tensor for part in parts.tensors.values() for tensor in part.values()]
-    require_space(destination, sum(tensor.written(tensor.shape, dtype).size_bytes for tensor in own))
+    tensors = [tensor for part in parts.tensors.values() for tensor in part.values()]
+    require_space(destination, sum(tensor.written(tensor.shape, dtype).size_bytes for tensor in tensors))
 
 
 def _rewrite(file: TensorFile, destination: Path) -> None:
-    """Write what is no base, a LoRA or an embedding that was a pickle, with its names and precision."""
+    """Write a LoRA or an embedding that was a pickle, with its names and precision."""
     tensors = {
         name: NewTensor(entry.dtype, entry.shape, partial(file.pieces, name))
         for name, entry in file.header.tensors.items()
@@ -75,30 +76,30 @@ def _rewrite(file: TensorFile, destination: Path) -> None:
 
 
 @contextlib.contextmanager
-def _without_pickle(source: Path, allow_pickle: bool, beside: Path) -> Iterator[Path]:
-    """`source`, or a copy of it (in a folder that goes again) in which every pickle has become a .safetensors file."""
+def _without_pickle(source: Path, allow_pickle: bool, parent: Path) -> Iterator[Path]:
+    """`source`, or a temporary copy of it in which every pickle has become a .safetensors file."""
     pickles = _pickles(source)
     if not pickles:
         yield source
         return
     if not allow_pickle:
         raise BaseError(f"{pickles[0]} is a pickle, which can run code when it is read; --allow-pickle reads it safely")
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=beside) as folder:
-        made = Path(folder) / source.name
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent) as folder:
+        converted = Path(folder) / source.name
         if source.is_file():
-            made = made.with_suffix(FILE_SUFFIX)
-            unpickled(source, made)
+            converted = converted.with_suffix(FILE_SUFFIX)
+            convert_pickle(source, converted)
         else:
-            shutil.copytree(source, made, ignore=shutil.ignore_patterns("*.bin", ".*"))
+            shutil.copytree(source, converted, ignore=shutil.ignore_patterns("*.bin", ".*"))
             for path in pickles:
-                copy = made / path.relative_to(source)
-                unpickled(path, copy.with_suffix(FILE_SUFFIX))
-        yield made
+                copy = converted / path.relative_to(source)
+                convert_pickle(path, copy.with_suffix(FILE_SUFFIX))
+        yield converted
 
 
 def _pickles(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if kind_of(source).kind in ("zip", "pickle") else []
-    files = [path for part in WEIGHED_PARTS for path in weight_files(source / part)]
+    files = [path for part in WEIGHT_PARTS for path in weight_files(source / part)]
     return [path for path in files if path.suffix == ".bin"]

@@ -1,4 +1,4 @@
-"""Where a base model lies and what it says of itself, without loading a weight."""
+"""Find a base model and read its description, without loading a weight."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class BaseLocation:
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise BaseError(f"{file} is not JSON ({error}); mend or remove it") from None
+            raise BaseError(f"{file} is not JSON ({error}); correct or remove it") from None
 
     @cached_property
     def configuration(self) -> Configuration:
-        """What weights do not say: a folder's configuration files, or what a single file's header carries."""
+        """The configuration: a folder's files, or what a single file's header holds."""
         if self.kind == "folder":
             return configuration_of_folder(self.path)
         report = require_sd15(self.path)
@@ -57,7 +57,7 @@ class BaseLocation:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over the content of all weights and configurations, independent of where they lie."""
+        """SHA-256 over the content of all weights and configurations, independent of their location."""
         if self.kind == "file":
             return hash_file(self.path)
         files = [path for part in PARTS for path in (self.path / part).rglob("*") if path.is_file()]
@@ -65,7 +65,7 @@ class BaseLocation:
 
     @property
     def has_safety_checker(self) -> bool:
-        """Whether the base brings a safety checker along."""
+        """Whether the base includes a safety checker."""
         return self.kind == "folder" and all((self.path / part).is_dir() for part in SAFETY_PARTS)
 
     def weight_files(self, part: str) -> list[Path]:
@@ -73,17 +73,17 @@ class BaseLocation:
         return [self.path] if self.kind == "file" else sorted((self.path / part).glob("*.safetensors"))
 
     def part(self, name: str) -> Path:
-        """Folder of a part that the base may bring along (`controlnet`, `clip`)."""
+        """Folder of a part that the base may include (`controlnet`, `clip`)."""
         folder = self.path / name
         if self.kind == "file" or not folder.is_dir():
-            raise BaseError(f'the base "{self.name}" brings no {name} of its own; name one in the study')
+            raise BaseError(f'the base "{self.name}" includes no {name}; name one in the study')
         return folder
 
 
 def find_base(model: str, revision: str = "") -> BaseLocation:
     """Find `model`: "miniature", a diffusers folder, a .safetensors file, or a hub id (its cached copy first).
 
-    Raises BaseError for what is not there, is damaged, or is of another family than Stable Diffusion 1.5.
+    Raises BaseError if it is missing, damaged, or of another family than Stable Diffusion 1.5.
     """
     if model == MINIATURE:
         return _checked_folder(model, MINIATURE_FOLDER)
@@ -111,7 +111,7 @@ def find_base(model: str, revision: str = "") -> BaseLocation:
 
 
 def find_controlnet(model: str, base: BaseLocation) -> Path:
-    """Folder of a ControlNet: "base" for the one the base brings along, a folder, or a hub id."""
+    """Folder of a ControlNet: "base" for the one that the base includes, a folder, or a hub id."""
     if model == "base":
         return base.part("controlnet")
     path = Path(model).expanduser()
@@ -129,7 +129,7 @@ def find_vae(vae: str) -> Path:
         return path
     if path.suffix != ".safetensors" and vae.count("/") == 1 and not vae.startswith((".", "/", "~")):
         return find_on_hub(vae)
-    raise BaseError(f'base.vae "{vae}" is not there: give a .safetensors file, a diffusers folder or a hub id')
+    raise BaseError(f'base.vae "{vae}" does not exist: give a .safetensors file, a diffusers folder or a hub id')
 
 
 def hash_of_part(path: Path) -> str:
@@ -146,7 +146,7 @@ def _hash_below(folder: Path, files: list[Path]) -> str:
 
 
 def find_on_hub(model: str, revision: str = "", files: list[str] | None = None) -> Path:
-    """Folder of a hub id's cached copy, downloaded when it is not there and the network allows."""
+    """Folder of a hub id's cached copy, downloaded if there is none and the network is available."""
     from huggingface_hub import snapshot_download
 
     patterns = files or HUB_FILES

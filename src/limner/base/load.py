@@ -1,4 +1,4 @@
-"""Load a base: the five parts of Stable Diffusion through the field's own libraries."""
+"""Load a base: the five parts of Stable Diffusion through diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from limner.base.find import BaseLocation, find_vae
-from limner.base.single_file.building import built, tokenizer_of
+from limner.base.single_file.building import build_module, build_tokenizer
 from limner.base.single_file.configuration import sd15
+from limner.base.single_file.names import WEIGHT_PARTS
 from limner.base.single_file.opening import open_base
-from limner.base.single_file.parts import WEIGHED_PARTS, parts_of_vae
+from limner.base.single_file.parts import parts_of_vae
 from limner.errors import BaseError
 
 SD15_LATENT_CHANNELS = 4
@@ -26,9 +27,10 @@ SUPPORTED_PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 @dataclass
 class Base:
-    """A loaded base. The modules are frozen and in evaluation mode; whoever trains thaws what it trains.
+    """A loaded base. The modules are frozen and in evaluation mode; training unfreezes what it trains.
 
-    `device` is where work happens. Parts may wait on the CPU meanwhile: `placed` brings them there for a block.
+    `device` is where work happens. Parts that are not in use may stay on the CPU: `placed` moves them there for a
+    block.
     """
 
     location: BaseLocation
@@ -54,7 +56,7 @@ class Base:
 
     @property
     def native_size_px(self) -> int:
-        """Side of the pictures the UNet was made for."""
+        """Side of the pictures that the UNet was trained for."""
         return int(self.unet.config.sample_size) * self.vae_factor
 
     @property
@@ -82,10 +84,10 @@ def load_base(
     safety_checker: bool = False,
     waiting: bool = False,
 ) -> Base:
-    """Load a base for work on `device` in `dtype`, frozen; `dtype` None keeps each part in its file's own precision.
+    """Load a base for work on `device` in `dtype`, frozen; `dtype` None keeps each part's stored precision.
 
-    `waiting` leaves all parts on the CPU until `placed` (or whoever computes with them) brings them to the device.
-    Raises BaseError for what is not Stable Diffusion 1.5's family.
+    `waiting` leaves all parts on the CPU until `placed` (or another caller) moves them to the device.
+    Raises BaseError for another family than Stable Diffusion 1.5.
     """
     quiet_libraries()
     base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
@@ -101,7 +103,7 @@ def load_base(
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own bars and hints out of the terminal; what a user needs to know limner says itself."""
+    """Keep the libraries' progress bars and hints out of the terminal; limner reports what users need to know."""
     import diffusers
     import transformers
 
@@ -119,19 +121,19 @@ def _from_folder(location: BaseLocation, dtype: torch.dtype | None) -> Base:
         return Base(
             location,
             tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
-            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),  # None is the file's own
-            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype or _own_dtype(path / "vae")),
-            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype or _own_dtype(path / "unet")),
+            text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype),  # None keeps the file's
+            vae=AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype or _stored_dtype(path / "vae")),
+            unet=UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype or _stored_dtype(path / "unet")),
             noise_schedule=_scheduler_config(path),
         )
 
 
-def _own_dtype(part: Path) -> torch.dtype:
-    """Precision of the weights in a part's folder, of which diffusers would make fp32."""
+def _stored_dtype(part: Path) -> torch.dtype:
+    """Precision of the weights in a part's folder, which diffusers would convert to fp32."""
     from safetensors import safe_open
 
     for file in sorted(part.glob("*.safetensors")):
-        if ".fp16." not in file.name:  # a second copy, which is not the one that is loaded
+        if ".fp16." not in file.name:  # a second copy, which is not loaded
             with safe_open(file, "pt") as weights:
                 return weights.get_tensor(next(iter(weights.keys()))).dtype
     return torch.float32
@@ -140,9 +142,11 @@ def _own_dtype(part: Path) -> torch.dtype:
 def _from_file(location: BaseLocation, dtype: torch.dtype | None) -> Base:
     with plain_base_error(str(location.path)), contextlib.ExitStack() as opened:
         stored = open_base(location.path, opened)
-        modules = {part: built(part, stored.configuration, stored.parts.tensors[part], dtype) for part in WEIGHED_PARTS}
+        modules = {
+            part: build_module(part, stored.configuration, stored.parts.tensors[part], dtype) for part in WEIGHT_PARTS
+        }
         schedule = stored.configuration.scheduler
-        return Base(location, tokenizer_of(stored.configuration), **modules, noise_schedule=schedule)
+        return Base(location, build_tokenizer(stored.configuration), **modules, noise_schedule=schedule)
 
 
 def _scheduler_config(path: Path) -> dict[str, Any]:
@@ -155,8 +159,8 @@ def _load_vae(vae: str, dtype: torch.dtype | None) -> Any:
     path = find_vae(vae)
     with plain_base_error(vae), contextlib.ExitStack() as opened:
         if path.is_file():
-            return built("vae", sd15(), parts_of_vae(path, opened), dtype)
-        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _own_dtype(path))
+            return build_module("vae", sd15(), parts_of_vae(path, opened), dtype)
+        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _stored_dtype(path))
 
 
 def _load_safety_checker(location: BaseLocation, dtype: torch.dtype | None) -> tuple[Any, Any]:
@@ -190,7 +194,7 @@ def _require_sd15(base: Base) -> None:
 
 @contextlib.contextmanager
 def plain_base_error(what: str) -> Iterator[None]:
-    """Turn a library's failure to read a model into one line."""
+    """Turn a library's error while reading a model into one line."""
     try:
         yield
     except BaseError:

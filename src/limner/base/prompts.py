@@ -18,19 +18,19 @@ class PromptTokens:
 
 
 def tokenize(tokenizer, prompts: Sequence[str]) -> PromptTokens:
-    """Tokenize to the text encoder's length (77), padding, and cutting what does not fit."""
+    """Tokenize to the text encoder's length (77): shorter prompts are padded, longer ones cut."""
     length = tokenizer.model_max_length
-    whole = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
+    uncut_ids = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
     ids = tokenizer(
         list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
-    return PromptTokens(ids, [max(0, len(row) - length) for row in whole])
+    return PromptTokens(ids, [max(0, len(row) - length) for row in uncut_ids])
 
 
 def encode_ids(text_encoder, ids: Tensor, clip_skip: int = 0) -> Tensor:
-    """Prompt embeddings (B, 77, C) of token ids (B, 77), as diffusers' pipeline makes them.
+    """Prompt embeddings (B, 77, C) of token ids (B, 77), as diffusers' pipeline computes them.
 
-    With `clip_skip` the last layers are left out and the final layer norm is applied to what remains.
+    With `clip_skip` the last layers are skipped and the final layer norm is applied to the rest.
     """
     if clip_skip == 0:
         return text_encoder(ids, return_dict=True).last_hidden_state

@@ -1,6 +1,6 @@
 """The family of a model from its tensors' names and shapes alone.
 
-The telling names are those that diffusers (`loaders/single_file_utils.py`), ComfyUI and A1111 look for.
+The names that decide are those that diffusers (`loaders/single_file_utils.py`), ComfyUI and A1111 look for.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from limner.base.single_file.names import (
     UNET_PREFIX,
     VAE_PREFIX,
     averaged_key,
+    diffusers_key,
     expected_keys,
     is_left_out,
     original_key,
-    place_of,
 )
 
 Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape | None]  # None where a file does not say it
+Shapes = Mapping[str, Shape | None]  # None where a file does not state it
 
-SD15_WIDTH, SD2_WIDTH, SDXL_WIDTH, REFINER_WIDTH = 768, 1024, 2048, 1280  # of the prompt embeddings a UNet reads
+SD15_WIDTH, SD2_WIDTH, SDXL_WIDTH, REFINER_WIDTH = 768, 1024, 2048, 1280  # of the prompt embeddings that a UNet reads
 EMBEDDING_FILES = ({"emb_params"}, {"clip_l", "clip_g"}, {"clip_g"}, {"clip_l"}, {"string_to_param"})
 FLUX_KEYS = ("double_blocks.0.img_attn.norm.key_norm.scale", "single_transformer_blocks.0.attn.norm_k.weight")
 SD3_KEYS = ("joint_blocks.0.context_block.adaLN_modulation.1.bias", "transformer_blocks.0.attn.add_k_proj.weight")
@@ -34,7 +34,7 @@ CONTROLNET_KEYS = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_
 
 @dataclass(frozen=True)
 class Identity:
-    """A family, how its weights are named, what parts are there, and what is odd about it."""
+    """A family, how its weights are named, which parts there are, and what is unusual about it."""
 
     family: str
     layout: str = ""
@@ -45,7 +45,7 @@ class Identity:
 
 def identify(shapes: Shapes) -> Identity:
     """Family of a set of tensors; "unknown" with a note where no rule holds."""
-    return next(tell(shapes) for holds, tell in _RULES if holds(shapes))
+    return next(describe(shapes) for holds, describe in _RULES if holds(shapes))
 
 
 def unet_family(width: int | None, channels: int | None, *, text_is_open_clip: bool = False) -> tuple[str, list[str]]:
@@ -76,7 +76,7 @@ def _single_file(shapes: Shapes) -> Identity:
         return Identity("sdxl" if large else "sdxl-refiner", "original", parts)
     family, notes = unet_family(*_width_and_channels(shapes), text_is_open_clip=is_open_clip)
     averaged = any(key.startswith(EMA_PREFIX) for key in shapes)
-    notes += ["it has moving averages beside the weights; limner convert --ema takes those"] if averaged else []
+    notes += ["it also has moving averages of the weights; limner convert --ema uses those"] if averaged else []
     flat = is_clip and not any(key.startswith(TEXT_PREFIX + "text_model.") for key in shapes)
     notes += ['its text encoder\'s keys lack "text_model."; limner reads them, other programs do not'] if flat else []
     problems = _incomplete(shapes, parts) if family.startswith("sd15") else []
@@ -84,13 +84,13 @@ def _single_file(shapes: Shapes) -> Identity:
 
 
 def _incomplete(shapes: Shapes, parts: list[str]) -> list[str]:
-    """What of SD 1.5 is not there, or stands where nothing of SD 1.5 does."""
+    """Weights of SD 1.5 that are missing, and weights that SD 1.5 does not have."""
     problems = []
     if "vae" not in parts:
-        problems.append("no VAE in it: give one apart (base.vae in a study, --vae of limner convert)")
+        problems.append("no VAE in it: give one separately (base.vae in a study, --vae of limner convert)")
     if "text_encoder" not in parts:
         problems.append("no text encoder in it")
-    places = {place_of(key) for key in shapes}
+    places = {diffusers_key(key) for key in shapes}
     text_layers = 1 + max(
         (int(key.split(".")[2]) for part, key in filter(None, places) if part == "text_encoder" and ".layers." in key),
         default=-1,
@@ -101,9 +101,9 @@ def _incomplete(shapes: Shapes, parts: list[str]) -> list[str]:
             problems.append(
                 f"{len(missing)} of the {part}'s weights are missing, first {original_key(part, missing[0])}"
             )
-    strange = [key for key in shapes if place_of(key) is None and not is_left_out(key)]
-    if strange:
-        problems.append(f"{len(strange)} weights have no place in SD 1.5, first {strange[0][:100]}")
+    unexpected = [key for key in shapes if diffusers_key(key) is None and not is_left_out(key)]
+    if unexpected:
+        problems.append(f"{len(unexpected)} weights have no place in SD 1.5, first {unexpected[0][:100]}")
     return problems
 
 
@@ -120,15 +120,17 @@ def _unet_alone(shapes: Shapes) -> Identity:
         return Identity("sdxl-refiner" if width == REFINER_WIDTH else "sdxl", "diffusers", ["unet"])
     layout = "diffusers" if any(key.startswith("down_blocks.") for key in shapes) else "original"
     family, notes = unet_family(*_width_and_channels(shapes))
-    return Identity(family, layout, ["unet"], ["the UNet alone: no VAE and no text encoder beside it"], notes)
+    return Identity(family, layout, ["unet"], ["the UNet alone, without VAE and text encoder"], notes)
 
 
 def _controlnet(shapes: Shapes) -> Identity:
     width, _ = _width_and_channels(shapes)
     layout = "diffusers" if _ends(shapes, CONTROLNET_KEYS[1]) else "original"
-    others = {SD2_WIDTH: "SD 2", SDXL_WIDTH: "SDXL"}
-    if width in others:
-        return Identity(UNKNOWN, layout, ["controlnet"], [f"a ControlNet of {others[width]}; limner uses SD 1.5's"])
+    other_families = {SD2_WIDTH: "SD 2", SDXL_WIDTH: "SDXL"}
+    if width in other_families:
+        return Identity(
+            UNKNOWN, layout, ["controlnet"], [f"a ControlNet of {other_families[width]}; limner uses SD 1.5's"]
+        )
     return Identity("controlnet-sd15", layout, ["controlnet"])
 
 
@@ -139,7 +141,7 @@ def _vae_or_nothing(shapes: Shapes) -> Identity:
         return Identity("vae", "original" if original else "diffusers", ["vae"])
     if any("text_model.encoder.layers.0." in key or key.startswith("encoder.layers.0.") for key in shapes):
         return Identity(UNKNOWN, "", ["text_encoder"], ["a text encoder alone, without the model it belongs to"])
-    return Identity(UNKNOWN, problems=["its tensors' names are of no model that limner knows"])
+    return Identity(UNKNOWN, problems=["its tensors' names match no model that limner knows"])
 
 
 def _is_embedding(shapes: Shapes) -> bool:
@@ -169,9 +171,12 @@ def _begins(*prefixes: str) -> Callable[[Shapes], bool]:
     return lambda shapes: any(key.startswith(prefixes) for key in shapes)
 
 
-_RULES: list[tuple[Callable[[Shapes], bool], Callable[[Shapes], Identity]]] = [  # the first that holds
+_RULES: list[tuple[Callable[[Shapes], bool], Callable[[Shapes], Identity]]] = [  # the first one that matches
     (_has(*CONTROLNET_KEYS), _controlnet),
-    (lambda shapes: UNET_PREFIX + "input_blocks.0.0.weight" in shapes, _single_file),  # whatever else was left in it
+    (
+        lambda shapes: UNET_PREFIX + "input_blocks.0.0.weight" in shapes,
+        _single_file,
+    ),  # even if other tensors were left in it
     (is_lora, lambda shapes: Identity(*lora_family(shapes))),
     (_is_embedding, lambda shapes: Identity("textual-inversion", "embedding")),
     (_has(FLUX_KEYS[0]), lambda shapes: Identity("flux", "original")),

@@ -10,6 +10,7 @@ from typing import Any
 
 from limner.base.inspect.families import unet_family
 from limner.base.inspect.report import UNKNOWN, Report
+from limner.base.single_file.names import WEIGHT_PARTS
 from limner.errors import WeightsError
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -20,7 +21,6 @@ CLASSES = {
     "StableDiffusionXLInpaintPipeline": "sdxl",
     "StableDiffusionXLImg2ImgPipeline": "sdxl-refiner",
 }
-WEIGHED_PARTS = ("unet", "vae", "text_encoder")
 OTHER_PARTS = ("tokenizer", "scheduler")
 LARGEST_CONFIG_BYTES = 2**20
 InspectFile = Callable[[Path], Report]
@@ -31,26 +31,30 @@ def inspect_folder(folder: Path, inspect_file: InspectFile) -> Report:
     index, unet = _config(folder / "model_index.json"), _config(folder / "unet" / "config.json")
     if unet or index:
         return _pipeline(folder, index, unet, inspect_file)
-    own = _config(folder / "config.json")
+    config = _config(folder / "config.json")
     files = weight_files(folder)
     lora = folder / LORA_FILE
     if lora.is_file():
-        return _told(lora, inspect_file)
-    if own.get("_class_name") == "AutoencoderKL" and files:
-        return replace(_together(folder, files, inspect_file), family="vae", layout="diffusers")
+        return _report_on(lora, inspect_file)
+    if config.get("_class_name") == "AutoencoderKL" and files:
+        return replace(_report_on_all(folder, files, inspect_file), family="vae", layout="diffusers")
     if (folder / "unet.safetensors").is_file():
-        found = _together(folder, files, inspect_file)
-        return replace(found, problems=[*found.problems, "a trained result without its base; limner export joins them"])
+        report = _report_on_all(folder, files, inspect_file)
+        return replace(
+            report, problems=[*report.problems, "a trained result without its base; limner export combines them"]
+        )
     if not files:
         return Report(str(folder), UNKNOWN, problems=[f"{folder} holds no weights (*.safetensors)"])
-    return _together(folder, files, inspect_file)
+    return _report_on_all(folder, files, inspect_file)
 
 
 def _pipeline(folder: Path, index: dict[str, Any], unet: dict[str, Any], inspect_file: InspectFile) -> Report:
     family, notes = _family(index, unet)
-    reports = {part: _together(folder / part, weight_files(folder / part), inspect_file) for part in WEIGHED_PARTS}
+    reports = {part: _report_on_all(folder / part, weight_files(folder / part), inspect_file) for part in WEIGHT_PARTS}
     if family in ("sd3", "flux"):
-        reports = {"transformer": _together(folder / "transformer", weight_files(folder / "transformer"), inspect_file)}
+        reports = {
+            "transformer": _report_on_all(folder / "transformer", weight_files(folder / "transformer"), inspect_file)
+        }
     problems = [
         f"{part}: {problem}"
         for part, report in reports.items()
@@ -90,11 +94,11 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _together(folder: Path, files: list[Path], inspect_file: InspectFile) -> Report:
-    """One report on all weight files of a folder: the first identified one's, with the numbers and problems of all."""
+def _report_on_all(folder: Path, files: list[Path], inspect_file: InspectFile) -> Report:
+    """One report on all weight files of a folder: the first identified one, with the numbers and problems of all."""
     if not files:
         return Report(str(folder), UNKNOWN, problems=[f"there is no file of weights in {folder}"])
-    reports = [_told(file, inspect_file) for file in files]
+    reports = [_report_on(file, inspect_file) for file in files]
     first = next((report for report in reports if report.is_identified), reports[0])
     damaged = [problem for report in reports for problem in report.problems if report is not first]
     return replace(
@@ -115,7 +119,7 @@ def _summed(reports: Iterable[Report]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _told(file: Path, inspect_file: InspectFile) -> Report:
+def _report_on(file: Path, inspect_file: InspectFile) -> Report:
     try:
         return inspect_file(file)
     except WeightsError as error:
@@ -123,10 +127,10 @@ def _told(file: Path, inspect_file: InspectFile) -> Report:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """A part's weights: without a hub folder's second copy in fp16; pickles where there is nothing else."""
+    """A part's weight files, without a hub folder's second copy in fp16; pickles only if there is nothing else."""
     files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
-    whole = [file for file in files if ".fp16." not in file.name and ".non_ema." not in file.name]
-    return whole or files or sorted(folder.glob("*.bin"))
+    main_files = [file for file in files if ".fp16." not in file.name and ".non_ema." not in file.name]
+    return main_files or files or sorted(folder.glob("*.bin"))
 
 
 def _config(file: Path) -> dict[str, Any]:

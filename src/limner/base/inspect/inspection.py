@@ -21,7 +21,7 @@ PRECISIONS = {
 
 
 def inspect(path: Path) -> Report:
-    """What a file or a folder is. Never raises for bad content: that is told under `problems`, family "unknown".
+    """What a file or a folder is. Bad content raises no error: it is reported under `problems`, with family "unknown".
 
     Raises BaseError when there is nothing at `path`.
     """
@@ -36,7 +36,7 @@ def inspect(path: Path) -> Report:
 
 
 def inspect_file(path: Path) -> Report:
-    """What a file is. Raises WeightsError for wreckage."""
+    """What a file is. Raises WeightsError if it cannot be read."""
     if path.is_file() and kind_of(path).kind in ("zip", "pickle"):
         return _pickled(path)
     header = read_header(path)
@@ -48,14 +48,14 @@ def inspect_file(path: Path) -> Report:
 
 def report_of(path: str, header: Header, identity: Identity, problems: list[str]) -> Report:
     """The report on a header whose tensors were identified."""
-    prediction, told_by = prediction_type_of(header.metadata, header.tensors, identity.family)
+    prediction, source = prediction_type_of(header.metadata, header.tensors, identity.family)
     precisions = _precisions(header.tensors)
     return Report(
         path,
         identity.family,
         identity.layout,
         prediction,
-        told_by,
+        source,
         next(iter(precisions), None),
         precisions,
         numbers_without_averages({name: entry.count for name, entry in header.tensors.items()}),
@@ -77,18 +77,20 @@ def _precisions(tensors: Mapping[str, TensorEntry]) -> dict[str, int]:
 
 
 def _pickled(path: Path) -> Report:
-    """A torch checkpoint, taken apart without running it."""
-    found = read_pickled(path)
+    """A torch checkpoint, analysed without running it."""
+    pickle = read_pickled(path)
     entries = {
-        name: TensorEntry(found.dtypes[name] if found.dtypes[name] in ITEM_BYTES else "F32", shape, 0, 0)
-        for name, shape in found.shapes.items()
+        name: TensorEntry(pickle.dtypes[name] if pickle.dtypes[name] in ITEM_BYTES else "F32", shape, 0, 0)
+        for name, shape in pickle.shapes.items()
     }
     problems = [
         f"{path.name} is a pickle, which can run code when it is read; limner reads it with --allow-pickle only"
     ]
-    if found.strange:
-        problems.append(f"it would call {', '.join(found.strange[:3])}, which no weights need: do not load it anywhere")
-    return report_of(str(path), Header(path, entries, {}), identify(found.shapes), problems)
+    if pickle.unexpected_calls:
+        problems.append(
+            f"it would call {', '.join(pickle.unexpected_calls[:3])}, which no weights need: do not load it anywhere"
+        )
+    return report_of(str(path), Header(path, entries, {}), identify(pickle.shapes), problems)
 
 
 def sentence(report: Report) -> str:
@@ -99,7 +101,7 @@ def sentence(report: Report) -> str:
 
 
 def require_sd15(path: Path) -> Report:
-    """Refuse everything but a Stable Diffusion 1.5 base. Raises BaseError with the sentence that says what it is."""
+    """The report on a Stable Diffusion 1.5 base. Raises BaseError, saying what it is, for everything else."""
     report = inspect(path)
     if not report.is_identified and report.problems and str(path) in report.problems[0]:
         raise BaseError(report.problems[0])

@@ -1,4 +1,4 @@
-"""Which family and which form a LoRA is of, from its tensors' names and shapes."""
+"""The family and the form of a LoRA, from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LORA_MARKS = (
     ".lora_linear_layer.", ".hada_w1_a", ".hada_w1_b", ".lokr_w1", ".lokr_w2", ".oft_blocks", ".oft_diag", ".oft_R.",
     ".oft_r", ".dora_scale", ".bora_scale",
 )  # fmt: skip
-PREFIXES = ("lora_", "lycoris_", "oft_unet_")  # of the files in which an ending alone is telling
+PREFIXES = ("lora_", "lycoris_", "oft_unet_")  # of the files in which the end of a key decides
 ENDS = (".diff", ".diff_b", ".w_norm", ".b_norm", ".on_input", ".a1.weight", ".b1.weight")
-FORMS = {  # in the order they are looked for; the first that is in a key is the file's
+FORMS = {  # tried in this order; the first that is part of a key decides
     ".dora_scale": "DoRA", ".lora_magnitude_vector": "DoRA", ".bora_scale": "BoRA", ".hada_t1": "LoHa with cores",
     ".hada_w1_a": "LoHa", ".lokr_t2": "LoKr with cores", ".lokr_w": "LoKr", ".oft_": "OFT",
     ".lora_mid.": "LoCon with cores", ".a1.weight": "GLoRA", ".on_input": "IA3",
 }  # fmt: skip
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 DOWN += (".lora_linear_layer.down.weight",)
-OTHERS = (  # trained families whose layers are named as no Stable Diffusion's
+OTHER_FAMILIES = (  # families whose layer names no Stable Diffusion has
     "double_blocks", "single_blocks", "single_transformer_blocks", "joint_blocks", "joint_transformer_blocks",
     "lora_te3_",
     "lora_transformer_", "transformer.transformer_blocks", "llm_adapter", "lora_prior_",
@@ -32,7 +32,7 @@ SD15_UNET = re.compile(r"(down|up)_blocks[._]\d[._]|mid_block[._](attentions|res
 
 
 def is_lora(shapes: Shapes) -> bool:
-    """Whether any tensor is part of a low-rank update, or of what LyCORIS trains in its place."""
+    """Whether any tensor is part of a low-rank update or of one of LyCORIS' alternatives."""
     marked = any(mark in key for key in shapes for mark in LORA_MARKS)
     return marked or any(key.startswith(PREFIXES) and key.endswith(ENDS) for key in shapes)
 
@@ -66,11 +66,11 @@ def lora_layout(shapes: Shapes) -> str:
 
 
 def lora_form(shapes: Shapes) -> str:
-    """LoRA, or what is made of it or beside it: LoCon (convolutions too), LoHa, LoKr, DoRA, OFT, full differences."""
+    """LoRA or a relative: LoCon (convolutions too), LoHa, LoKr, DoRA, OFT, full differences."""
     for mark, form in FORMS.items():
-        own = [key for key in shapes if mark in key]
-        if own:
-            in_rows = any(len(shapes[key] or ()) == 4 for key in own if key.endswith((".oft_blocks", ".oft_diag")))
+        keys = [key for key in shapes if mark in key]
+        if keys:
+            in_rows = any(len(shapes[key] or ()) == 4 for key in keys if key.endswith((".oft_blocks", ".oft_diag")))
             return "BOFT" if in_rows else form
     if not any(mark in key for key in shapes for mark in LORA_MARKS):
         return "full differences"
@@ -79,7 +79,7 @@ def lora_form(shapes: Shapes) -> str:
 
 
 def _family(shapes: Shapes) -> str:
-    if any(mark in key for key in shapes for mark in OTHERS):
+    if any(mark in key for key in shapes for mark in OTHER_FAMILIES):
         return "lora-other"
     widths = {shape[1] for key, shape in shapes.items() if shape and len(shape) > 1 and _is_cross_attention(key)}
     sdxl = any(mark in key for key in shapes for mark in SDXL_MARKS[:1] + SDXL_MARKS[2:])
@@ -99,8 +99,8 @@ def _is_cross_attention(key: str) -> bool:
 
 
 def _text_widths(shapes: Shapes) -> set[int]:
-    own = (key for key in shapes if _is_text_key(key) and re.search(r"(q|k|v)_proj", key))
-    return {shape[1] for key in own if (shape := shapes[key]) and len(shape) > 1 and key.endswith(DOWN)}
+    keys = (key for key in shapes if _is_text_key(key) and re.search(r"(q|k|v)_proj", key))
+    return {shape[1] for key in keys if (shape := shapes[key]) and len(shape) > 1 and key.endswith(DOWN)}
 
 
 def _is_text_key(key: str) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 EPSILON, V_PREDICTION = "epsilon", "v_prediction"
-SPOKEN = {
+PREDICTION_TYPES = {
     "epsilon": EPSILON,
     "eps": EPSILON,
     "v": V_PREDICTION,
@@ -15,7 +15,7 @@ SPOKEN = {
 }
 EPSILON_FAMILIES = ("sd15", "sd15-inpainting", "sd2-inpainting", "sdxl", "sdxl-refiner")
 UNSTATED = {"sd2": "not stated: SD 2 comes as base (epsilon) and as 768-v (v_prediction) with equal shapes"}
-TOLD = {
+TRAINING_FIELDS = {
     "modelspec.title": "title", "modelspec.author": "author", "modelspec.license": "licence", "modelspec.date": "date",
     "modelspec.architecture": "architecture", "modelspec.resolution": "resolution",
     "modelspec.implementation": "implementation", "modelspec.usage_hint": "usage hint",
@@ -26,25 +26,25 @@ TOLD = {
     "ss_max_train_steps": "steps", "ss_num_train_images": "images", "ss_optimizer": "optimizer", "ss_seed": "seed",
     "ss_clip_skip": "clip skip", "ss_resolution": "training resolution",
 }  # fmt: skip
-HIDDEN = ("limner.configuration", "limner.text_encoder_keys", "limner.settings")  # for programs
+HIDDEN = ("limner.configuration", "limner.text_encoder_keys", "limner.settings")  # only for programs
 LONGEST = 200  # characters of a value that are shown
 LEADING_REPEATS = "_"  # kohya's folders are REPEATS_words
 
 
 def prediction_type_of(metadata: Mapping[str, str], keys: Iterable[str], family: str) -> tuple[str | None, str]:
-    """Prediction type and how it is known: said in the metadata, by a marker key, or by the family's rule."""
+    """Prediction type and how it is known: from the metadata, a marker key, or the family's rule."""
     said = metadata.get("modelspec.prediction_type", "").lower()
     kohya = {"true": V_PREDICTION, "false": EPSILON}.get(metadata.get("ss_v_parameterization", "").lower())
     marked = any(key == "v_pred" or key.endswith(".v_pred") for key in keys)
-    told: list[tuple[str | None, str]] = [
-        (SPOKEN.get(said), "modelspec.prediction_type in its header"),
+    candidates: list[tuple[str | None, str]] = [
+        (PREDICTION_TYPES.get(said), "modelspec.prediction_type in its header"),
         (kohya, "ss_v_parameterization in its header"),
         (V_PREDICTION if marked else None, "a key named v_pred in it"),
         (V_PREDICTION if "-768-v" in metadata.get("modelspec.architecture", "") else None, "modelspec.architecture"),
         (EPSILON if family in EPSILON_FAMILIES else None, "nothing in it says otherwise, and the family predicts that"),
         (None, UNSTATED.get(family, "not stated")),
     ]
-    return next((each for each in told if each[0]), told[-1])
+    return next((each for each in candidates if each[0]), candidates[-1])
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
@@ -65,11 +65,15 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def training_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata that tell a reader how the file was made, by plain names."""
-    told = {TOLD[key]: value[:LONGEST] for key, value in metadata.items() if key in TOLD and value not in ("", "None")}
-    own = {
+    """The metadata that say how the file was made, under readable names."""
+    known = {
+        TRAINING_FIELDS[key]: value[:LONGEST]
+        for key, value in metadata.items()
+        if key in TRAINING_FIELDS and value not in ("", "None")
+    }
+    limner_fields = {
         key.removeprefix("limner.").replace("_", " "): value[:LONGEST]
         for key, value in metadata.items()
         if key.startswith("limner.") and key not in HIDDEN
     }
-    return dict(sorted((told | own).items()))
+    return dict(sorted((known | limner_fields).items()))

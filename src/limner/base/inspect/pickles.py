@@ -1,7 +1,7 @@
-"""Names, shapes and types of the tensors in a torch checkpoint, read off its pickle without running it.
+"""Names, shapes and types of the tensors in a torch checkpoint, read from its pickle without running it.
 
-The pickle is taken apart into its instructions (`pickletools`), none of which is carried out: a name is a text,
-followed by the storage's type and the integers of the shape.
+The pickle is split into its instructions (`pickletools`), none of which is executed: a name is a text, followed by the
+storage's type and the integers of the shape.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE"}
 
 @dataclass
 class PickledTensors:
-    """What a pickle says it holds; `strange` are functions it would call that no weights need."""
+    """What a pickle says it holds; `unexpected_calls` are functions it would call that no weights need."""
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
-    strange: list[str] = field(default_factory=list)
+    unexpected_calls: list[str] = field(default_factory=list)
 
 
 def read_pickled(path: Path) -> PickledTensors:
@@ -51,15 +51,15 @@ def _directory(path: Path) -> bytes:
             file.seek(0)
             return file.read(min(size, MAX_PICKLE_BYTES))
     with zipfile.ZipFile(path) as archive:
-        found = [entry for entry in archive.infolist() if entry.filename.lower().rsplit("/", 1)[-1] == "data.pkl"]
-        if len(found) != 1:
+        entries = [entry for entry in archive.infolist() if entry.filename.lower().rsplit("/", 1)[-1] == "data.pkl"]
+        if len(entries) != 1:
             raise ValueError("an archive without the one data.pkl that torch writes")
-        if found[0].compress_type != zipfile.ZIP_STORED:  # torch does not compress; a bomb does
+        if entries[0].compress_type != zipfile.ZIP_STORED:  # torch does not compress; a bomb does
             raise ValueError("its directory is compressed, which torch's never is")
-        if found[0].file_size > min(size, MAX_PICKLE_BYTES):
-            raise ValueError(f"its directory takes {found[0].file_size:,} bytes")
-        with archive.open(found[0]) as file:
-            return file.read(found[0].file_size)
+        if entries[0].file_size > min(size, MAX_PICKLE_BYTES):
+            raise ValueError(f"its directory takes {entries[0].file_size:,} bytes")
+        with archive.open(entries[0]) as file:
+            return file.read(entries[0].file_size)
 
 
 INTEGERS = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4"}
@@ -67,16 +67,16 @@ NOT_A_NAME = {"storage", "cpu", "cuda", "module"}
 
 
 def _scanned(content: io.BytesIO) -> PickledTensors:
-    """The first pickle of a row that holds tensors: torch's old format has three short ones before it."""
-    found = PickledTensors()
+    """The first pickle in a sequence that holds tensors: torch's old format has three short ones before it."""
+    tensors = PickledTensors()
     for _ in range(PICKLES_IN_A_ROW):
-        if found.shapes or not content.getbuffer()[content.tell() : content.tell() + 1]:
+        if tensors.shapes or not content.getbuffer()[content.tell() : content.tell() + 1]:
             break
-        _scan(content, found)
-    return found
+        _scan(content, tensors)
+    return tensors
 
 
-def _scan(content: io.BytesIO, found: PickledTensors) -> None:
+def _scan(content: io.BytesIO, tensors: PickledTensors) -> None:
     """Follow the names through the instructions. Each tensor is its name, its storage's type, then its integers."""
     memo: dict[int, str] = {}
     name, latest, storage = "", "", ""
@@ -88,7 +88,7 @@ def _scan(content: io.BytesIO, found: PickledTensors) -> None:
             name = latest if _may_name(latest) else name
         elif kind in ("GLOBAL", "STACK_GLOBAL", "INST"):
             latest = str(argument or f"? {latest}")
-            _note_if_strange(found, latest)
+            _note_unexpected(tensors, latest)
         elif kind in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[int(argument)] = latest  # type: ignore[arg-type]
         elif kind in ("BINGET", "LONG_BINGET", "GET"):
@@ -98,7 +98,10 @@ def _scan(content: io.BytesIO, found: PickledTensors) -> None:
         elif integers is not None and kind in INTEGERS:
             integers.append(int(argument))  # type: ignore[arg-type]
         elif integers is not None and kind in TUPLES:
-            found.shapes[name], found.dtypes[name] = tuple(integers[1:]), storage  # the first: offset in the storage
+            tensors.shapes[name], tensors.dtypes[name] = (
+                tuple(integers[1:]),
+                storage,
+            )  # the first: offset in the storage
             integers = None
         storage = STORAGES.get(latest.rsplit(" ", 1)[-1], storage)
 
@@ -107,6 +110,6 @@ def _may_name(text: str) -> bool:
     return text not in NOT_A_NAME and not text.isdigit() and not text.startswith("cuda:")
 
 
-def _note_if_strange(found: PickledTensors, called: str) -> None:
-    if not called.startswith(HARMLESS) and called[:100] not in found.strange:
-        found.strange.append(called[:100])
+def _note_unexpected(tensors: PickledTensors, called: str) -> None:
+    if not called.startswith(HARMLESS) and called[:100] not in tensors.unexpected_calls:
+        tensors.unexpected_calls.append(called[:100])

@@ -40,7 +40,7 @@ class Report:
     parameter_count: int = 0  # without moving averages
     parts: list[str] = field(default_factory=list)
     trigger_words: list[str] = field(default_factory=list)
-    training: dict[str, str] = field(default_factory=dict)  # what its header says of how it was made
+    training: dict[str, str] = field(default_factory=dict)  # what its header says about its training
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Modules and tokenizer of a base out of stored weights and their configuration, without a folder and offline."""
+"""Builds a base's modules and tokenizer from stored weights and a configuration, without a folder and offline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from limner.base.single_file.names import TEXT_MODEL
 from limner.base.single_file.parts import StoredTensor, cast
 
 
-def built(
+def build_module(
     part: str, configuration: Configuration, stored: Mapping[str, StoredTensor], dtype: torch.dtype | None
 ) -> Any:
-    """A part's module with its weights, in `dtype` or (None) as they are stored. Every key must find its place."""
+    """A part's module with its weights, in `dtype` or (None) as they are stored. Every key must exist in the module."""
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -40,7 +40,7 @@ def _fresh(part: str, config: dict[str, Any]) -> Any:
     return (UNet2DConditionModel if part == "unet" else AutoencoderKL).from_config(config)
 
 
-def tokenizer_of(configuration: Configuration) -> Any:
+def build_tokenizer(configuration: Configuration) -> Any:
     """The tokenizer that the configuration's texts describe."""
     from transformers import CLIPTokenizer
 

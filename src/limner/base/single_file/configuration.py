@@ -1,7 +1,7 @@
-"""What weights do not say of themselves: the configuration of each part, the noise schedule, the tokenizer.
+"""What weights do not say: the configuration of each part, the noise schedule, the tokenizer.
 
-A single file of SD 1.5's shapes needs none: they are always the same. One of other widths (a miniature) carries its
-own in the header.
+A single file of SD 1.5's shapes needs none: they are always the same. One of other widths (a miniature) has its
+configuration in the header.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from limner.base.single_file.names import WEIGHT_PARTS
 from limner.errors import BaseError
 
 METADATA_KEY = "limner.configuration"
 VOCABULARY = Path(__file__).parent.parent / "clip_vocabulary" / "merges.txt.gz"
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 77
-WEIGHED_PARTS = ("unet", "vae", "text_encoder")
-CONFIG_FILES = {part: "config.json" for part in WEIGHED_PARTS} | {"scheduler": "scheduler_config.json"}
+CONFIG_FILES = {part: "config.json" for part in WEIGHT_PARTS} | {"scheduler": "scheduler_config.json"}
 
 SD15: dict[str, dict[str, Any]] = {
     "unet": {
@@ -94,9 +94,11 @@ class Configuration:
     @property
     def is_sd15(self) -> bool:
         """Whether the weights are of SD 1.5's shapes and the tokenizer is CLIP's."""
-        alike = all(getattr(self, part).get(key) == value for part in SD15 for key, value in SD15[part].items())
-        merges, clips = self.tokenizer.get("merges.txt"), sd15().tokenizer["merges.txt"]
-        return alike and (merges is None or merges.split() == clips.split())  # a folder may have tokenizer.json alone
+        same_shapes = all(getattr(self, part).get(key) == value for part in SD15 for key, value in SD15[part].items())
+        merges, clip_merges = self.tokenizer.get("merges.txt"), sd15().tokenizer["merges.txt"]
+        return same_shapes and (
+            merges is None or merges.split() == clip_merges.split()
+        )  # a folder may have tokenizer.json alone
 
     @property
     def prediction_type(self) -> str:
@@ -104,17 +106,17 @@ class Configuration:
         return self.scheduler.get("prediction_type", "epsilon")
 
     def with_prediction_type(self, prediction_type: str | None) -> Configuration:
-        """The same with another prediction type; None keeps it."""
+        """A copy with another prediction type; None keeps it."""
         if prediction_type is None:
             return self
         return replace(self, scheduler=self.scheduler | {"prediction_type": prediction_type})
 
     def metadata(self) -> dict[str, str]:
-        """What a single file's header must say, so that it can be read alone."""
+        """What a single file's header must hold, so that it can be read alone."""
         return {} if self.is_sd15 else {METADATA_KEY: json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)}
 
     def write(self, folder: Path) -> None:
-        """Write a diffusers folder but for the weights."""
+        """Write a diffusers folder without the weights."""
         for part, file in CONFIG_FILES.items():
             (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / part / file).write_text(_json(getattr(self, part)), encoding="utf-8")
@@ -127,13 +129,13 @@ class Configuration:
 
 @cache
 def sd15() -> Configuration:
-    """SD 1.5's own."""
+    """SD 1.5's configuration."""
     parts = {part: CLASSES[part] | SD15[part] for part in SD15}
     return Configuration(**parts, scheduler=SCHEDULER, tokenizer=_clip_tokenizer())
 
 
 def configuration_of_folder(folder: Path) -> Configuration:
-    """What a diffusers folder says. Raises BaseError for a file that is not there or no JSON."""
+    """What a diffusers folder says. Raises BaseError for a file that is missing or not JSON."""
     read = {part: _read(folder / part / file) for part, file in CONFIG_FILES.items()}
     texts = {
         file.name: file.read_text(encoding="utf-8")
@@ -144,21 +146,21 @@ def configuration_of_folder(folder: Path) -> Configuration:
 
 
 def configuration_of_file(metadata: Mapping[str, str], prediction_type: str | None = None) -> Configuration:
-    """What a single file's header carries, else SD 1.5's own."""
+    """The configuration in a single file's header, else SD 1.5's."""
     if METADATA_KEY not in metadata:
         return sd15().with_prediction_type(prediction_type)
     try:
         carried = Configuration(**json.loads(metadata[METADATA_KEY]))
     except (ValueError, TypeError, RecursionError) as error:
-        raise BaseError(f"the header's {METADATA_KEY} is damaged ({error}); make the file again") from None
-    strange = [name for name in carried.tokenizer if Path(name).name != name or name.startswith(".")]
-    if strange or not all(isinstance(value, dict) for value in asdict(carried).values()):
-        raise BaseError(f"the header's {METADATA_KEY} is damaged; make the file again")
+        raise BaseError(f"the header's {METADATA_KEY} is damaged ({error}); create the file again") from None
+    unsafe = [name for name in carried.tokenizer if Path(name).name != name or name.startswith(".")]
+    if unsafe or not all(isinstance(value, dict) for value in asdict(carried).values()):
+        raise BaseError(f"the header's {METADATA_KEY} is damaged; create the file again")
     return carried.with_prediction_type(prediction_type)
 
 
 def _clip_tokenizer() -> dict[str, str]:
-    """The tokenizer's files: the vocabulary is 256 bytes, the same ending a word, every merge, start and end."""
+    """The tokenizer's files: the vocabulary is 256 bytes, the same at the end of a word, every merge, start and end."""
     merges = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").splitlines()
     letters = _byte_letters()
     words = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
@@ -173,8 +175,8 @@ def _clip_tokenizer() -> dict[str, str]:
 def _byte_letters() -> list[str]:
     """A printable letter for each byte, in the order of GPT-2's byte pairs: printable ones first, as themselves."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = 256 - len(printable)
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(others)]
+    unprintable = 256 - len(printable)
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(unprintable)]
 
 
 def _read(file: Path) -> dict[str, Any]:

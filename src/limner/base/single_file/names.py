@@ -1,6 +1,6 @@
-"""Where each weight of SD 1.5 lies in a single file of the original latent-diffusion layout, and back.
+"""The name of each weight of SD 1.5 in a single file of the original latent-diffusion layout, and back.
 
-The original numbers all blocks in one row (`input_blocks.0` is the first convolution, then two layers and a
+The original numbers all blocks in one sequence (`input_blocks.0` is the first convolution, then two layers and a
 downsampler a level); diffusers nests them by level. Both tables are written from that rule. Rombach et al.,
 `ldm/modules/diffusionmodules/openaimodel.py` and `model.py`.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+WEIGHT_PARTS = ("unet", "vae", "text_encoder")  # the parts of a base that have weights
 LEVELS, LAYERS = 4, 2  # of the UNet and of the VAE
 
 RESNET = {
@@ -29,11 +30,11 @@ VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "t
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers below 0.17
 
 UNET_PREFIX, VAE_PREFIX, TEXT_PREFIX = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-TEXT_MODEL = "text_model."  # transformers 5.6 lost this level; every reader of the original layout wants it
+TEXT_MODEL = "text_model."  # transformers 5.6 dropped this level; every reader of the original layout needs it
 EMA_PREFIX = "model_ema."
 PREFIXES = {"unet": UNET_PREFIX, "vae": VAE_PREFIX, "text_encoder": TEXT_PREFIX + TEXT_MODEL}
 
-LEFT_OUT = (  # of the original layout, and nothing a picture depends on
+LEFT_OUT = (  # keys of the original layout that no picture depends on
     "text_model.embeddings.position_ids",
     "embeddings.position_ids",
     "cond_stage_model.logit_scale",
@@ -73,9 +74,9 @@ def _unet() -> Iterator[tuple[str, str]]:
                 yield from _nested(f"up_blocks.{level}.attentions.{layer}", f"{block}.1", attention)
         if level < LEVELS - 1:
             yield f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{(LAYERS + 1) * (level + 1)}.0.op"
-            place = 1 if level == 0 else 2  # after the attention, which the innermost level has not
+            index = 1 if level == 0 else 2  # after the attention, which the innermost level lacks
             block = f"output_blocks.{(LAYERS + 1) * level + LAYERS}"
-            yield f"up_blocks.{level}.upsamplers.0.conv", f"{block}.{place}.conv"
+            yield f"up_blocks.{level}.upsamplers.0.conv", f"{block}.{index}.conv"
     yield from _nested("mid_block.resnets.0", "middle_block.0", RESNET)
     yield from _nested("mid_block.attentions.0", "middle_block.1", attention)
     yield from _nested("mid_block.resnets.1", "middle_block.2", RESNET)
@@ -90,18 +91,18 @@ def _vae() -> Iterator[tuple[str, str]]:
             yield from _nested(f"{side}.mid_block.resnets.{index}", f"{side}.mid.block_{index + 1}", VAE_RESNET)
         yield from _nested(f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1", VAE_ATTENTION)
     for level in range(LEVELS):
-        turned = LEVELS - 1 - level  # the original counts the decoder's levels from the picture inwards
+        decoder_level = LEVELS - 1 - level  # the original counts the decoder's levels from the picture inwards
         for layer in range(LAYERS):
             yield from _nested(
                 f"encoder.down_blocks.{level}.resnets.{layer}", f"encoder.down.{level}.block.{layer}", VAE_RESNET
             )
         for layer in range(LAYERS + 1):
             yield from _nested(
-                f"decoder.up_blocks.{level}.resnets.{layer}", f"decoder.up.{turned}.block.{layer}", VAE_RESNET
+                f"decoder.up_blocks.{level}.resnets.{layer}", f"decoder.up.{decoder_level}.block.{layer}", VAE_RESNET
             )
         if level < LEVELS - 1:
             yield f"encoder.down_blocks.{level}.downsamplers.0.conv", f"encoder.down.{level}.downsample.conv"
-            yield f"decoder.up_blocks.{level}.upsamplers.0.conv", f"decoder.up.{turned}.upsample.conv"
+            yield f"decoder.up_blocks.{level}.upsamplers.0.conv", f"decoder.up.{decoder_level}.upsample.conv"
 
 
 TO_ORIGINAL: dict[str, dict[str, str]] = {"unet": dict(_unet()), "vae": dict(_vae())}
@@ -117,20 +118,20 @@ def original_key(part: str, key: str) -> str:
     return f"{PREFIXES[part]}{TO_ORIGINAL[part][layer]}.{leaf}"
 
 
-def place_of(original: str) -> tuple[str, str] | None:
-    """Part and key of diffusers for a key of the original layout; None for what is no weight of SD 1.5."""
+def diffusers_key(original: str) -> tuple[str, str] | None:
+    """Part and key of diffusers for a key of the original layout; None for a key that is not a weight of SD 1.5."""
     if original.startswith(TEXT_PREFIX):
         return "text_encoder", original.removeprefix(TEXT_PREFIX).removeprefix(TEXT_MODEL)
     for part in ("unet", "vae"):
         if original.startswith(PREFIXES[part]):
             layer, _, leaf = original.removeprefix(PREFIXES[part]).rpartition(".")
-            known = FROM_ORIGINAL[part].get(layer)
-            return (part, f"{known}.{leaf}") if known else None
+            name = FROM_ORIGINAL[part].get(layer)
+            return (part, f"{name}.{leaf}") if name else None
     return None
 
 
 def is_left_out(original: str) -> bool:
-    """Whether a key of the original layout is no weight: buffers, the VAE's loss, averages, the trainer's state."""
+    """Whether a key of the original layout is not a weight: buffers, the VAE's loss, averages, the trainer's state."""
     in_a_part = original.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model."))
     return not in_a_part or any(
         original == name or (name.endswith(".") and original.startswith(name)) or original.endswith("." + name)
@@ -139,7 +140,7 @@ def is_left_out(original: str) -> bool:
 
 
 def averaged_key(original: str) -> str:
-    """Where the moving average of a UNet's weight lies: latent diffusion's LitEma strips the dots."""
+    """The key of the moving average of a UNet's weight: latent diffusion's LitEma removes the dots."""
     return EMA_PREFIX + original.removeprefix("model.").replace(".", "")
 
 
@@ -161,7 +162,7 @@ def canonical_key(part: str, key: str) -> str:
 
 
 def expected_keys(part: str, text_layers: int = 12) -> set[str]:
-    """Every key that SD 1.5's part has for certain: shortcuts are there only where channels change."""
+    """Every key that SD 1.5's part always has: shortcuts exist only where channels change."""
     if part == "text_encoder":
         return _text_keys(text_layers)
     layers = [layer for layer in TO_ORIGINAL[part] if not layer.endswith("conv_shortcut")]

@@ -1,4 +1,4 @@
-"""A whole base on the disk, opened for streaming, whichever layout it has."""
+"""A complete base on the disk, opened for streaming, in either layout."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from limner.base.inspect import require_sd15
 from limner.base.single_file.configuration import Configuration, configuration_of_file, configuration_of_folder
-from limner.base.single_file.names import TEXT_MODEL
-from limner.base.single_file.parts import WEIGHED_PARTS, Parts, parts_of_file, parts_of_folder, parts_of_vae
+from limner.base.single_file.names import TEXT_MODEL, WEIGHT_PARTS
+from limner.base.single_file.parts import Parts, parts_of_file, parts_of_folder, parts_of_vae
 from limner.base.single_file.writing import TEXT_KEYS
 from limner.base.weights.streaming import TensorFile
 from limner.errors import BaseError
 
-NOT_COPIED = {*WEIGHED_PARTS, "tokenizer", "scheduler"}
+NOT_COPIED = {*WEIGHT_PARTS, "tokenizer", "scheduler"}
 
 
 @dataclass(frozen=True)
 class OpenedBase:
-    """A whole base on the disk: its weights by part and key, and what they do not say."""
+    """A complete base on the disk: its weights by part and key, and its configuration."""
 
     parts: Parts
     configuration: Configuration
@@ -29,7 +29,7 @@ class OpenedBase:
 
 
 def open_base(source: Path, opened: contextlib.ExitStack, *, vae: Path | None = None, ema: bool = False) -> OpenedBase:
-    """A base, its files held open by `opened`. Raises BaseError for what is not a whole SD 1.5 base."""
+    """A base, its files held open by `opened`. Raises BaseError for anything but a complete SD 1.5 base."""
     report = require_sd15(source)
     others: dict[str, Path] = {}
     metadata: dict[str, str] = {}
@@ -49,7 +49,7 @@ def open_base(source: Path, opened: contextlib.ExitStack, *, vae: Path | None = 
 
 
 def _require_fit(source: Path, parts: Parts, configuration: Configuration) -> None:
-    """See that the weights are of the widths that the configuration says."""
+    """Check that the weights have the widths of the configuration."""
     attention = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     sizes = [  # what, where, along which axis, what it should be
         ("the UNet's channels", "unet", "conv_in.weight", 0, configuration.unet["block_out_channels"][0]),
@@ -63,17 +63,17 @@ def _require_fit(source: Path, parts: Parts, configuration: Configuration) -> No
             configuration.text_encoder["vocab_size"],
         ),
     ]
-    for what, part, key, axis, said in sizes:
-        own = parts.tensors[part][key].shape[axis]
-        if own != said:
+    for what, part, key, axis, configured in sizes:
+        size = parts.tensors[part][key].shape[axis]
+        if size != configured:
             raise BaseError(
-                f"{source}: {what} are {own} where its configuration says {said}; "
-                "a file of other shapes than SD 1.5's must carry its configuration, as limner writes it"
+                f"{source}: {what} are {size}, but its configuration says {configured}; "
+                "a file of other shapes than SD 1.5's must contain its configuration, as limner writes it"
             )
 
 
 def _further_files(folder: Path) -> Iterator[Path]:
-    """What a folder has beside the five parts: a safety checker, a ControlNet, recommended settings, a card."""
+    """A folder's files besides the five parts: a safety checker, a ControlNet, recommended settings, a card."""
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         hidden = any(name.startswith(".") for name in inner.parts)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from limner.base.single_file.configuration import Configuration
-from limner.base.single_file.names import TEXT_MODEL, is_channels_by_channels, original_key
-from limner.base.single_file.parts import WEIGHED_PARTS
+from limner.base.single_file.names import TEXT_MODEL, WEIGHT_PARTS, is_channels_by_channels, original_key
 from limner.base.weights.streaming import HASH_KEY, NO_HASH, NewTensor, write_tensors
 
-TEXT_KEYS = "limner.text_encoder_keys"  # how a folder named its text encoder's weights, so that it is had back exactly
+TEXT_KEYS = "limner.text_encoder_keys"  # how a folder named its text encoder's weights, to restore it exactly
 WEIGHT_FILES = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
@@ -30,7 +29,7 @@ MODELSPEC = {
 
 
 class Writable(Protocol):
-    """A weight of diffusers' shape that can be written in some precision: a stored one, or one made from others."""
+    """A weight of diffusers' shape that can be written in some precision: a stored one, or one computed from others."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,11 +37,11 @@ class Writable(Protocol):
         ...
 
     def tensor(self) -> Tensor:
-        """It in memory."""
+        """Its values, in memory."""
         ...
 
     def written(self, shape: tuple[int, ...], dtype: torch.dtype | None) -> NewTensor:
-        """It as a tensor of that shape and precision (None: its own)."""
+        """A tensor to be written in that shape and precision (None keeps its precision)."""
         ...
 
 
@@ -59,22 +58,22 @@ def write_single_file(
 ) -> None:
     """Write one file of the original layout, whole or not at all, with ModelSpec's metadata.
 
-    `metadata` comes over the metadata that the format asks for. Every key of the text encoder has "text_model.",
-    whatever the library of the day leaves out: no other program reads it without.
+    `metadata` overrides the metadata that the format requires. Every key of the text encoder starts with "text_model.",
+    even where the installed library drops it: no other program reads the file without.
     """
     tensors = {}
-    for part in WEIGHED_PARTS:
+    for part in WEIGHT_PARTS:
         for key, weight in weights[part].items():
             shape = (*weight.shape, 1, 1) if is_channels_by_channels(part, key) else weight.shape
             tensors[original_key(part, key)] = weight.written(shape, dtype)
     size_px = configuration.unet["sample_size"] * 2 ** (len(configuration.vae["block_out_channels"]) - 1)
-    own = {
+    model_spec = {
         "modelspec.title": path.stem,
         "modelspec.resolution": f"{size_px}x{size_px}",
         "modelspec.prediction_type": "v" if configuration.prediction_type == "v_prediction" else "epsilon",
         TEXT_KEYS: text_prefix,
     }
-    write_tensors(path, tensors, MODELSPEC | own | dict(metadata) | configuration.metadata())
+    write_tensors(path, tensors, MODELSPEC | model_spec | dict(metadata) | configuration.metadata())
 
 
 def fill_folder(
@@ -85,9 +84,9 @@ def fill_folder(
     text_prefix: str = TEXT_MODEL,
     others: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a diffusers folder's files into `folder`, a temporary one. `others` are copied beside, by path in it."""
+    """Write a diffusers folder's files into `folder`, a temporary one. `others` are copied too, by their path in it."""
     configuration.write(folder)
-    for part in WEIGHED_PARTS:
+    for part in WEIGHT_PARTS:
         prefix = text_prefix if part == "text_encoder" else ""
         tensors = {prefix + key: weight.written(weight.shape, dtype) for key, weight in weights[part].items()}
         write_tensors(folder / part / WEIGHT_FILES[part], tensors, {})

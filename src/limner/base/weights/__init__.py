@@ -1,1 +1,1 @@
-"""Files of weights: headers read without trust (without torch too), tensors read and written one at a time."""
+"""Files of weights: headers checked before use (without torch), tensors read and written one at a time."""

@@ -16,7 +16,7 @@ from typing import Any
 from limner.base.weights.kinds import kind_of
 from limner.errors import WeightsError
 
-MAX_HEADER_BYTES = 16 * 2**20  # SDXL's takes 0.3 MB; what is longer was made to exhaust memory
+MAX_HEADER_BYTES = 16 * 2**20  # SDXL's takes 0.3 MB; a longer one was made to exhaust memory
 METADATA = "__metadata__"
 MAX_DIMENSIONS = 16
 
@@ -28,7 +28,7 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where a tensor lies: its bytes are [start, end) of the file."""
+    """A tensor's position: its bytes are [start, end) of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -43,7 +43,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says it holds. `missing_bytes` of it are not there when it is truncated."""
+    """What a file says it holds. If it is truncated, `missing_bytes` of it are missing."""
 
     path: Path
     tensors: Mapping[str, TensorEntry]
@@ -67,16 +67,16 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read and check a file's header. Reads no tensor and never more than the file holds.
 
-    A file cut off in its data is read, its `missing_bytes` told. Raises WeightsError for everything else that is
-    wrong: not this format, cut off in its header, entries that contradict each other.
+    A file truncated in its data has `missing_bytes`. Raises WeightsError for every other fault: another format,
+    truncated in the header, entries that contradict each other.
     """
     if not path.is_file():
         raise WeightsError(f"there is no file {path}; check the spelling")
-    found = kind_of(path)
-    if found.kind in ("zip", "pickle"):
+    file_kind = kind_of(path)
+    if file_kind.kind in ("zip", "pickle"):
         raise WeightsError(f"{path} is a pickle, which can run code when it is read; see limner convert --allow-pickle")
-    if found.what:
-        raise WeightsError(f"{path} {found.what}")
+    if file_kind.what:
+        raise WeightsError(f"{path} {file_kind.what}")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -99,22 +99,22 @@ def _damaged(path: Path, why: str) -> WeightsError:
     shown = "".join(
         letter if letter.isprintable() else repr(letter)[1:-1] for letter in why
     )  # a name may hold anything
-    return WeightsError(f"{path} is no sound .safetensors file: {shown}; download or make it again")
+    return WeightsError(f"{path} is a damaged .safetensors file: {shown}; download or create it again")
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
+        names = dict(pairs)
+        if len(names) != len(pairs):
             raise ValueError("a name occurs twice")
-        return made
+        return names
 
     try:
         parsed = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON ({str(error).splitlines()[0][:100]})") from None
     if not isinstance(parsed, dict):
-        raise _damaged(path, "its header is no JSON object")
+        raise _damaged(path, "its header is not a JSON object")
     return parsed
 
 

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""What a file is by its first bytes, regardless of its name."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ BEGINNINGS = {
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind, and for what holds no weights the sentence that says what it is instead."""
+    """A kind, and for a file without weights a sentence that says what it is instead."""
 
     kind: Kind
     what: str = ""
 
 
 def kind_of(path: Path) -> FileKind:
-    """Tell what a file is from its first 512 bytes; "not weights" comes with a sentence and what to do."""
+    """What a file is, from its first 512 bytes; "not weights" comes with a sentence and what to do."""
     with path.open("rb") as file:
         first = file.read(FIRST_BYTES)
     if first.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
@@ -41,8 +41,8 @@ def kind_of(path: Path) -> FileKind:
         return FileKind("not weights", what)
     if len(first) < 9:
         count = len(first)
-        told = f"is truncated: it has {count} bytes; download it again" if count else "is empty; download it again"
-        return FileKind("not weights", told)
+        problem = f"is truncated: it has {count} bytes; download it again" if count else "is empty; download it again"
+        return FileKind("not weights", problem)
     kinds: dict[Kind, bool] = {
         "zip": first.startswith(b"PK\x03\x04"),
         "safetensors": first[8:9] == b"{",

@@ -1,4 +1,4 @@
-"""Tensors read from and written to .safetensors files one at a time: memory for the largest, the disk's speed."""
+"""Tensors read from and written to .safetensors files one at a time: memory for the largest, at disk speed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DTYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PIECE_BYTES = 8 * 2**20
-HASH_KEY = "modelspec.hash_sha256"  # of all that follows the header (Stability AI's ModelSpec)
+HASH_KEY = "modelspec.hash_sha256"  # of everything after the header (Stability AI's ModelSpec)
 NO_HASH = "0x" + "0" * 64
 
 
 class TensorFile:
-    """A whole .safetensors file, whose tensors are read when they are asked for."""
+    """A complete .safetensors file, whose tensors are read on request."""
 
     def __init__(self, path: Path):
         self.header: Header = read_header(path).require_whole()
@@ -45,14 +45,14 @@ class TensorFile:
         self._file = None
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """A tensor's bytes as they lie in the file."""
+        """A tensor's bytes in the file."""
         entry, file = self.header.tensors[name], self._opened()
         for start in range(entry.start, entry.end, PIECE_BYTES):
             file.seek(start)
             yield file.read(min(PIECE_BYTES, entry.end - start))
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor, read into memory of its own."""
+        """A tensor, read into newly allocated memory."""
         entry = self.header.tensors[name]
         if entry.dtype not in DTYPES:
             raise WeightsError(f"{self.header.path}: {name} is {entry.dtype}, which torch cannot compute with")
@@ -71,7 +71,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class NewTensor:
-    """A tensor to be written: what it will be, and its bytes when their turn comes."""
+    """A tensor to be written: its description, and a function that gives its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -84,11 +84,11 @@ class NewTensor:
 
 
 def from_tensor(dtype: torch.dtype, shape: tuple[int, ...], make: Callable[[], Tensor]) -> NewTensor:
-    """A new tensor whose values are made when their turn comes, cast to `dtype`."""
+    """A new tensor whose values are computed when it is written, cast to `dtype`."""
 
     def content() -> Iterator[memoryview]:
-        made = make().detach().to("cpu", dtype).reshape(shape).contiguous()
-        yield made.reshape(-1).view(torch.uint8).numpy().data if made.numel() else memoryview(b"")
+        values = make().detach().to("cpu", dtype).reshape(shape).contiguous()
+        yield values.reshape(-1).view(torch.uint8).numpy().data if values.numel() else memoryview(b"")
 
     return NewTensor(DTYPE_NAMES[dtype], tuple(shape), content)
 
