@@ -22,6 +22,7 @@ from limner.config import ClassImages, Subject
 from limner.embeddings import WHOLE, Crop, EmbeddingCache, ImageEmbedder, around_head, find_embedder, view_crops
 from limner.measuring import ceiling, drift, likeness, nearest_photo, photo_spread
 from limner.stages.class_images import make_class_images
+from limner.stages.context import Context
 
 PICTURES, PAINTED, SIDE_PX, FEW = 1000, 40, 512, 200
 PHOTOS = 16
@@ -75,8 +76,8 @@ def _write_renders(folder: Path, base: BaseLocation, device: str, count: int) ->
     """Renders of the miniature at 512 px, each in many shifts, so that no two files are the same."""
     settings = ClassImages(count=PAINTED, sampler="dpm++", steps=15, guidance_scale=3.0)
     subject = Subject(photos=folder, class_noun=CLASS_NOUN)
-    load = lambda: load_base(base, device=torch.device(device))  # noqa: E731
-    painted = make_class_images(load, base.content_hash, subject, settings, 256, folder / "painted").files
+    context = Context(subject, lambda: load_base(base, device=torch.device(device)), base.content_hash)
+    painted = make_class_images(context, settings, 256, folder / "painted").files
     pictures = [Image.open(file).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC) for file in painted]
     files = [folder / f"{index:04d}.png" for index in range(count)]
     for index, file in enumerate(files):

@@ -89,8 +89,7 @@ def _render(study: Path, out: Path, device: Any, progress: Any) -> None:
     from limner.study import Run
 
     run = Run(open_study(study), out, device, progress=progress)
-    base, subject = run.rendering_base, run.study.subject
-    render(base, run.rendering_hash, subject, run.study.render, [], out / "renders", progress=progress)
+    render(run.rendering, run.study.render, [], out / "renders")
 
 
 def _corridor(until: Any) -> Callable[[Path, Path, Any, Any], None]:

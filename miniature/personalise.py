@@ -29,7 +29,8 @@ from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find
 from limner.errors import LimnerError
 from limner.measuring import nearest_photo
 from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
-from limner.stages.train import Order, train
+from limner.stages.context import Context
+from limner.stages.train import TrainingRequest, train
 from miniature.individuals import CLASS_NOUN, Individual, load_embedder
 from miniature.recognition import StyleNamer, style_prompts
 from miniature.styles import STYLE_NAMES
@@ -134,8 +135,9 @@ class Worker:
         out, work = (self.bench.scratch / folder / task.key for folder in ("adapters", "training"))
         shutil.rmtree(work, ignore_errors=True)  # of a command that was cut short
         try:
-            order = Order(task.run, out / task.run.label, work, validate)
-            (adapter,) = train([order], lambda: self.base, self.base_hash, task.subject, photo_set, class_set, None)
+            order = TrainingRequest(task.run, out / task.run.label, work, validate)
+            context = Context(task.subject, lambda: self.base, self.base_hash)
+            (adapter,) = train([order], context, photo_set, class_set, None)
             with attached(self.base.modules(), load_trained(adapter)):
                 judgements[task.run.variant.steps] = self.judge(task, len(photo_set.files))
             record = adapter.record

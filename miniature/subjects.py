@@ -26,6 +26,7 @@ from limner.base.devices import choose_device
 from limner.config import ClassImages, Study, expand_variants
 from limner.config.study import merged, resolve_study
 from limner.stages.class_images import make_class_images
+from limner.stages.context import Context
 from miniature.files import read_json
 from miniature.individuals import (
     CLASS_NOUN,
@@ -173,7 +174,8 @@ class Check:
             settings: ClassImages = study.class_images
             chosen = f"{settings.count}-{settings.sampler}-{settings.steps}-{settings.guidance_scale:g}-{settings.seed}"
             folder = self.folder / "class" / f"{self.location.content_hash[:12]}-{chosen}"
-            make_class_images(base, self.location.content_hash, study.subject, settings, study.prepare.size_px, folder)
+            context = Context(study.subject, base, self.location.content_hash)
+            make_class_images(context, settings, study.prepare.size_px, folder)
             return folder
 
         return [

@@ -15,7 +15,7 @@ from limner.adapters import attached, load_adapter, load_trained
 from limner.artifacts import AdapterFolder, RenderSet, hash_file
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
-from limner.study import Stage, StageClock, base_identity, open_study, run_study
+from limner.study import Stage, StageClock, open_study, run_study
 from tests.studies import LABELS, Finished, write_study
 
 
@@ -289,22 +289,22 @@ def test_another_vae_counts_by_content_and_a_safety_checker_only_for_renders(tin
     base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
     vae = Path(shutil.copytree(tiny_folder / "vae", tmp_path / "vae"))
     study = write_study(tmp_path / "study", base, changes={"[prepare]": f'vae = "{vae}"\n\n[prepare]'})
-    first = base_identity(open_study(study))
+    first = open_study(study).base_hash
     assert first != open_study(study).base.content_hash
     weights = next(vae.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    other = base_identity(open_study(study))
+    other = open_study(study).base_hash
     assert other != first, "another content under the same name"
-    assert base_identity(open_study(study), with_safety_checker=True) == other, "the base has no safety checker"
+    assert open_study(study).rendering_hash == other, "the base has no safety checker"
     for part in ("safety_checker", "feature_extractor"):
         (base / part).mkdir()
         (base / part / "config.json").write_text("{}")
-    assert base_identity(open_study(study)) == other
-    checked = base_identity(open_study(study), with_safety_checker=True)
+    assert open_study(study).base_hash == other
+    checked = open_study(study).rendering_hash
     assert checked != other
     off = {"[prepare]": f'vae = "{vae}"\nsafety_checker = false\n\n[prepare]'}
     study = write_study(tmp_path / "study", base, changes=off)
-    assert base_identity(open_study(study), with_safety_checker=True) == other
+    assert open_study(study).rendering_hash == other
 
 
 def test_a_vae_that_is_not_there_is_a_fault_of_the_study(tiny_folder, tmp_path):
@@ -320,7 +320,7 @@ def test_another_vae_is_used(tiny_folder, tmp_path):
     file = next(vae.glob("*.safetensors"))
     state = {name: tensor * 2 for name, tensor in load_file(file).items()}
     save_file(state, file, metadata={"format": "pt"})
-    loaded = load_base(find_base(str(tiny_folder)), vae=str(vae)).vae.state_dict()
+    loaded = load_base(find_base(str(tiny_folder)), vae=vae).vae.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 

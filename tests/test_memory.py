@@ -11,9 +11,9 @@ import torch
 from limner import opening
 from limner.config import expand_variants, stacks_of, with_settings
 from limner.errors import InputError, StudyError
-from limner.memory import read_parts, train_peak
+from limner.memory import train_peak
 from limner.memory.calibration import CALIBRATION, GIB, Calibration
-from limner.opening import LOCK, checked_study, fitted_to, open_study
+from limner.opening import LOCK, checked_study, fit_to_memory, open_study
 from limner.study import Run, run_study
 from tests.studies import write_study
 
@@ -56,14 +56,14 @@ def test_a_run_that_began_with_a_limit_keeps_it_on_any_machine(study, tmp_path, 
     began = (tmp_path / "run" / LOCK).read_bytes()
     run_study(study, tmp_path / "run", until="prepare")
     assert (tmp_path / "run" / LOCK).read_bytes() == began
-    assert fitted_to(checked_study(study), None, "", tmp_path / "run").study.memory.offload
-    assert not fitted_to(checked_study(study), None, "", tmp_path / "elsewhere").study.memory.offload
+    assert fit_to_memory(checked_study(study), None, "", tmp_path / "run").study.memory.offload
+    assert not fit_to_memory(checked_study(study), None, "", tmp_path / "elsewhere").study.memory.offload
 
 
 def test_a_run_that_began_without_a_limit_is_not_changed_by_a_small_card(study, tmp_path, monkeypatch, small_cards):
     run_study(study, tmp_path / "run", until="prepare")
     monkeypatch.setattr(opening, "device_memory_gib", lambda device: float(gib(2.0)))
-    opened = fitted_to(checked_study(study), CUDA, "", tmp_path / "run")
+    opened = fit_to_memory(checked_study(study), CUDA, "", tmp_path / "run")
     assert opened.study == checked_study(study).study
     assert opened.limit_gib == float(gib(2.0))
 
@@ -98,7 +98,7 @@ def test_for_a_gpu_the_base_to_train_waits_on_the_cpu_and_so_does_one_that_is_of
 def test_a_stack_is_as_large_as_the_gpu_has_room_for(study, tmp_path, small_cards):
     opened = checked_study(study)
     runs = next(runs for runs in stacks_of(expand_variants(opened.study.variants)) if len(runs) > 1)
-    parts = read_parts(opened.study, opened.folder, opened.base)
+    parts = opened.parts
     highest = max(runs, key=lambda run: run.rank)
     enough = train_peak(highest, opened.study, parts, stacked=len(runs)).bytes / GIB
     for limit, device, wanted in ((enough, CUDA, 2), (enough / 2, CUDA, 1), (enough / 2, torch.device("cpu"), 2)):

@@ -86,7 +86,7 @@ def test_disk_is_asked_for_what_waits_to_be_chosen_from(study_folder):
         file.write_text(text, encoding="utf-8")
         opened = open_study(file)
         runs, shapes = expand_variants(opened.study.variants), read_shapes(opened.base)
-        return expected_bytes(opened, runs), [adapter_bytes(run, shapes) for run in runs]
+        return expected_bytes(opened), [adapter_bytes(run, shapes) for run in runs]
 
     for variant in ('method = "full"', 'method = "lora"\nrank = [1, 2]'):  # those trained together keep all of theirs
         without, sizes = asked(variant, "[[render.prompts]]")

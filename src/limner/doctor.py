@@ -26,8 +26,8 @@ from limner.config import Measure
 from limner.embeddings.find import BASE, find_embedder
 from limner.errors import InputError
 from limner.kernels.attention_amx import has_tiles
-from limner.memory import as_setting, faults, needed_gib, predict, read_parts
-from limner.opening import checked_study, fitted_to
+from limner.memory import as_setting, faults, needed_gib, predict
+from limner.opening import checked_study, fit_to_memory
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers")
 EXTRAS = {"tensorboard": "tensorboard", "wandb": "wandb", "heif": "pillow_heif"}
@@ -61,8 +61,8 @@ def examine(device: torch.device) -> Told:
 
 def foretell(source: Path, device: torch.device, memory: str = "") -> Told:
     """The peak of each stage on a GPU, with what was chosen so that it fits; faults are stages that have no room."""
-    opened = fitted_to(checked_study(source), device, memory)
-    parts = read_parts(opened.study, opened.folder, opened.base)
+    opened = fit_to_memory(checked_study(source), device, memory)
+    parts = opened.parts
     peaks = predict(opened.study, parts)
     limit = opened.limit_gib
     too_large = faults(opened.study, parts, limit) if limit is not None else []

@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from limner.adapters import continuation_fault, target_layers
-from limner.adapters.exchange.given import one_rank_and_alpha, read_given, require_fits_base
+from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, require_fits_base
 from limner.adapters.exchange.reading import ForeignLora, why_merged
 from limner.artifacts import canonical_json, hash_bytes
 from limner.base import BaseLocation, find_base
@@ -39,7 +40,7 @@ from limner.config import (
     with_settings,
 )
 from limner.errors import BaseError, InputError, StudyError
-from limner.memory import adapter_bytes, fit, read_parts, read_shapes
+from limner.memory import Parts, adapter_bytes, fit, read_parts, read_shapes
 from limner.memory import faults as memory_faults
 from limner.photos import named_subject
 from limner.rendering.canny import open_reference
@@ -53,18 +54,66 @@ MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study that was read and checked: settings, base and files are known to be there; no weight is loaded."""
+    """A study that was read and checked, with everything that it names found on this machine; no weight is loaded.
+
+    What is hashed or read from files' headers is read when it is first asked for, and once.
+    """
 
     study: Study
     source: Path
     base: BaseLocation
     origins: dict[str, str]
+    vae: Path | None = None  # in place of the base's own
+    controlnet: Path | None = None  # where the study has references
     limit_gib: float | None = None  # the GPU memory it must do with; None where none is known
 
     @property
     def folder(self) -> Path:
         """What the study's paths are relative to."""
         return self.source.parent
+
+    @cached_property
+    def runs(self) -> list[VariantRun]:
+        """The adapters to be trained, in the study's order."""
+        return expand_variants(self.study.variants)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What of models and photos matters for memory."""
+        return read_parts(self.study, self.folder, self.base, self.vae, self.controlnet)
+
+    @cached_property
+    def imported(self) -> dict[str, Path]:
+        """The files or folders of adapters that were made elsewhere, by name."""
+        return {each.name: self.folder / each.file for each in self.study.adapters}
+
+    @cached_property
+    def imported_hashes(self) -> dict[str, str]:
+        """SHA-256 of each adapter that was made elsewhere, by name."""
+        return {name: hash_of_given(path) for name, path in self.imported.items()}
+
+    @cached_property
+    def base_hash(self) -> str:
+        """What names the base in the keys of class images and trainings: its parts' content, the layers left out."""
+        return self._base_hash(self._parts_in_place)
+
+    @cached_property
+    def rendering_hash(self) -> str:
+        """What names the base in the keys of renders: a safety checker may black them."""
+        checked = self.study.base.safety_checker and self.base.has_safety_checker
+        hashes = [hash_of_part(self.base.path / part) for part in SAFETY_PARTS] if checked else []
+        return self._base_hash(self._parts_in_place | ({"safety_checker": hashes} if checked else {}))
+
+    @cached_property
+    def _parts_in_place(self) -> dict[str, Any]:
+        """What the study puts in the place of the base's own parts."""
+        clip_skip = self.study.base.clip_skip
+        vae = {"vae": hash_of_part(self.vae)} if self.vae else {}
+        return vae | ({"clip_skip": clip_skip} if clip_skip else {})
+
+    def _base_hash(self, parts: Mapping[str, Any]) -> str:
+        content = self.base.content_hash
+        return hash_bytes(canonical_json([content, parts])) if parts else content
 
 
 def open_study(
@@ -75,27 +124,28 @@ def open_study(
     With a GPU as `device`, or with `memory` in GiB, what the study leaves open is chosen to fit, and what cannot fit
     the GPU is a fault. `begun` is the folder of a run that may have begun: it keeps the memory that it began with.
     """
-    opened = fitted_to(checked_study(source), device, memory, begun)
-    if opened.limit_gib is not None and device is not None and device.type == "cuda":
-        parts = read_parts(opened.study, opened.folder, opened.base)
-        if too_large := memory_faults(opened.study, parts, opened.limit_gib):
+    opened = fit_to_memory(checked_study(source), device, memory, begun)
+    on_gpu = device is not None and device.type == "cuda"
+    if on_gpu and opened.limit_gib is not None:
+        too_large = memory_faults(opened.study, opened.parts, opened.limit_gib)
+        if too_large:
             raise StudyError(str(source), too_large)
     return opened
 
 
-def fitted_to(
+def fit_to_memory(
     opened: OpenStudy, device: torch.device | None = None, memory: str = "", begun: Path | None = None
 ) -> OpenStudy:
     """The study with what its author left open chosen to fit the memory there is, or that it should do with."""
-    there = device_memory_gib(device) if device is not None else None
+    available = device_memory_gib(device) if device is not None else None
     asked = _budget_gib(memory, opened.study, begun)
-    budget = there if asked == "auto" else asked
-    limits = [gib for gib in (there, budget) if isinstance(gib, float)]
+    budget = available if asked == "auto" else asked
+    limits = [gib for gib in (available, budget) if isinstance(gib, float)]
     limit = min(limits, default=None)
     if not isinstance(budget, float):
         return replace(opened, limit_gib=limit)
     study = with_settings(opened.study, {"memory.budget_gib": budget})
-    fitted = fit(study, read_parts(study, opened.folder, opened.base), budget, opened.origins)
+    fitted = fit(study, opened.parts, budget, opened.origins)
     chosen = dict.fromkeys(["memory.budget_gib", *fitted.changes], "memory")
     return replace(opened, study=fitted.study, origins=opened.origins | chosen, limit_gib=limit)
 
@@ -137,9 +187,9 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
         if not 0 < asked < math.inf:
             raise InputError(f'--memory "{memory}" is no size; give "auto" or GiB, such as 6, 8, 12, 16 or 24')
         return asked
-    own = study.memory.budget_gib
-    if own != "auto" or memory == "auto" or begun is None:
-        return own
+    of_study = study.memory.budget_gib
+    if of_study != "auto" or memory == "auto" or begun is None:
+        return of_study
     try:
         kept = json.loads((begun / LOCK).read_text(encoding="utf-8"))["study"]["memory"]["budget_gib"]
         return None if kept == "auto" else float(kept)
@@ -163,15 +213,17 @@ def checked_study(source: Path) -> OpenStudy:
         study = resolve_study(raw, defaults, str(source))
     except StudyError as error:
         raise StudyError(str(source), [*faults, *error.faults]) from None
-    faults += [*file_faults(study, source.parent), *_vae_faults(study.base.vae)]
+    faults += file_faults(study, source.parent)
+    vae, controlnet = _found_vae(study.base.vae, faults), None
     if base is not None and not faults:
-        faults += _adapter_faults(study, source.parent, base)
+        faults += _adapter_faults(study, source.parent, base, vae)
     if study.control and study.control.references and base is not None:
-        faults += [*_controlnet_faults(study.control, base), *_reference_faults(study.control, source.parent)]
+        controlnet = _found_controlnet(study.control, base, faults)
+        faults += _reference_faults(study.control, source.parent)
     faults += _variant_faults(study)
     if faults or base is None:
         raise StudyError(str(source), faults)
-    return OpenStudy(study, source, base, setting_origins(study, raw, defaults) | by_folder)
+    return OpenStudy(study, source, base, setting_origins(study, raw, defaults) | by_folder, vae, controlnet)
 
 
 def _subject_by_folder(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -186,26 +238,14 @@ def _subject_by_folder(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any
     return raw | {"subject": subject | taken}, {f"subject.{name}": "folder name" for name in taken}
 
 
-def base_identity(opened: OpenStudy, *, with_safety_checker: bool = False) -> str:
-    """SHA-256 that names the base as the study uses it: the content of all its parts, and the layers left out."""
-    settings, base = opened.study.base, opened.base
-    parts: dict[str, Any] = {}
-    if settings.vae:
-        parts["vae"] = hash_of_part(find_vae(settings.vae))
-    if settings.clip_skip:
-        parts["clip_skip"] = settings.clip_skip
-    if with_safety_checker and settings.safety_checker and base.has_safety_checker:
-        parts["safety_checker"] = [hash_of_part(base.path / part) for part in SAFETY_PARTS]
-    return hash_bytes(canonical_json([base.content_hash, parts])) if parts else base.content_hash
-
-
-def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
+def expected_bytes(opened: OpenStudy) -> int:
     """About how much disk a run needs: adapters, those kept to choose from, two resumable states, and the pictures."""
+    runs = opened.runs
     weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
     full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
     merged = sum(adapter.merged for adapter in opened.study.adapters)
     resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
-    study, shapes = opened.study, read_shapes(opened.base, opened.study.base.vae)
+    study, shapes = opened.study, opened.parts.shapes
     sizes = {run.label: adapter_bytes(run, shapes) for run in runs}
     kept = [sum(most_kept(run.variant.validation) * sizes[run.label] for run in stack) for stack in stacks_of(runs)]
     pixels = study.render.size[0] * study.render.size[1]
@@ -215,14 +255,25 @@ def expected_bytes(opened: OpenStudy, runs: list[VariantRun]) -> int:
     return sum(sizes.values()) + adopted + max(kept, default=0) + resumable + pictures * 2 * pixels
 
 
-def _controlnet_faults(settings: Control, base: BaseLocation) -> list[str]:
+def _found_controlnet(settings: Control, base: BaseLocation, faults: list[str]) -> Path | None:
+    """Its folder; None, with a fault more, for one that is not there or does not fit."""
     try:
         folder = find_controlnet(settings.model, base)
         if base.kind == "folder":
             require_fit(folder, json.loads((base.path / "unet" / "config.json").read_text(encoding="utf-8")))
     except BaseError as error:
-        return [f"control.model: {error}"]
-    return []
+        faults.append(f"control.model: {error}")
+        return None
+    return folder
+
+
+def _found_vae(vae: str, faults: list[str]) -> Path | None:
+    """The file or folder of the study's VAE; None without one, and with a fault more for one that is not there."""
+    try:
+        return find_vae(vae) if vae else None
+    except BaseError as error:
+        faults.append(str(error))
+        return None
 
 
 def _reference_faults(settings: Control, folder: Path) -> Iterator[str]:
@@ -234,12 +285,12 @@ def _reference_faults(settings: Control, folder: Path) -> Iterator[str]:
             yield f"control.references.{reference.name}.image: {error}"
 
 
-def _adapter_faults(study: Study, folder: Path, base: BaseLocation) -> Iterator[str]:
+def _adapter_faults(study: Study, folder: Path, base: BaseLocation, vae: Path | None) -> Iterator[str]:
     """What is wrong with LoRAs made elsewhere, and with training on from them."""
     for adapter in study.adapters:
         try:
             given = read_given(folder / adapter.file)
-            require_fits_base(given, base, find_vae(study.base.vae) if study.base.vae else None)
+            require_fits_base(given, base, vae)
         except InputError as error:
             yield f"adapters.{adapter.name}.file: {error}"
             continue
@@ -262,7 +313,7 @@ def _continuation_faults(study: Study, adapter: AdapterFile, given: ForeignLora,
             if targets == "start":
                 wanted, fault = there, "" if there else f"has no updates of the {part}, which this variant trains"
             else:
-                module = read_shapes(base, study.base.vae).module(part, torch.float32)
+                module = read_shapes(base).module(part, torch.float32)
                 wanted = set(target_layers(module, targets))
             if there and there != wanted:
                 fault = (
@@ -271,15 +322,6 @@ def _continuation_faults(study: Study, adapter: AdapterFile, given: ForeignLora,
                 )
         if fault:
             yield f'{run.label}: start_from "{adapter.name}" {fault}'
-
-
-def _vae_faults(vae: str) -> list[str]:
-    try:
-        if vae:
-            find_vae(vae)
-    except BaseError as error:
-        return [str(error)]
-    return []
 
 
 def _variant_faults(study: Study) -> Iterator[str]:

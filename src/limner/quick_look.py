@@ -49,17 +49,17 @@ def quick_look(
     text, path = _filled(prompt, study), _picture_path(folder, seed, out)
     settings = study.base if study else BaseSettings()
     location = find_base(model, settings.revision if model == settings.model else "")
+    vae = find_vae(settings.vae) if settings.vae else None
     if given is None:
         adapter = load_trained(AdapterFolder(folder))
     else:
-        vae = find_vae(settings.vae) if settings.vae else None
         adapter = merged_adapter(given, location, vae, strength) if given.changes else given.adapter()
     device = device or torch.device("cpu")
     loaded = load_base(
         location,
         device=device,
         dtype=rendering_dtype(study.render.precision if study else "auto", device),
-        vae=settings.vae,
+        vae=vae,
         clip_skip=settings.clip_skip,
         safety_checker=settings.safety_checker,
     )

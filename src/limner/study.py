@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 
-from limner.adapters.exchange.given import hash_of_given
 from limner.artifacts import (
     AdapterFolder,
     ClassSet,
@@ -33,20 +32,20 @@ from limner.artifacts import (
 )
 from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
-from limner.base.find import find_controlnet, find_vae
-from limner.config import Study, Validation, VariantRun, expand_variants, stacks_of
-from limner.memory import largest_stack, ranks_not_low, read_parts, read_shapes
-from limner.opening import LOCK, OpenStudy, base_identity, expected_bytes, open_study, with_photos_kept
+from limner.config import Study, Validation, VariantRun, stacks_of
+from limner.memory import largest_stack, ranks_not_low
+from limner.opening import LOCK, OpenStudy, expected_bytes, open_study, with_photos_kept
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_renderer
 from limner.stages.adopt import adopt
 from limner.stages.class_images import make_class_images
+from limner.stages.context import Context
 from limner.stages.control import control
 from limner.stages.measure import measure
 from limner.stages.prepare import prepare
 from limner.stages.render import render
 from limner.stages.report import report
-from limner.stages.train import Order, train
+from limner.stages.train import TrainingRequest, train
 from limner.stages.validate import Scorer, scoring
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
@@ -129,19 +128,31 @@ class Run:
         """The resolved settings."""
         return self.opened.study
 
-    @cached_property
+    @property
     def runs(self) -> list[VariantRun]:
         """The adapters to be trained."""
-        return expand_variants(self.study.variants)
+        return self.opened.runs
+
+    @property
+    def training(self) -> Context:
+        """What trains."""
+        study = self.study
+        return Context(study.subject, self.training_base, self.opened.base_hash, study.memory, self.progress)
+
+    @property
+    def rendering(self) -> Context:
+        """What renders."""
+        study = self.study
+        return Context(study.subject, self.rendering_base, self.opened.rendering_hash, study.memory, self.progress)
 
     def begin(self) -> None:
         """See that the disk has room and the photos can be used, then write down what will be done."""
         require_folder(self.out)
-        require_space(self.out, expected_bytes(self.opened, self.runs))
+        require_space(self.out, expected_bytes(self.opened))
         sweep_unfinished(self.out)
         photos = self.photos.content_hash  # first of all: without photos nothing is left behind
         write_changed(self.out / "study.toml", self.opened.source.read_bytes())
-        not_low = ranks_not_low(self.study, read_shapes(self.opened.base, self.study.base.vae))
+        not_low = ranks_not_low(self.study, self.opened.parts.shapes)
         for said in not_low.values():
             self.progress.notice(said)
         lock = {
@@ -150,7 +161,7 @@ class Run:
             "source": str(self.opened.source.resolve()),
             "base": {"name": self.opened.base.name, "content_hash": self.opened.base.content_hash},
             "photos": {"content_hash": photos},
-            "adapters": {each.name: hash_of_given(self.opened.folder / each.file) for each in self.study.adapters},
+            "adapters": self.opened.imported_hashes,
             "consent": self.study.subject.consent,
             "ranks_not_low": not_low,
         }
@@ -173,24 +184,20 @@ class Run:
         if settings.folder:
             settings = settings.model_copy(update={"folder": self.opened.folder / settings.folder})
         return make_class_images(
-            self.rendering_base,
-            self.base_hash,
-            self.study.subject,
+            replace(self.rendering, base_hash=self.opened.base_hash),  # no checker runs: it would teach the model black
             settings,
             self.study.prepare.size_px,
             self.out / "class",
             shapes=self.photos.training_shapes,
-            memory=self.study.memory,
-            progress=self.progress,
         )
 
     @cached_property
     def given(self) -> dict[str, AdapterFolder]:
         """The adapters that were made elsewhere, by name."""
-        vae = find_vae(self.study.base.vae) if self.study.base.vae else None
+        opened = self.opened
         return {
             each.name: adopt(
-                each, self.opened.folder / each.file, self.out / "adapters" / each.name, self.opened.base, vae
+                each, opened.imported[each.name], self.out / "adapters" / each.name, opened.base, opened.vae
             )
             for each in self.study.adapters
         }
@@ -202,15 +209,11 @@ class Run:
         for runs in stacks_of(self.runs):
             adapters = train(
                 [self._order(run) for run in runs],
-                self.training_base,
-                self.base_hash,
-                self.study.subject,
+                self.training,
                 self.photos,
                 self.class_set if runs[0].variant.prior_preservation else None,
                 trained.get(runs[0].start_from),
                 at_once=self._trained_at_once(runs),
-                vae_batch_size=self.study.memory.vae_batch_size,
-                progress=self.progress,
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
         self._scorers.clear()  # and with them their models' memory
@@ -228,15 +231,14 @@ class Run:
         """How many variants of a stack a GPU has the memory to train together, as far as it can be foretold."""
         if self.device.type != "cuda" or len(runs) == 1:
             return len(runs)
-        parts = read_parts(self.study, self.opened.folder, self.opened.base)
         highest = max(runs, key=lambda run: run.rank or 0)
-        return largest_stack(highest, len(runs), self.study, parts, self.opened.limit_gib)
+        return largest_stack(highest, len(runs), self.study, self.opened.parts, self.opened.limit_gib)
 
-    def _order(self, run: VariantRun) -> Order:
+    def _order(self, run: VariantRun) -> TrainingRequest:
         work = self.out / "work" / run.label
         settings, slices = run.variant.validation, self.study.memory.vae_batch_size
         show = validation_renderer(self.training_base, self.study.subject, settings, work, vae_batch_size=slices)
-        order = Order(run, self.out / "adapters" / run.label, work)
+        order = TrainingRequest(run, self.out / "adapters" / run.label, work)
         if show is None:
             return order
         if not settings.scored:
@@ -267,35 +269,27 @@ class Run:
     def renders(self) -> RenderSet:
         """Every prompt, seed and variant, and the untouched base."""
         return render(
-            self.rendering_base,
-            self.rendering_hash,
-            self.study.subject,
+            self.rendering,
             self.study.render,
             self.adapters,
             self.out / "renders",
-            memory=self.study.memory,
-            progress=self.progress,
         )
 
     @cached_property
     def controls(self) -> RenderSet | None:
         """Renders conditioned on the references' edges, where the study has references."""
         settings = self.study.control
-        if settings is None or not settings.references:
+        if settings is None or self.opened.controlnet is None:
             return None
         return control(
-            self.rendering_base,
-            self.rendering_hash,
-            find_controlnet(settings.model, self.opened.base),
-            self.study.subject,
+            self.rendering,
+            self.opened.controlnet,
             settings,
             self.opened.folder,
             self.adapters,
             self.out / "control",
             self.study.prepare.size_px,
             render=self.study.render,
-            memory=self.study.memory,
-            progress=self.progress,
         )
 
     @cached_property
@@ -332,16 +326,6 @@ class Run:
             progress=self.progress,
         )
 
-    @cached_property
-    def base_hash(self) -> str:
-        """What names the base in the keys of class images and trainings."""
-        return base_identity(self.opened)
-
-    @cached_property
-    def rendering_hash(self) -> str:
-        """What names the base in the keys of renders: a safety checker may black them."""
-        return base_identity(self.opened, with_safety_checker=True)
-
     def training_base(self) -> Base:
         """The base to train, in fp32. For a GPU it waits on the CPU as its files have it, and only what works is there.
 
@@ -365,7 +349,7 @@ class Run:
                 self.opened.base,
                 device=self.device,
                 dtype=dtype,
-                vae=settings.vae,
+                vae=self.opened.vae,
                 clip_skip=settings.clip_skip,
                 safety_checker=settings.safety_checker,
                 waiting=waiting,

@@ -18,6 +18,7 @@ from limner.embeddings import Crop, EfficientNetLite0, EmbeddingCache, around_he
 from limner.measuring import power, put_through
 from limner.measuring.styles import STYLES
 from limner.stages.class_images import make_class_images
+from limner.stages.context import Context
 from limner.stages.prepare import prepare
 from tests.embeddings.test_which_cat import CATS
 
@@ -29,7 +30,8 @@ def write_class_images(folder: Path) -> list[Path]:
     base = find_base("miniature")
     settings = ClassImages(**base.defaults["class_images"])
     subject = Subject(photos=folder, class_noun="cat face")
-    return make_class_images(lambda: load_base(base), base.content_hash, subject, settings, 256, folder).files
+    context = Context(subject, lambda: load_base(base), base.content_hash)
+    return make_class_images(context, settings, 256, folder).files
 
 
 @pytest.mark.shared

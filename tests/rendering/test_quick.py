@@ -14,6 +14,7 @@ from limner.config import Render, Subject, Validation
 from limner.errors import InputError
 from limner.rendering import Recipe, recommended_render, render_prompt, render_validation
 from limner.rendering.validation import validation_renderer
+from limner.stages.context import Context
 from limner.stages.render import render
 from tests.adapters.test_adapter import random_low_rank
 from tests.rendering.folders import lora_folder
@@ -29,7 +30,7 @@ def test_a_quick_look_shows_the_studys_own_cell(tiny_base, tmp_path):
     folder = lora_folder(tmp_path, tiny_base)
     rows = [{"name": "garden", "prompt": "{subject} in a garden"}]
     settings = Render(steps=2, size=(64, 64), batch_size=1, negative_prompt="ugly", prompts=rows, lora_scales=[0.5])
-    grid = render(lambda: tiny_base, "hash", SUBJECT, settings, [folder], tmp_path / "renders")
+    grid = render(Context(SUBJECT, lambda: tiny_base, "hash"), settings, [folder], tmp_path / "renders")
     adapter = Adapter("lora-2", low_rank=random_low_rank(tiny_base, 2, 5.0))
     look = render_prompt(tiny_base, adapter, "sks cat in a garden", 42, strength=0.5, settings=settings)
     assert np.array_equal(pixels(look), np.asarray(Image.open(grid.path(grid.cells[-1]))))

@@ -9,9 +9,9 @@ from types import NoneType, SimpleNamespace
 from typing import Any, get_args
 
 from limner.base import BaseLocation, find_base
-from limner.base.find import find_controlnet
+from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
-from limner.opening import OpenStudy, base_identity
+from limner.opening import OpenStudy
 from limner.photos import list_photos, read_wishes
 from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
@@ -74,12 +74,13 @@ class Workshop:
     def keys(self, study: Study) -> dict[str, Any]:
         """The key of every stage; of those that make several things, all of theirs."""
         base = self._base(study.base.model)
-        opened = OpenStudy(study, self.folder / "study.toml", base, {})
-        rendering_hash = base_identity(opened, with_safety_checker=True)
+        vae = find_vae(study.base.vae) if study.base.vae else None
+        opened = OpenStudy(study, self.folder / "study.toml", base, {}, vae)
+        rendering_hash = opened.rendering_hash
         columns = columns_of([], study.render.lora_scales)
         return {
             "prepare": self._prepare(study),
-            "class-images": self._class_images(study, base_identity(opened)),
+            "class-images": self._class_images(study, opened.base_hash),
             "adopt": [specify_adopt(each, self.folder / each.file, base).key for each in study.adapters],
             "train": self._train(study, opened),
             "render": specify_render(rendering_hash, study.subject, study.render, columns).key,
@@ -113,7 +114,7 @@ class Workshop:
                 _nothing, opened.base, study.subject, variant.validation, study.measure, self.photo_set, self.folder
             )
             of_class = self.class_set if variant.prior_preservation else None
-            start, base_hash = starts[run.start_from], base_identity(opened)
+            start, base_hash = starts[run.start_from], opened.base_hash
             judged_by = scorer.judged_by
             specification = specify_train(
                 run, base_hash, study.subject, self.photo_set, of_class, start, judged_by=judged_by

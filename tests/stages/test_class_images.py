@@ -12,6 +12,7 @@ from limner.artifacts import read_manifest
 from limner.config import ClassImages, Subject
 from limner.errors import DiskError, InputError
 from limner.stages.class_images import make_class_images, sizes_in_turn
+from limner.stages.context import Context
 from tests.rendering.folders import Recorder, never, pngs
 
 SUBJECT = Subject(photos="photos", identifier="sks", class_noun="cat")
@@ -25,8 +26,8 @@ def stage(tiny_base, tmp_path):
         def __call__(self, base=None, progress=None, size_px=64, out=None, shapes=None, **more):
             settings = ClassImages(**{"count": 3, "steps": 2, "batch_size": 2, **more})
             base, progress = base or (lambda: tiny_base), progress or Recorder()
-            out = out or self.out
-            return make_class_images(base, "hash", SUBJECT, settings, size_px, out, shapes=shapes, progress=progress)
+            context = Context(SUBJECT, base, "hash", progress=progress)
+            return make_class_images(context, settings, size_px, out or self.out, shapes=shapes)
 
     return Stage()
 

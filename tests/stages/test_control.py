@@ -12,6 +12,7 @@ from limner.artifacts import read_manifest
 from limner.config import Control, Subject
 from limner.errors import BaseError, InputError, PromptError
 from limner.rendering.canny import edge_picture
+from limner.stages.context import Context
 from limner.stages.control import control
 from tests.drawn import draw_subject
 from tests.rendering.folders import Recorder, lora_folder, never, pngs
@@ -34,8 +35,8 @@ def stage(tiny_base, tiny_folder, tmp_path):
         def __call__(self, adapters=(), base=None, progress=None, rows=None, **more):
             settings = Control(**{"steps": 2, "references": list(rows or self.rows), **more})
             base, progress = base or (lambda: tiny_base), progress or Recorder()
-            args = (base, "hash", self.controlnet, SUBJECT, settings, self.folder, adapters, self.out, 96)
-            return control(*args, progress=progress)
+            context = Context(SUBJECT, base, "hash", progress=progress)
+            return control(context, self.controlnet, settings, self.folder, adapters, self.out, 96)
 
     return Stage()
 
@@ -147,7 +148,7 @@ def test_a_reference_that_cannot_be_used_is_told_before_weights_load(stage, row,
 def test_no_references_no_controlnet_and_a_lost_subject(stage, tmp_path):
     settings = Control(references=[])
     with pytest.raises(InputError, match=r"control\.references is empty"):
-        control(never, "h", stage.controlnet, SUBJECT, settings, stage.folder, [], stage.out, 64)
+        control(Context(SUBJECT, never, "h"), stage.controlnet, settings, stage.folder, [], stage.out, 64)
     with pytest.raises(PromptError, match='"wide" has 94 tokens'):
         stage(prompt="snow " * 90 + "{subject}")
     stage.controlnet = tmp_path

@@ -12,6 +12,7 @@ from limner.artifacts import RenderSet, read_manifest
 from limner.config import Render, Subject
 from limner.errors import DiskError, InputError, PromptError
 from limner.rendering import read_stamp
+from limner.stages.context import Context
 from limner.stages.render import render
 from tests.rendering.folders import Recorder, adapter_folder, full_folder, lora_folder, never, pngs
 
@@ -37,9 +38,8 @@ def stage(tiny_base, tmp_path):
             return tiny_base
 
         def __call__(self, adapters=(), base=None, progress=None, **more):
-            progress = progress or Recorder()
-            chosen = settings(**more)
-            return render(base or self.base, "base hash", SUBJECT, chosen, adapters, self.out, progress=progress)
+            context = Context(SUBJECT, base or self.base, "base hash", progress=progress or Recorder())
+            return render(context, settings(**more), adapters, self.out)
 
     return Stage()
 
@@ -108,7 +108,8 @@ def test_a_picture_changed_behind_our_back_is_remade(stage):
 
 def test_an_interrupted_grid_goes_on_and_ends_as_if_it_had_not_been(stage, tiny_base, tmp_path):
     adapters = [lora_folder(tmp_path, tiny_base)]
-    whole = render(lambda: tiny_base, "base hash", SUBJECT, settings(seeds=[1, 2, 3, 4]), adapters, tmp_path / "whole")
+    context = Context(SUBJECT, lambda: tiny_base, "base hash")
+    whole = render(context, settings(seeds=[1, 2, 3, 4]), adapters, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
         stage(adapters, seeds=[1, 2, 3, 4], progress=Recorder(interrupt_after=6))
@@ -175,9 +176,8 @@ def test_a_prompt_with_its_own_size_and_negative_prompt(stage):
         {"name": "wide", "prompt": "{subject}", "size": (96, 64), "negative_prompt": "snow"},
         {"name": "square", "prompt": "{subject}"},
     ]
-    result = render(
-        stage.base, "h", SUBJECT, Render(steps=1, size=(64, 64), negative_prompt="ugly", prompts=rows), [], stage.out
-    )
+    asked = Render(steps=1, size=(64, 64), negative_prompt="ugly", prompts=rows)
+    result = render(Context(SUBJECT, stage.base, "h"), asked, [], stage.out)
     assert [(cell.size, cell.negative_prompt) for cell in result.cells] == [((96, 64), "snow"), ((64, 64), "ugly")]
     assert Image.open(result.path(result.cells[0])).size == (96, 64)
 

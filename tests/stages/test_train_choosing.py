@@ -10,7 +10,8 @@ import torch
 
 from limner.adapters import load_trained
 from limner.artifacts import PhotoSet, write_manifest
-from limner.stages.train import Order, train
+from limner.stages.context import Context
+from limner.stages.train import TrainingRequest, train
 from tests.stages.test_train_together import sweep
 from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT, full_run, lora_run, write_photo_set
@@ -43,13 +44,11 @@ def best_at(*steps, copies=()):
 def train_each(room, runs, validations, name, **options):
     place = room.folder / name
     orders = [
-        Order(run, place / "adapters" / run.label, place / "work" / run.label, validate)
+        TrainingRequest(run, place / "adapters" / run.label, place / "work" / run.label, validate)
         for run, validate in zip(runs, validations, strict=True)
     ]
-    progress = options.pop("progress", Speaking(room.said))
-    return train(
-        orders, room.load, "base-hash", SUBJECT, room.photo_set, room.class_set, None, progress=progress, **options
-    )
+    context = Context(SUBJECT, room.load, "base-hash", progress=options.pop("progress", Speaking(room.said)))
+    return train(orders, context, room.photo_set, room.class_set, None, **options)
 
 
 @pytest.mark.parametrize("make", [full_run, lora_run])

@@ -8,7 +8,8 @@ import signal
 import torch
 
 from limner.artifacts import AdapterFolder
-from limner.stages.train import Order, train
+from limner.stages.context import Context
+from limner.stages.train import TrainingRequest, train
 from tests.training.sets import SUBJECT, write_class_set, write_photo_set
 
 EVERYTHING = {
@@ -47,9 +48,10 @@ class Room:
     def train_together(self, runs, *, name="run", validate=None, **options) -> list[AdapterFolder]:
         given = {"class_set": self.class_set, "start": None, "progress": Speaking(self.said)} | options
         place = self.folder / name
-        orders = [Order(r, place / "adapters" / r.label, place / "work" / r.label, validate) for r in runs]
+        orders = [TrainingRequest(r, place / "adapters" / r.label, place / "work" / r.label, validate) for r in runs]
         class_set, start = given.pop("class_set"), given.pop("start")
-        return train(orders, self.load, "base-hash", SUBJECT, self.photo_set, class_set, start, **given)
+        context = Context(SUBJECT, self.load, "base-hash", progress=given.pop("progress"))
+        return train(orders, context, self.photo_set, class_set, start, **given)
 
 
 class Speaking:

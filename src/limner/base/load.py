@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limner.base.find import BaseLocation, find_vae
+from limner.base.find import BaseLocation
 from limner.base.single_file.building import build_module, build_tokenizer
 from limner.base.single_file.configuration import sd15
 from limner.base.single_file.names import WEIGHT_PARTS
@@ -79,19 +79,20 @@ def load_base(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = torch.float32,
-    vae: str = "",
+    vae: Path | None = None,
     clip_skip: int = 0,
     safety_checker: bool = False,
     waiting: bool = False,
 ) -> Base:
     """Load a base for work on `device` in `dtype`, frozen; `dtype` None keeps each part's stored precision.
 
+    `vae` is the file or folder of another VAE in place of the base's own (`base.find.find_vae`).
     `waiting` leaves all parts on the CPU until `placed` (or another caller) moves them to the device.
     Raises BaseError for another family than Stable Diffusion 1.5.
     """
     quiet_libraries()
     base = _from_file(location, dtype) if location.kind == "file" else _from_folder(location, dtype)
-    if vae:
+    if vae is not None:
         base.vae = _load_vae(vae, dtype)
     if safety_checker:
         base.safety_checker, base.feature_extractor = _load_safety_checker(location, dtype)
@@ -153,11 +154,10 @@ def _scheduler_config(path: Path) -> dict[str, Any]:
     return json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
 
 
-def _load_vae(vae: str, dtype: torch.dtype | None) -> Any:
+def _load_vae(path: Path, dtype: torch.dtype | None) -> Any:
     from diffusers import AutoencoderKL
 
-    path = find_vae(vae)
-    with plain_base_error(vae), contextlib.ExitStack() as opened:
+    with plain_base_error(str(path)), contextlib.ExitStack() as opened:
         if path.is_file():
             return build_module("vae", sd15(), parts_of_vae(path, opened), dtype)
         return AutoencoderKL.from_pretrained(path, torch_dtype=dtype or _stored_dtype(path))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limner.adapters import attached
 from limner.base import Base, find_base, load_base
+from limner.base.find import find_vae
 from limner.config import Render
 from limner.diffusion.samplers import make_sampler
 from limner.errors import InputError, LimnerError
@@ -53,7 +54,8 @@ def render_again(
     if exported.lora is not None and find_spec("peft") is None:
         raise InputError("diffusers needs PEFT to load a LoRA: pip install peft, or leave it unproved with --no-render")
     own = source.settings
-    base = load_base(source.base(), device=device or "cpu", dtype=torch.float32, vae=own.vae, clip_skip=own.clip_skip)
+    vae = find_vae(own.vae) if own.vae else None
+    base = load_base(source.base(), device=device or "cpu", dtype=torch.float32, vae=vae, clip_skip=own.clip_skip)
     settings = source.study.render if source.study else recommended_render(base)
     request = _cell(source, settings)
     recipe = Recipe(settings.sampler, steps or settings.steps, settings.guidance_scale)

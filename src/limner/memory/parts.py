@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from limner.base import BaseLocation
-from limner.base.find import find_controlnet
 from limner.base.weights.header import numbers_in
 from limner.config import Study
 from limner.embeddings import find_embedder
@@ -15,16 +14,19 @@ from limner.memory.prediction import Parts
 from limner.memory.shapes import read_shapes
 
 
-def read_parts(study: Study, folder: Path, base: BaseLocation) -> Parts:
-    """No weight is loaded. `folder` is the study file's. Raises BaseError for configurations that cannot be read."""
-    controlnet = ""
-    if study.control and study.control.references:
-        controlnet = (find_controlnet(study.control.model, base) / "config.json").read_text(encoding="utf-8")
+def read_parts(
+    study: Study, folder: Path, base: BaseLocation, vae: Path | None = None, controlnet: Path | None = None
+) -> Parts:
+    """No weight is loaded. `folder` is the study file's; `vae` and `controlnet` are where the study's own lie.
+
+    Raises BaseError for configurations that cannot be read.
+    """
+    conditioned = (controlnet / "config.json").read_text(encoding="utf-8") if controlnet else ""
     checker = base.weight_files("safety_checker") if study.base.safety_checker and base.has_safety_checker else []
     photos = folder / study.subject.photos
     count = sum(path.is_file() for path in photos.iterdir()) if photos.is_dir() else 0
-    shapes = read_shapes(base, study.base.vae)
-    return Parts(shapes, controlnet, sum(map(numbers_in, checker)), count, _scoring_bytes(study, base))
+    shapes = read_shapes(base, vae)
+    return Parts(shapes, conditioned, sum(map(numbers_in, checker)), count, _scoring_bytes(study, base))
 
 
 def _scoring_bytes(study: Study, base: BaseLocation) -> int:

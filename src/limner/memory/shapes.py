@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from limner.base import BaseLocation, quiet_libraries
-from limner.base.find import find_vae
 from limner.base.single_file.configuration import SD15
 from limner.errors import BaseError
 
@@ -52,15 +51,14 @@ class Shapes:
         return int(json.loads(self.text_encoder)["hidden_size"])
 
 
-def read_shapes(base: BaseLocation, vae: str = "") -> Shapes:
+def read_shapes(base: BaseLocation, vae: Path | None = None) -> Shapes:
     """What the base's configuration files say, or a single file's header. Raises BaseError for damaged ones.
 
     `vae` is the study's other VAE: a folder's configuration is read, a single file is of SD 1.5's shape.
     """
     read = {part: getattr(base.configuration, part) for part in SD15}
-    if vae:
-        path = find_vae(vae)
-        read["vae"] = _read(path) if path.is_dir() else SD15["vae"]
+    if vae is not None:
+        read["vae"] = _read(vae) if vae.is_dir() else SD15["vae"]
     return Shapes(**{part: json.dumps(config, sort_keys=True) for part, config in read.items()})
 
 

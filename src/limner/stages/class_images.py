@@ -7,7 +7,7 @@ that asking for more again costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from limner.artifacts import (
     stage_key,
     write_whole,
 )
-from limner.base import Base
-from limner.config import ClassImages, Memory, Subject
+from limner.config import ClassImages, Subject
 from limner.errors import InputError
-from limner.progress import SILENT, Progress
+from limner.progress import Progress
 from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
+from limner.stages.context import Context
 from limner.stages.pictures import Record, make_missing
 
 STAGE, VERSION = "class-images", 1
@@ -35,16 +35,12 @@ PRECISION = "auto"
 
 
 def make_class_images(
-    base: Callable[[], Base],
-    base_hash: str,
-    subject: Subject,
+    context: Context,
     settings: ClassImages,
     size_px: int,
     out: Path,
     *,
     shapes: Mapping[Size, int] | None = None,
-    memory: Memory | None = None,
-    progress: Progress = SILENT,
 ) -> ClassSet:
     """Make `settings.count` squares of `size_px` in `out`, by the untouched base or from `settings.folder`.
 
@@ -57,21 +53,20 @@ def make_class_images(
     shares = shapes or {(size_px, size_px): 1}
     sizes, read_shapes = sizes_in_turn(shares, settings.count), _read_shapes(shares, size_px)
     if settings.folder is not None:
-        specification = specify_class_images(base_hash, subject, settings, size_px, shapes)
-        return _take_over(settings.folder, specification, settings, sizes, out, progress)
-    prompt = subject.fill(settings.prompt, as_class=True)
+        specification = specify_class_images(context.base_hash, context.subject, settings, size_px, shapes)
+        return _take_over(settings.folder, context, specification, settings, sizes, out)
+    prompt = context.subject.fill(settings.prompt, as_class=True)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    memory = memory or Memory()
-    grid = Grid(out, base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=memory)
+    grid = Grid(out, context.base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=context.memory)
     cells = [
         grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
         for index, size in enumerate(sizes)
     ]
-    record = Record(specify_class_images(base_hash, subject, settings, size_px, shapes))
+    record = Record(specify_class_images(context.base_hash, context.subject, settings, size_px, shapes))
     if is_current(out, record.specification.key):
         return ClassSet(out)
     plan = grid.plan(cells)
-    make_missing(base, grid, plan, "class images", progress)
+    make_missing(context, grid, plan, "class images")
     images = [
         {"file": c.file, "index": c.request.image_index, "key": c.key} | _size(c.request.size, read_shapes)
         for c in cells
@@ -131,11 +126,11 @@ def _size(size: Size, read_shapes: dict[str, Any]) -> dict[str, Any]:
 
 def _take_over(
     folder: Path,
+    context: Context,
     specification: Specification,
     settings: ClassImages,
     sizes: Sequence[Size],
     out: Path,
-    progress: Progress,
 ) -> ClassSet:
     """The user's own pictures: the first that can be read, by name, the middle of each at the size whose turn it is."""
     sources, read, hashes = _pictures_in(folder), specification.settings, specification.inputs
@@ -144,14 +139,14 @@ def _take_over(
     if is_current(out, specification.key):
         return ClassSet(out)
     images: list[dict[str, Any]] = []
-    with progress.task("class images", settings.count) as advance:
+    with context.progress.task("class images", settings.count) as advance:
         for path in sources:
             if len(images) == settings.count:
                 break
             size, index = sizes[len(images)], len(images)
             measured = {"size_px": size[0]} if size[0] == size[1] else {"size": list(size)}
             own_key = stage_key("class picture", VERSION, measured, hashes[path.name])
-            if _place(path, out / _file(index), own_key, size, progress):
+            if _place(path, out / _file(index), own_key, size, context.progress):
                 image = {"file": _file(index), "index": index, "key": own_key, "source": path.name}
                 images.append(image | _size(size, read))
                 advance(1)

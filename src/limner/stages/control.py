@@ -5,8 +5,8 @@ control/conditioning/NAME.png is the reference as resized, NAME-canny.png its ed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from limner.artifacts import (
     write_changed,
 )
 from limner.base import Base
-from limner.config import Control, ControlReference, Memory, Render, Subject
+from limner.config import Control, ControlReference, Render, Subject
 from limner.errors import InputError
-from limner.progress import SILENT, Progress
+from limner.progress import Progress
 from limner.rendering import (
     Column,
     Conditioning,
@@ -48,6 +48,7 @@ from limner.rendering.canny import (
 )
 from limner.rendering.controlnet import controlnet_hash, load_controlnet
 from limner.rendering.prompts import check_negative_prompt, check_prompt
+from limner.stages.context import Context
 from limner.stages.pictures import Record, cells_and_keys, make_missing
 
 STAGE, VERSION = "control", 1
@@ -82,10 +83,8 @@ class Reference:
 
 
 def control(
-    base: Callable[[], Base],
-    base_hash: str,
+    context: Context,
     controlnet: Path,
-    subject: Subject,
     settings: Control,
     study_folder: Path,
     adapters: Sequence[AdapterFolder],
@@ -93,8 +92,6 @@ def control(
     native_size_px: int,
     *,
     render: Render | None = None,
-    memory: Memory | None = None,
-    progress: Progress = SILENT,
 ) -> RenderSet:
     """Render every reference, conditioning scale and seed with the base and every variant into `out`.
 
@@ -107,23 +104,22 @@ def control(
     require_folder(out)
     references = [read_reference(row, settings, study_folder, native_size_px) for row in settings.references]
     columns = columns_of(adapters)
-    render = render or Render()
+    subject, progress, render = context.subject, context.progress, render or Render()
     specification = specify_control(
-        base_hash, controlnet_hash(controlnet), subject, settings, references, columns, render.precision
+        context.base_hash, controlnet_hash(controlnet), subject, settings, references, columns, render.precision
     )
     record, inputs = Record(specification), specification.inputs
     if is_current(out, specification.key):
         return RenderSet(out)
     _tell_rounding(settings, references, progress)
-    grid = replace(_grid(out, base_hash, controlnet, settings, references, inputs, render), memory=memory or Memory())
+    grid = _grid(out, context, controlnet, settings, references, inputs, render)
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings, references)]
     plan = grid.plan([planned for planned, _ in cells])
     flags = make_missing(
-        base,
+        context,
         grid,
         plan,
         "control",
-        progress,
         look_at=lambda loaded: _check_prompts(loaded, subject, settings, references, progress),
         conditioning=lambda loaded: _conditioning(loaded, controlnet, references, waiting=grid.memory.offload),
     )
@@ -183,7 +179,7 @@ def _tell_rounding(settings: Control, references: Sequence[Reference], progress:
 
 def _grid(
     out: Path,
-    base_hash: str,
+    context: Context,
     controlnet: Path,
     settings: Control,
     references: Sequence[Reference],
@@ -197,7 +193,16 @@ def _grid(
         f"Threshold A: {settings.canny_low}, Threshold B: {settings.canny_high}"
     )
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    return Grid(out, base_hash, recipe, render.precision, render.batch_size, by_reference, control=described)
+    return Grid(
+        out,
+        context.base_hash,
+        recipe,
+        render.precision,
+        render.batch_size,
+        by_reference,
+        control=described,
+        memory=context.memory,
+    )
 
 
 def _column_cells(

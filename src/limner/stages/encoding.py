@@ -14,7 +14,7 @@ import torch
 
 from limner.artifacts import ClassSet, PhotoSet, Size
 from limner.base import Base
-from limner.progress import Progress
+from limner.stages.context import Context
 from limner.training import EncodedPictures, encode_pictures
 
 
@@ -23,10 +23,8 @@ class EncodedSet:
     """Encodes what one call trains with; what was encoded before is read from `cache`."""
 
     base: Base
-    base_hash: str
+    context: Context
     cache: Path
-    at_once: int  # pictures
-    progress: Progress
 
     def photos(
         self, photo_set: PhotoSet, own_prompts: Sequence[str] | None = None, *, flip: bool = False
@@ -55,8 +53,9 @@ class EncodedSet:
 
     def _encoded(self, files: Mapping[Size, Sequence[Path]], flip: bool = False) -> list[EncodedPictures]:
         count = sum(len(of_size) for of_size in files.values()) * (1 + flip)
-        shared = {"flip": flip, "base_hash": self.base_hash, "cache": self.cache, "at_once": self.at_once}
-        with self.progress.task("encode pictures", count) as advance:
+        shared = {"flip": flip, "base_hash": self.context.base_hash, "cache": self.cache}
+        shared["at_once"] = self.context.memory.vae_batch_size  # pictures
+        with self.context.progress.task("encode pictures", count) as advance:
             return [
                 encode_pictures(self.base, of_size, size, **shared, advance=advance) for size, of_size in files.items()
             ]

@@ -13,8 +13,8 @@ import torch
 from limner.artifacts import Cell, Manifest, Specification, machine_record, require_space, write_manifest
 from limner.base import Base
 from limner.base.devices import rendering_dtype
-from limner.progress import Progress
 from limner.rendering import Conditioning, Grid, Plan, Planned, hashes_of, in_precision, render_plan
+from limner.stages.context import Context
 
 BYTES_PER_PIXEL = 3
 
@@ -37,11 +37,10 @@ class Record:
 
 
 def make_missing(
-    base: Callable[[], Base],
+    context: Context,
     grid: Grid,
     plan: Plan,
     title: str,
-    progress: Progress,
     *,
     look_at: Callable[[Base], None] = lambda loaded: None,
     conditioning: Callable[[Base], Conditioning | None] = lambda loaded: None,
@@ -54,12 +53,12 @@ def make_missing(
     if not plan.missing:
         return dict(plan.there)
     require_space(grid.folder, plan.missing_pixels * BYTES_PER_PIXEL)
-    loaded = base()
+    loaded = context.base()
     look_at(loaded)
     loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
     conditions = conditioning(loaded)
-    with progress.task(title, plan.missing) as advance:
-        made = render_plan(loaded, grid, plan, advance, conditions, progress.notice)
+    with context.progress.task(title, plan.missing) as advance:
+        made = render_plan(loaded, grid, plan, advance, conditions, context.progress.notice)
     torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
     return {**plan.there, **made}
 

@@ -5,50 +5,51 @@ Files of cells that no longer belong are removed; everything else is made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from limner.artifacts import AdapterFolder, Cell, RenderSet, Specification, is_current, require_folder
 from limner.base import Base
-from limner.config import Memory, Render, RenderPrompt, Subject
+from limner.config import Render, RenderPrompt, Subject
 from limner.errors import InputError
-from limner.progress import SILENT, Progress
+from limner.progress import Progress
 from limner.rendering import Column, Grid, Planned, Recipe, Request, columns_of, remove_strays
 from limner.rendering.prompts import check_negative_prompt, check_prompt
+from limner.stages.context import Context
 from limner.stages.pictures import Record, cells_and_keys, make_missing
 
 STAGE, VERSION = "render", 1
 
 
 def render(
-    base: Callable[[], Base],
-    base_hash: str,
-    subject: Subject,
+    context: Context,
     settings: Render,
     adapters: Sequence[AdapterFolder],
     out: Path,
-    *,
-    memory: Memory | None = None,
-    progress: Progress = SILENT,
 ) -> RenderSet:
     """Render the grid into `out` and return it.
 
-    `base_hash` names all that `base()` loads (weights, another VAE, layers left out). Raises InputError without
-    prompts, PromptError for a prompt whose subject is cut off, DiskError when there is no room.
+    Raises InputError without prompts, PromptError for a prompt whose subject is cut off, DiskError when there is no
+    room.
     """
+    subject = context.subject
     if not settings.prompts:
         raise InputError("render.prompts is empty; give the study at least one [[render.prompts]]")
     require_folder(out)
     columns = columns_of(adapters, settings.lora_scales)
-    record = Record(specify_render(base_hash, subject, settings, columns))
+    record = Record(specify_render(context.base_hash, subject, settings, columns))
     if is_current(out, record.specification.key):
         return RenderSet(out)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    grid = Grid(out, base_hash, recipe, settings.precision, settings.batch_size, memory=memory or Memory())
+    grid = Grid(out, context.base_hash, recipe, settings.precision, settings.batch_size, memory=context.memory)
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings)]
     plan = grid.plan([planned for planned, _ in cells])
     flags = make_missing(
-        base, grid, plan, "render", progress, look_at=lambda loaded: _check_prompts(loaded, subject, settings, progress)
+        context,
+        grid,
+        plan,
+        "render",
+        look_at=lambda loaded: _check_prompts(loaded, subject, settings, context.progress),
     )
     files = record.write(out, [planned.file for planned, _ in cells], cells_and_keys(cells, flags), plan.missing)
     remove_strays(out, files)

@@ -37,6 +37,7 @@ from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
+from limner.stages.context import Context
 from limner.stages.encoding import EncodedSet
 from limner.training import (
     FULL_DTYPE,
@@ -70,7 +71,7 @@ BYTES_PER_PARAMETER = 12  # of a state on disk: weight and two moments, fp32
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingRequest:
     """One variant to be trained: where its adapter goes (adapters/LABEL) and where it is worked on (work/LABEL)."""
 
     run: VariantRun
@@ -82,31 +83,28 @@ class Order:
 
 
 def train(
-    orders: Sequence[Order],
-    base: Callable[[], Base],
-    base_hash: str,
-    subject: Subject,
+    orders: Sequence[TrainingRequest],
+    context: Context,
     photo_set: PhotoSet,
     class_set: ClassSet | None,
     start: AdapterFolder | None,
     *,
     at_once: int | None = None,
-    vae_batch_size: int = 4,
-    progress: Progress = SILENT,
 ) -> list[AdapterFolder]:
     """Train variants that can be trained in one pass (`config.stacks_of`); their adapters lie beside `start`.
 
     What is current is not trained again, and at most `at_once` are trained together. Interrupted, the work folders
-    keep states that the same call goes on from; logs and validation pictures stay there. `base_hash` stands for
-    everything of the base that is trained on: weights, VAE, clip skip. Raises InputError, before any weight is loaded,
-    when class images are wanted and absent, when the start does not fit, or when a package that was asked for is
-    missing. A variant without finite losses raises LimnerError after the others are whole.
+    keep states that the same call goes on from; logs and validation pictures stay there. Raises InputError, before any
+    weight is loaded, when class images are wanted and absent, when the start does not fit, or when a package that was
+    asked for is missing. A variant without finite losses raises LimnerError after the others are whole.
     """
     of_class = _class_images(orders[0].run, class_set, photo_set)
     manifests = []
     for order in orders:
         require_start(order.run, start, order.out)
-        of = specify_train(order.run, base_hash, subject, photo_set, of_class, start, judged_by=order.judged_by)
+        of = specify_train(
+            order.run, context.base_hash, context.subject, photo_set, of_class, start, judged_by=order.judged_by
+        )
         manifests.append(Manifest(of.stage, of.version, of.key, of.settings, of.inputs, {}, {}, {}))
     pending = [
         (order, manifest)
@@ -115,10 +113,10 @@ def train(
     ]
     if pending:
         require_trackers(orders[0].run.variant.log_to)
-        materials = Materials(base, base_hash, subject, photo_set, of_class, start, vae_batch_size, progress)
-        for together in _at_one_step([Pending(order, manifest) for order, manifest in pending], progress):
+        training = TrainingInputs(context, photo_set, of_class, start)
+        for together in _at_one_step([Pending(order, manifest) for order, manifest in pending], context.progress):
             for chunk in _in_equal_chunks(together, at_once or len(together)):
-                _train_as_memory_allows(materials, chunk)
+                _train_as_memory_allows(training, chunk)
                 torch.cuda.empty_cache()  # what was captured took memory that nobody else can use
     return [AdapterFolder(order.out) for order in orders]
 
@@ -150,24 +148,20 @@ def specify_train(
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingInputs:
     """What all variants of a call are trained with."""
 
-    base: Callable[[], Base]
-    base_hash: str
-    subject: Subject
+    context: Context
     photo_set: PhotoSet
     of_class: ClassSet | None
     start: AdapterFolder | None
-    vae_batch_size: int
-    progress: Progress
 
 
 @dataclass(frozen=True)
 class Pending:
     """A variant that is not current, and the manifest its adapter will have."""
 
-    order: Order
+    order: TrainingRequest
     manifest: Manifest
 
 
@@ -190,10 +184,10 @@ def _in_equal_chunks(pending: Sequence[Pending], at_most: int) -> list[list[Pend
     return [list(pending[first:last]) for first, last in pairwise(bounds)]
 
 
-def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts: int = 1) -> None:
+def _train_as_memory_allows(inputs: TrainingInputs, pending: list[Pending], parts: int = 1) -> None:
     """Train together; out of memory, train half as many at once, and one alone in smaller micro-batches."""
     try:
-        _train_together(materials, pending, parts)
+        _train_together(inputs, pending, parts)
         return
     except torch.cuda.OutOfMemoryError:
         run = pending[0].order.run
@@ -206,14 +200,14 @@ def _train_as_memory_allows(materials: Materials, pending: list[Pending], parts:
     torch.cuda.empty_cache()
     if len(pending) > 1:
         half = len(pending) // 2
-        materials.progress.notice(
+        inputs.context.progress.notice(
             f"the GPU's memory is too small for {len(pending)} variants at once; they train in two halves"
         )
-        _train_as_memory_allows(materials, pending[:half], parts)
-        _train_as_memory_allows(materials, pending[half:], parts)
+        _train_as_memory_allows(inputs, pending[:half], parts)
+        _train_as_memory_allows(inputs, pending[half:], parts)
     elif smaller is not None:
-        materials.progress.notice(f"out of memory; the same batch is taken in {smaller} micro-batches")
-        _train_as_memory_allows(materials, pending, smaller)
+        inputs.context.progress.notice(f"out of memory; the same batch is taken in {smaller} micro-batches")
+        _train_as_memory_allows(inputs, pending, smaller)
 
 
 def _next_parts(batch_size: int, parts: int) -> int | None:
@@ -221,30 +215,29 @@ def _next_parts(batch_size: int, parts: int) -> int | None:
     return next((more for more in range(parts + 1, batch_size + 1) if batch_size % more == 0), None)
 
 
-def _train_together(materials: Materials, pending: Sequence[Pending], parts: int) -> None:
+def _train_together(inputs: TrainingInputs, pending: Sequence[Pending], parts: int) -> None:
     orders = [one.order for one in pending]
-    loaded, settings = materials.base(), pending[0].manifest.settings
+    context, settings = inputs.context, pending[0].manifest.settings
+    loaded = context.base()
     runs = [order.run for order in orders]
     for order in orders:
         if order.begin is not None:
             order.begin()
-    pictures = EncodedSet(
-        loaded, materials.base_hash, orders[0].work.parent / CACHE, materials.vae_batch_size, materials.progress
-    )
-    photos = pictures.photos(materials.photo_set, settings.get("instance_prompts"), flip=runs[0].variant.flip)
-    of_class = pictures.of_class(materials.of_class, materials.photo_set) if materials.of_class else None
-    held_out = _held_out_loss(pictures, materials.photo_set, orders, loaded)
+    pictures = EncodedSet(loaded, context, orders[0].work.parent / CACHE)
+    photos = pictures.photos(inputs.photo_set, settings.get("instance_prompts"), flip=runs[0].variant.flip)
+    of_class = pictures.of_class(inputs.of_class, inputs.photo_set) if inputs.of_class else None
+    held_out = _held_out_loss(pictures, inputs.photo_set, orders, loaded)
     of_photos = list(dict.fromkeys(settings.get("instance_prompts", [settings["instance_prompt"]])))
-    prompts = of_photos + ([settings["class_prompt"]] if materials.of_class else [])
-    beginning = load_trained(materials.start) if materials.start else None
+    prompts = of_photos + ([settings["class_prompt"]] if inputs.of_class else [])
+    beginning = load_trained(inputs.start) if inputs.start else None
     with (
         set_up(
-            runs, loaded, materials.subject, prompts, photos, of_class, beginning, materials.progress, parts=parts
+            runs, loaded, context.subject, prompts, photos, of_class, beginning, context.progress, parts=parts
         ) as training,
         contextlib.ExitStack() as open_logs,
     ):
         training.held_out = held_out
-        _go_on(training, pending, materials.progress)
+        _resume(training, pending, context.progress)
         places = []
         for one in pending:
             order = one.order
@@ -252,10 +245,10 @@ def _train_together(materials: Materials, pending: Sequence[Pending], parts: int
             curve = open_curve(order.work, order.run.variant.validation, one.manifest.key, resumed=training.step > 0)
             log = open_logs.enter_context(log)
             places.append(Place(order.run, order.work, one.manifest.key, log, curve, order.validate))
-        take_steps(training, places, progress=materials.progress)
+        take_steps(training, places, progress=context.progress)
         for index, one in enumerate(pending):
             if not places[index].failure:
-                _deliver(training, places, index, materials.start, one)
+                _deliver(training, places, index, inputs.start, one)
     for order, place in zip(orders, places, strict=True):
         if not place.failure:
             remove_checkpoints(order.work)
@@ -298,7 +291,7 @@ def _read_settings(
 
 
 def _held_out_loss(
-    pictures: EncodedSet, photo_set: PhotoSet, orders: Sequence[Order], base: Base
+    pictures: EncodedSet, photo_set: PhotoSet, orders: Sequence[TrainingRequest], base: Base
 ) -> HeldOutLoss | None:
     """The loss on held-out photos, where there are any and a variant's validations are scored."""
     if not photo_set.held_out_files or not any(order.run.variant.validation.scored for order in orders):
@@ -307,7 +300,7 @@ def _held_out_loss(
     return HeldOutLoss(moments, base.vae.config.scaling_factor, len(alphas_cumprod(base.noise_schedule)))
 
 
-def _go_on(training: Training, pending: Sequence[Pending], progress: Progress) -> None:
+def _resume(training: Training, pending: Sequence[Pending], progress: Progress) -> None:
     """Resume from the newest whole states of these trainings, else begin with empty folders."""
     for index, one in enumerate(pending):
         work, label = one.order.work, one.order.run.label
@@ -364,7 +357,7 @@ def _copy_kept(curve: Curve, step: int, folder: Path) -> None:
 
 
 def _record(
-    training: Training, place: Place, index: int, start: AdapterFolder | None, order: Order, choice: Choice
+    training: Training, place: Place, index: int, start: AdapterFolder | None, order: TrainingRequest, choice: Choice
 ) -> dict[str, Any]:
     run, log = order.run, read_log(order.work / LOG_FILE)
     validated: dict[str, Any] = {"validation": place.curve.records} if place.curve.records else {}
