@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.kernels.adamw_numbers import Moments
-from limner.kernels.rows import ScatteredGradients, row_layout
+from limner.kernels.rows import BlockGroups, ScatteredGradients, row_layout
 from limner.kernels.split_weights import split
 
 LAYOUT = row_layout([700, 256, 2600, 4])
@@ -42,6 +42,13 @@ def normal_parts(seed: int, rows: int, dtype: torch.dtype = torch.float32) -> li
     return [
         [torch.randn(size, generator=generator, dtype=wide).to(dtype) for size in LAYOUT.sizes] for _ in range(rows)
     ]
+
+
+def groups_of(chosen: list[list[int]], device: str = "cpu") -> BlockGroups:
+    """The layout's tensors in groups: `chosen` has the numbers of each group's tensors."""
+    ends = [*LAYOUT.offsets[1:], LAYOUT.length]
+    spans = [[(LAYOUT.offsets[index], ends[index]) for index in tensors] for tensors in chosen]
+    return BlockGroups(spans, LAYOUT.length, device)
 
 
 def make_case(form: str, *, eight_bit: bool = False, rows: int = 1, device: str = "cpu") -> Case:

@@ -11,20 +11,24 @@ from torch import nn
 from limner.diffusion.randomness import philox_key, random_words
 from limner.errors import InputError, LimnerError
 from limner.kernels.adamw import adamw_step, plain_step, row_numbers, squared_norms
-from limner.kernels.adamw_numbers import Moments, Rates
+from limner.kernels.adamw_numbers import Hyperparameters, Moments
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rounding_bits import rounding_bits
 from limner.kernels.rows import ScatteredGradients, row_layout
 from limner.kernels.split_weights import join
-from tests.kernels.cases import KEYS, LAYOUT, in_rows, make_case, normal_parts, scattered
+from tests.kernels.cases import KEYS, LAYOUT, groups_of, in_rows, make_case, normal_parts, scattered
 
-RATES = Rates((0.9, 0.99), 1e-8, 0.05)
+HYPERPARAMETERS = Hyperparameters((0.9, 0.99), 1e-8, (0.05,))
 
 
-def torch_steps(weight, gradients, rates, learning_rate, max_norm=0.0):
+def torch_steps(weight, gradients, settings, learning_rate, max_norm=0.0):
     parameter = nn.Parameter(weight.clone())
     optimizer = torch.optim.AdamW(
-        [parameter], lr=learning_rate, betas=rates.betas, eps=rates.epsilon, weight_decay=rates.weight_decay
+        [parameter],
+        lr=learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decays[0],
     )
     for gradient in gradients:
         parameter.grad = gradient.clone()
@@ -37,10 +41,14 @@ def torch_steps(weight, gradients, rates, learning_rate, max_norm=0.0):
 def steps_of_ours(form, gradients, learning_rates, **settings):
     case = make_case(form, rows=len(learning_rates))
     optimizer = FusedAdamW(
-        case.weight, remainder=case.remainder, rates=RATES, keys=KEYS[: len(learning_rates)], **settings
+        case.weight,
+        remainder=case.remainder,
+        hyperparameters=HYPERPARAMETERS,
+        keys=KEYS[: len(learning_rates)],
+        **settings,
     )
     for gradient in gradients:
-        optimizer.step(gradient.clone(), learning_rates)
+        optimizer.step(gradient.clone(), learning_rates[:, None])
     return optimizer
 
 
@@ -55,9 +63,70 @@ def test_equals_torch(dtype, tolerance, max_norm):
     if max_norm:
         tolerance = max(tolerance, 2e-9)  # the factor of clipping rounds its own way
     for row in range(2):
-        theirs = torch_steps(start[row], [g[row] for g in gradients], RATES, rates[row].item(), max_norm)
+        theirs = torch_steps(start[row], [g[row] for g in gradients], HYPERPARAMETERS, rates[row].item(), max_norm)
         assert (ours.weight[row] - theirs).abs().max() < tolerance
     assert ours.updates.tolist() == [10, 10]
+
+
+def torch_steps_in_groups(start, gradients, learning_rates, settings, chosen):
+    """torch.optim.AdamW with param_groups, of `chosen` {group: tensors}, in the layout's order again."""
+    parameters = [nn.Parameter(part.clone()) for part in LAYOUT.segments(start)]
+    groups = [
+        {"params": [parameters[index] for index in tensors], "lr": rate, "weight_decay": decay}
+        for tensors, rate, decay in zip(chosen, learning_rates, settings.weight_decays, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon)
+    for gradient in gradients:
+        for parameter, part in zip(parameters, LAYOUT.segments(gradient), strict=True):
+            parameter.grad = part.clone()
+        optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+@pytest.mark.parametrize("form", ["fp32", "fp64", "exact"])
+@pytest.mark.parametrize("is_scattered", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_groups_have_learning_rates_and_weight_decays_of_their_own_as_in_torch(form, is_scattered, plain):
+    precision, chosen = torch.float64 if form == "fp64" else torch.float32, [[0, 2], [1, 3]]
+    settings = Hyperparameters((0.9, 0.99), 1e-8, (0.05, 0.5), groups_of(chosen))
+    rates = torch.tensor([[1e-2, 3e-3]], dtype=torch.float64)
+    case = make_case(form)
+    start = case.weight.clone() if case.remainder is None else join(case.weight, case.remainder)
+    parts = [normal_parts(seed, 1, precision) for seed in range(2, 8)]
+    optimizer = FusedAdamW(case.weight, remainder=case.remainder, hyperparameters=settings, keys=KEYS[:1])
+    for step, part in enumerate(parts):
+        gradients = scattered(part[0]) if is_scattered else in_rows(part)
+        if not plain:
+            optimizer.step(gradients, rates)
+            continue
+        updates, norms = torch.tensor([step]), squared_norms(gradients)
+        numbers = row_numbers(precision, rates, updates, norms, hyperparameters=settings)
+        tensors = case.weight, gradients, optimizer.moments, numbers, updates
+        plain_step(*tensors, hyperparameters=settings, remainder=case.remainder)
+    ours = case.weight if case.remainder is None else join(case.weight, case.remainder)
+    theirs = torch_steps_in_groups(start[0], [in_rows(part)[0] for part in parts], rates[0].tolist(), settings, chosen)
+    for mine, other in zip(LAYOUT.segments(ours[0]), theirs, strict=True):
+        assert (mine - other).abs().max() < (1e-12 if form == "fp64" else 2e-6)
+
+
+@pytest.mark.parametrize("form", ["fp32", "exact", "stochastic"])
+@pytest.mark.parametrize("eight_bit", [False, True])
+@pytest.mark.parametrize("is_scattered", [False, True])
+def test_groups_that_share_rate_and_decay_give_the_bits_of_one(form, eight_bit, is_scattered):
+    results = []
+    for settings in (HYPERPARAMETERS, Hyperparameters((0.9, 0.99), 1e-8, (0.05, 0.05), groups_of([[0, 2], [1, 3]]))):
+        case = make_case(form, eight_bit=eight_bit)
+        optimizer = FusedAdamW(
+            case.weight, remainder=case.remainder, hyperparameters=settings, keys=KEYS[:1], eight_bit=eight_bit
+        )
+        for seed in (2, 3):
+            parts = normal_parts(seed, 1)
+            gradients = scattered(parts[0]) if is_scattered else in_rows(parts)
+            optimizer.step(gradients, torch.full((1, len(settings.weight_decays)), 1e-2))
+        results.append(optimizer)
+    assert torch.equal(results[0].weight, results[1].weight)
+    for name, tensor in results[0].state().items():
+        assert torch.equal(tensor, results[1].state()[name]), name
 
 
 @pytest.mark.parametrize("form", ["fp32", "fp64", "exact"])
@@ -66,11 +135,19 @@ def test_the_plain_form_equals_torch_too(form):
     start = case.weight.clone() if case.remainder is None else join(case.weight, case.remainder)
     gradients = [in_rows(normal_parts(seed, 1, precision)) for seed in range(2, 8)]
     for step, gradient in enumerate(gradients):
-        updates, rate = torch.tensor([step]), torch.tensor([1e-2], dtype=torch.float64)
-        numbers = row_numbers(precision, rate, updates, squared_norms(gradient), rates=RATES)
-        plain_step(case.weight, gradient, case.moments, numbers, updates, rates=RATES, remainder=case.remainder)
+        updates, rate = torch.tensor([step]), torch.tensor([[1e-2]], dtype=torch.float64)
+        numbers = row_numbers(precision, rate, updates, squared_norms(gradient), hyperparameters=HYPERPARAMETERS)
+        plain_step(
+            case.weight,
+            gradient,
+            case.moments,
+            numbers,
+            updates,
+            hyperparameters=HYPERPARAMETERS,
+            remainder=case.remainder,
+        )
     found = case.weight if case.remainder is None else join(case.weight, case.remainder)
-    theirs = torch_steps(start, gradients, RATES, 1e-2)
+    theirs = torch_steps(start, gradients, HYPERPARAMETERS, 1e-2)
     assert (found - theirs).abs().max() < (1e-12 if form == "fp64" else 2e-6)
 
 
@@ -81,8 +158,10 @@ def test_scattered_gradients_are_as_good_as_rows(form, eight_bit):
     found = []
     for gradients in (in_rows(parts), scattered(parts[0])):
         case = make_case(form, eight_bit=eight_bit)
-        optimizer = FusedAdamW(case.weight, remainder=case.remainder, rates=RATES, keys=KEYS[:1], eight_bit=eight_bit)
-        optimizer.step(gradients, torch.tensor([1e-2]))
+        optimizer = FusedAdamW(
+            case.weight, remainder=case.remainder, hyperparameters=HYPERPARAMETERS, keys=KEYS[:1], eight_bit=eight_bit
+        )
+        optimizer.step(gradients, torch.tensor([[1e-2]]))
         found.append(optimizer)
     assert torch.allclose(found[0].norms, found[1].norms, rtol=1e-6)
     for name, tensor in found[0].state().items():
@@ -99,7 +178,7 @@ def test_a_row_without_a_finite_norm_is_left_alone(form, eight_bit, bad):
     before = {name: tensor.clone() for name, tensor in {**optimizer.state(), "weight": optimizer.weight}.items()}
     spoilt = in_rows(normal_parts(5, 2))
     spoilt[1, 300] = bad
-    optimizer.step(spoilt, torch.tensor([1e-2, 1e-2]))
+    optimizer.step(spoilt, torch.tensor([[1e-2], [1e-2]]))
     assert optimizer.applied.tolist() == [True, False]
     assert optimizer.updates.tolist() == [2, 1]
     for name, tensor in {**optimizer.state(), "weight": optimizer.weight}.items():
@@ -122,15 +201,17 @@ def test_stacked_rows_round_as_they_would_alone():
     gradients = in_rows(normal_parts(2, 2))
     both = make_case("stochastic", eight_bit=True, rows=2)
     starts = {name: tensor.clone() for name, tensor in both.tensors().items()}
-    rate, norms = torch.tensor([1e-2, 2e-2]), squared_norms(gradients)
-    adamw_step(both.weight, gradients, both.moments, rate, both.updates, norms, rates=RATES, keys=both.keys)
+    rate, norms = torch.tensor([[1e-2], [2e-2]]), squared_norms(gradients)
+    adamw_step(
+        both.weight, gradients, both.moments, rate, both.updates, norms, hyperparameters=HYPERPARAMETERS, keys=both.keys
+    )
     for row in range(2):
         alone = {name: tensor[row : row + 1].clone() for name, tensor in starts.items()}
         moments = Moments(*(alone[name] for name in ("first", "second", "first_scales", "second_scales")))
         part = slice(row, row + 1)
         adamw_step(
-            alone["weight"], gradients[part], moments, rate[part], alone["updates"], norms[part], rates=RATES,
-            keys=both.keys[part],
+            alone["weight"], gradients[part], moments, rate[part], alone["updates"], norms[part],
+            hyperparameters=HYPERPARAMETERS, keys=both.keys[part],
         )  # fmt: skip
         for name, tensor in both.tensors().items():
             assert torch.equal(tensor[part], alone[name]), name
@@ -142,15 +223,17 @@ def test_a_stored_state_goes_on_exactly():
     begun = steps_of_ours("exact", gradients[:3], torch.tensor([1e-2]), eight_bit=True)
     state = {name: tensor.clone() for name, tensor in begun.state().items()}
     case = make_case("exact")
-    later = FusedAdamW(case.weight, remainder=case.remainder, rates=RATES, keys=KEYS[:1], eight_bit=True)
+    later = FusedAdamW(
+        case.weight, remainder=case.remainder, hyperparameters=HYPERPARAMETERS, keys=KEYS[:1], eight_bit=True
+    )
     later.weight.copy_(begun.weight)
     later.load_state(state)
     for gradient in gradients[3:]:
-        later.step(gradient, torch.tensor([1e-2]))
+        later.step(gradient, torch.tensor([[1e-2]]))
     assert torch.equal(later.weight, whole.weight)
     assert all(torch.equal(tensor, whole.state()[name]) for name, tensor in later.state().items())
     with pytest.raises(InputError, match="resume with the settings"):
-        FusedAdamW(case.weight, rates=RATES, keys=KEYS[:1]).load_state(state)
+        FusedAdamW(case.weight, hyperparameters=HYPERPARAMETERS, keys=KEYS[:1]).load_state(state)
 
 
 def test_the_gradient_scale_stands_for_accumulated_micro_batches():
@@ -182,7 +265,7 @@ def test_bad_input_is_named():
     for bad in (torch.zeros(7), torch.zeros(8).double(), torch.zeros(16)[::2], torch.zeros(9)[1:]):
         with pytest.raises(LimnerError, match="copy the gradients into one row"):
             gradients.point_at([bad])
-    norms, rate, updates = torch.ones(1), torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    norms, rate, updates = torch.ones(1), torch.ones(1, 1), torch.zeros(1, dtype=torch.int64)
     for weight, eight_bit, named in (
         (torch.zeros(1, 100), False, "multiple of 256"),
         (torch.zeros(1, 256, dtype=torch.float16), False, "bf16, fp32 or"),
@@ -192,4 +275,4 @@ def test_bad_input_is_named():
     ):
         moments = Moments.zeros(weight, eight_bit=eight_bit)
         with pytest.raises(InputError, match=named):
-            adamw_step(weight, torch.zeros_like(weight), moments, rate, updates, norms, rates=RATES)
+            adamw_step(weight, torch.zeros_like(weight), moments, rate, updates, norms, hyperparameters=HYPERPARAMETERS)

@@ -9,38 +9,42 @@ import pytest
 import torch
 
 from limner.kernels.adamw import plain_squared_norms, plain_step, row_numbers
-from limner.kernels.adamw_numbers import Rates
+from limner.kernels.adamw_numbers import Hyperparameters
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rows import CHUNK
-from tests.kernels.cases import KEYS, in_rows, make_case, normal_parts, scattered
+from tests.kernels.cases import KEYS, groups_of, in_rows, make_case, normal_parts, scattered
 
 pytest.importorskip("triton")
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 pytestmark = pytest.mark.skipif(
     DEVICE == "cuda" and not torch.cuda.is_available(), reason="neither GPU nor interpreter"
 )
-RATES = Rates((0.9, 0.99), 1e-8, 0.05)
+HYPERPARAMETERS = Hyperparameters((0.9, 0.99), 1e-8, (0.05,))
+RATES = torch.tensor([[1e-2, 3e-3], [2e-2, 1e-3]])  # of two rows and two groups
 
 
 @pytest.mark.parametrize("form", ["fp32", "exact", "stochastic"])
 @pytest.mark.parametrize("eight_bit", [False, True])
 @pytest.mark.parametrize(("rows", "is_scattered"), [(1, True), (2, False)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_equals_the_plain_form_to_the_bit(form, eight_bit, rows, is_scattered, dtype):
+@pytest.mark.parametrize("groups", [1, 2])
+def test_equals_the_plain_form_to_the_bit(form, eight_bit, rows, is_scattered, dtype, groups):
     from limner.kernels.adamw_triton import triton_squared_norms, triton_step
 
     cases = [make_case(form, eight_bit=eight_bit, rows=rows, device=DEVICE) for _ in range(2)]
+    in_two = Hyperparameters((0.9, 0.99), 1e-8, (0.05, 0.5), groups_of([[0, 2], [1, 3]], DEVICE))
+    settings = HYPERPARAMETERS if groups == 1 else in_two
     for seed in (2, 3):
         parts = normal_parts(seed, rows, dtype)
         gradients = scattered(parts[0], DEVICE) if is_scattered else in_rows(parts).to(DEVICE)
         norms = plain_squared_norms(gradients)
         assert torch.allclose(triton_squared_norms(gradients, chunk=2048), norms, rtol=1e-5)
-        rates, updates = torch.tensor([1e-2, 2e-2][:rows], device=DEVICE), cases[0].updates.clone()
-        numbers = row_numbers(cases[0].weight.dtype, rates, updates, norms, rates=RATES, max_norm=1.0)
+        rates, updates = RATES[:rows, :groups].to(DEVICE), cases[0].updates.clone()
+        numbers = row_numbers(cases[0].weight.dtype, rates, updates, norms, hyperparameters=settings, max_norm=1.0)
         for case, step in zip(cases, (plain_step, partial(triton_step, ieee=True)), strict=True):
             step(
-                case.weight, gradients, case.moments, numbers, updates, rates=RATES, remainder=case.remainder,
-                keys=case.keys,
+                case.weight, gradients, case.moments, numbers, updates, hyperparameters=settings,
+                remainder=case.remainder, keys=case.keys,
             )  # fmt: skip
             case.updates.add_(1)
     for name, tensor in cases[0].tensors().items():
@@ -54,11 +58,11 @@ def test_a_row_without_a_finite_norm_is_left_alone():
     before = {name: tensor.clone() for name, tensor in case.tensors().items()}
     gradients = in_rows(normal_parts(2, 2)).to(DEVICE)
     gradients[0, 300] = torch.inf
-    norms, rates = triton_squared_norms(gradients, chunk=2048), torch.tensor([1e-2, 1e-2], device=DEVICE)
-    numbers = row_numbers(torch.bfloat16, rates, case.updates, norms, rates=RATES)
+    norms, rates = triton_squared_norms(gradients, chunk=2048), torch.tensor([[1e-2], [1e-2]], device=DEVICE)
+    numbers = row_numbers(torch.bfloat16, rates, case.updates, norms, hyperparameters=HYPERPARAMETERS)
     triton_step(
-        case.weight, gradients, case.moments, numbers, case.updates, rates=RATES, remainder=case.remainder,
-        keys=case.keys,
+        case.weight, gradients, case.moments, numbers, case.updates, hyperparameters=HYPERPARAMETERS,
+        remainder=case.remainder, keys=case.keys,
     )  # fmt: skip
     assert numbers.applied.tolist() == [False, True]
     for name, tensor in case.tensors().items():
@@ -77,10 +81,15 @@ def test_a_captured_step_replays_as_an_eager_one(form, eight_bit):
         case, gradients = make_case(form, eight_bit=eight_bit, device=DEVICE), scattered(parts[0], DEVICE)
         gradients.point_at(held)
         optimizer = FusedAdamW(
-            case.weight, remainder=case.remainder, rates=RATES, keys=KEYS[:1], eight_bit=eight_bit, max_norm=1.0
+            case.weight,
+            remainder=case.remainder,
+            hyperparameters=HYPERPARAMETERS,
+            keys=KEYS[:1],
+            eight_bit=eight_bit,
+            max_norm=1.0,
         )
         start = {name: tensor.clone() for name, tensor in {"weight": case.weight, **optimizer.state()}.items()}
-        rate = torch.tensor([1e-2], device=DEVICE)
+        rate = torch.tensor([[1e-2]], device=DEVICE)
         graph = torch.cuda.CUDAGraph()
         if captured:
             optimizer.step(gradients, rate)  # compiles the kernels
@@ -107,10 +116,14 @@ def test_chunks_of_padding_are_passed_over_without_a_difference():
     gradient[1, CHUNK:] = 0.0
     weight = gradient.clone()
     alive = torch.tensor([[1, 1, 1], [1, 0, 0]], dtype=torch.uint8, device=DEVICE)
-    rates, found = torch.full((2,), 0.1, device=DEVICE), []
+    rates, found = torch.full((2, 1), 0.1, device=DEVICE), []
     for table in (None, alive):
         optimizer = FusedAdamW(
-            weight.clone().to(DEVICE), rates=Rates(), keys=[(1, 2), (3, 4)], max_norm=1.0, alive=table
+            weight.clone().to(DEVICE),
+            hyperparameters=Hyperparameters(),
+            keys=[(1, 2), (3, 4)],
+            max_norm=1.0,
+            alive=table,
         )
         for _ in range(2):
             optimizer.step(gradient.to(DEVICE), rates)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.kernels.adamw import plain_step, row_numbers
-from limner.kernels.adamw_numbers import Moments, Rates
+from limner.kernels.adamw_numbers import Hyperparameters, Moments
 from limner.kernels.eight_bit import decode_first, decode_second, encode_first, encode_second
 
 COUNT = 256 * 64
@@ -68,12 +68,12 @@ def test_updates_go_where_those_of_fp32_go(decades, most):
     means = 0.3 * torch.randn(1, COUNT, generator=generator)
     weights = [torch.zeros(1, COUNT) for _ in range(2)]
     moments = [Moments.zeros(weights[0], eight_bit=eight_bit) for eight_bit in (False, True)]
-    keys, rates, applied = torch.tensor([[3, 4]]), Rates(weight_decay=0.0), torch.tensor([1.0])
+    keys, settings, applied = torch.tensor([[3, 4]]), Hyperparameters(weight_decays=(0.0,)), torch.tensor([1.0])
     for step in range(200):
         normal, other = (torch.randn(4, COUNT, generator=generator) for _ in range(2))
         student = normal[:1] / (other[:3].square().mean(0, keepdim=True)).sqrt()  # Student's t of 3 degrees
         updates = torch.tensor([step])
-        numbers = row_numbers(torch.float32, torch.tensor([1e-3]), updates, applied, rates=rates)
+        numbers = row_numbers(torch.float32, torch.tensor([[1e-3]]), updates, applied, hyperparameters=settings)
         for weight, moment in zip(weights, moments, strict=True):
-            plain_step(weight, sizes * (means + student), moment, numbers, updates, rates=rates, keys=keys)
+            plain_step(weight, sizes * (means + student), moment, numbers, updates, hyperparameters=settings, keys=keys)
     assert (weights[1] - weights[0]).norm() / weights[0].norm() < most

@@ -5,20 +5,23 @@ Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, in th
     w = w (1 - lr wd);  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
     w = w - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
 
-Shapes: G rows (variants of a sweep; 1 when training alone) of P numbers, P a multiple of 256 (`rows`). Every row has
-its learning rate, its norm and its count of updates, all on the device: nothing is read back and nothing branches on
-what a device computed, so a step can be captured in a CUDA graph. Two forms give the same numbers: plain torch here,
-and one Triton kernel (`adamw_triton`) on GPUs that have Triton.
+Shapes: R rows (variants of a sweep; 1 when training alone) of P numbers, P a multiple of 256 (`rows`), in G parameter
+groups (most often 1). Every row has its learning rates, its norm and its count of updates, all on the device: nothing
+is read back and nothing branches on what a device computed, so a step can be captured in a CUDA graph. Two forms give
+the same numbers: plain torch here, and one Triton kernel (`adamw_triton`) on GPUs that have Triton.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from limner.errors import InputError
-from limner.kernels.adamw_numbers import Gradients, Moments, Rates, RowNumbers
+from limner.kernels.adamw_numbers import Gradients, Hyperparameters, Moments, RowNumbers
 from limner.kernels.available import has_triton
 from limner.kernels.eight_bit import BLOCK, decode_first, decode_second, encode_first, encode_second, square_root
 from limner.kernels.rounding_bits import rounding_bits, swapped_fraction
@@ -30,7 +33,7 @@ AT_ONCE_ELSEWHERE = 1 << 24
 
 
 def squared_norms(gradients: Gradients, alive: Tensor | None = None) -> Tensor:
-    """Squared norm (G,) of every row, fp32 (fp64 for fp64): sums of chunks, then the sum of those, in a fixed order.
+    """Squared norm (R,) of every row, fp32 (fp64 for fp64): sums of chunks, then the sum of those, in a fixed order.
 
     `alive` as `adamw_step` takes it.
     """
@@ -58,41 +61,65 @@ def adamw_step(
     updates: Tensor,
     norms: Tensor,
     *,
-    rates: Rates,
+    hyperparameters: Hyperparameters,
     remainder: Tensor | None = None,
     keys: Tensor | None = None,
     max_norm: float = 0.0,
     gradient_scale: float = 1.0,
     alive: Tensor | None = None,
 ) -> Tensor:
-    """One step in place; returns `applied` (G,) bool: rows whose norm is not finite keep weights, moments and count.
+    """One step in place; returns `applied` (R,) bool: rows whose norm is not finite keep weights, moments and count.
 
-    `weight` (G, P) bf16, fp32 or fp64; `remainder` (G, P) int16 makes a bf16 weight exact (`split_weights`), without
-    it bf16 is rounded stochastically. `learning_rates` (G,), `updates` (G,) int64 made so far, `norms` (G,) the
-    squared norms of `gradients`. `keys` (G, 2) int64: Philox keys of the rows' roundings, needed for 8-bit moments
+    `weight` (R, P) bf16, fp32 or fp64; `remainder` (R, P) int16 makes a bf16 weight exact (`split_weights`), without
+    it bf16 is rounded stochastically. `learning_rates` (R, G), `updates` (R,) int64 made so far, `norms` (R,) the
+    squared norms of `gradients`. `keys` (R, 2) int64: Philox keys of the rows' roundings, needed for 8-bit moments
     and for stochastic rounding. A row is clipped to `max_norm` (0: never) as torch.nn.utils.clip_grads_with_norm_
-    does, after `gradient_scale`. `alive` (G, chunks of `rows.CHUNK`) uint8 names, for flat gradients, the chunks that
+    does, after `gradient_scale`. `alive` (R, chunks of `rows.CHUNK`) uint8 names, for flat gradients, the chunks that
     are not all padding; the kernel passes over the others. On a CPU, fp32 gradients may be scaled in place. Raises
     InputError for what cannot be.
     """
     _require(weight, moments, remainder, keys)
     numbers = row_numbers(
-        weight.dtype, learning_rates, updates, norms, rates=rates, max_norm=max_norm, gradient_scale=gradient_scale
+        weight.dtype,
+        learning_rates,
+        updates,
+        norms,
+        hyperparameters=hyperparameters,
+        max_norm=max_norm,
+        gradient_scale=gradient_scale,
     )
     if has_triton(weight) and weight.dtype != torch.float64:
         from limner.kernels.adamw_triton import triton_step
 
-        own = weight, gradients, moments, numbers, updates
-        triton_step(*own, rates=rates, remainder=remainder, keys=keys, alive=alive)
+        triton_step(
+            weight,
+            gradients,
+            moments,
+            numbers,
+            updates,
+            hyperparameters=hyperparameters,
+            remainder=remainder,
+            keys=keys,
+            alive=alive,
+        )
     elif weight.device.type == "cpu" and weight.dtype == moments.first.dtype:
-        _step_of_torch(weight, gradients, moments, numbers, learning_rates, updates, rates)
+        _step_of_torch(weight, gradients, moments, numbers, learning_rates, updates, hyperparameters)
     elif weight.device.type == "cpu" and remainder is not None and moments.first_scales is None:
         master = join(weight, remainder)  # torch's own step in fp32, and back: a third of the plain form's time
-        _step_of_torch(master, gradients, moments, numbers, learning_rates, updates, rates)
+        _step_of_torch(master, gradients, moments, numbers, learning_rates, updates, hyperparameters)
         for place, value in zip((weight, remainder), split(master), strict=True):
             place.copy_(value)
     else:
-        plain_step(weight, gradients, moments, numbers, updates, rates=rates, remainder=remainder, keys=keys)
+        plain_step(
+            weight,
+            gradients,
+            moments,
+            numbers,
+            updates,
+            hyperparameters=hyperparameters,
+            remainder=remainder,
+            keys=keys,
+        )
     updates += numbers.applied
     return numbers.applied
 
@@ -103,7 +130,7 @@ def row_numbers(
     updates: Tensor,
     norms: Tensor,
     *,
-    rates: Rates,
+    hyperparameters: Hyperparameters,
     max_norm: float = 0.0,
     gradient_scale: float = 1.0,
 ) -> RowNumbers:
@@ -115,8 +142,9 @@ def row_numbers(
     if max_norm:
         factor = factor * (max_norm / (norm + 1e-6)).clamp_max(1.0)
     count, rate = (updates + 1).to(wide), learning_rates.to(wide)
-    corrections = [1 - torch.pow(beta, count) for beta in rates.betas]
-    numbers = factor, 1 - rate * rates.weight_decay, rate / corrections[0], corrections[1].rsqrt()
+    decays = [1 - column * decay for column, decay in zip(rate.unbind(1), hyperparameters.weight_decays, strict=True)]
+    corrections = [1 - torch.pow(beta, count) for beta in hyperparameters.betas]
+    numbers = factor, torch.stack(decays, 1), rate / corrections[0][:, None], corrections[1].rsqrt()
     return RowNumbers(torch.isfinite(norm), *(number.to(kept) for number in numbers))
 
 
@@ -127,7 +155,7 @@ def plain_step(
     numbers: RowNumbers,
     updates: Tensor,
     *,
-    rates: Rates,
+    hyperparameters: Hyperparameters,
     remainder: Tensor | None = None,
     keys: Tensor | None = None,
 ) -> None:
@@ -139,8 +167,20 @@ def plain_step(
         halves = rounding_bits(keys, updates, start, weight[:, part].shape[1]) if keys is not None else None
         first, second = _decoded(moments, part)
         master = weight[:, part] if remainder is None else join(weight[:, part], remainder[:, part])
-        found = _updated(master.to(first.dtype), rows[:, part].to(first.dtype), first, second, numbers, rates)
-        _store(weight, remainder, moments, part, found, numbers.applied, halves)
+        at_part = _at(numbers, hyperparameters, part)
+        updated = _updated(
+            master.to(first.dtype), rows[:, part].to(first.dtype), first, second, at_part, hyperparameters
+        )
+        _store(weight, remainder, moments, part, updated, numbers.applied, halves)
+
+
+def _at(numbers: RowNumbers, hyperparameters: Hyperparameters, part: slice) -> RowNumbers:
+    """The numbers of a part of the rows: those of groups (R, 1), or (R, n) where there are several groups."""
+    groups = hyperparameters.groups
+    if groups is None:
+        return numbers
+    decay, step_size = (groups.of_numbers(each, part) for each in (numbers.decay, numbers.step_size))
+    return replace(numbers, decay=decay, step_size=step_size)
 
 
 def _decoded(moments: Moments, part: slice) -> tuple[Tensor, Tensor]:
@@ -152,16 +192,16 @@ def _decoded(moments: Moments, part: slice) -> tuple[Tensor, Tensor]:
 
 
 def _updated(
-    master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, numbers: RowNumbers, rates: Rates
+    master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, numbers: RowNumbers, settings: Hyperparameters
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights and moments after the step; one operation at a time, as the Triton kernel rounds them."""
-    beta1, beta2 = rates.betas
+    beta1, beta2 = settings.betas
     gradient = gradient * numbers.gradient_factor[:, None]
     first = first * beta1 + gradient * (1 - beta1)
     second = second * beta2 + (gradient * gradient) * (1 - beta2)
-    denominator = square_root(second) * numbers.root_factor[:, None] + rates.epsilon
-    step = (first / denominator) * numbers.step_size[:, None]
-    return master * numbers.decay[:, None] - step, first, second
+    denominator = square_root(second) * numbers.root_factor[:, None] + settings.epsilon
+    step = (first / denominator) * numbers.step_size
+    return master * numbers.decay - step, first, second
 
 
 def _store(
@@ -169,12 +209,12 @@ def _store(
     remainder: Tensor | None,
     moments: Moments,
     part: slice,
-    found: tuple[Tensor, Tensor, Tensor],
+    updated: tuple[Tensor, Tensor, Tensor],
     applied: Tensor,
     halves: Tensor | None,
 ) -> None:
-    """Put what `_updated` found where it belongs, in the rows that are applied."""
-    master, first, second = found
+    """Put what `_updated` returned where it belongs, in the rows that are applied."""
+    master, first, second = updated
     kept: list[tuple[Tensor, Tensor]] = []
     if moments.first_scales is None or moments.second_scales is None:
         kept += [(moments.first[:, part], first), (moments.second[:, part], second)]
@@ -203,34 +243,55 @@ def _step_of_torch(
     numbers: RowNumbers,
     learning_rates: Tensor,
     updates: Tensor,
-    rates: Rates,
+    hyperparameters: Hyperparameters,
 ) -> None:
     """torch's own fused AdamW of a CPU, row by row, or tensor by tensor where gradients are scattered."""
     for row in numbers.applied.nonzero().flatten().tolist():
-        places = [weight[row], moments.first[row], moments.second[row]]
+        rows = weight[row], moments.first[row], moments.second[row]
         if isinstance(gradients, ScatteredGradients):
-            parts, found = [gradients.layout.segments(place) for place in places], gradients.flat()
+            parts = [gradients.layout.segments(each) for each in rows]
+            sources = [gradient.to(weight.dtype) for gradient in gradients.flat()]
         else:
-            parts, found = [[place] for place in places], [gradients[row]]
-        found = [gradient.to(weight.dtype) for gradient in found]
+            parts, sources = [[each] for each in rows], [gradients[row].to(weight.dtype)]
         if numbers.gradient_factor[row] != 1:
-            torch._foreach_mul_(found, numbers.gradient_factor[row])
-        adamw(
-            parts[0],
-            found,
-            parts[1],
-            parts[2],
-            [],
-            [updates[row].to(torch.float32) for _ in found],
-            fused=True,
-            amsgrad=False,
-            beta1=rates.betas[0],
-            beta2=rates.betas[1],
-            lr=learning_rates[row].item(),
-            weight_decay=rates.weight_decay,
-            eps=rates.epsilon,
-            maximize=False,
-        )
+            torch._foreach_mul_(sources, numbers.gradient_factor[row])
+        for group, of_group in _by_group([parts[0], sources, *parts[1:]], gradients, hyperparameters):
+            weights, sources_of_group, first, second = of_group
+            adamw(
+                weights,
+                sources_of_group,
+                first,
+                second,
+                [],
+                [updates[row].to(torch.float32) for _ in weights],
+                fused=True,
+                amsgrad=False,
+                beta1=hyperparameters.betas[0],
+                beta2=hyperparameters.betas[1],
+                lr=learning_rates[row, group].item(),
+                weight_decay=hyperparameters.weight_decays[group],
+                eps=hyperparameters.epsilon,
+                maximize=False,
+            )
+
+
+def _by_group(
+    lists: list[list[Tensor]], gradients: Gradients, hyperparameters: Hyperparameters
+) -> Iterator[tuple[int, list[list[Tensor]]]]:
+    """Each group with its part of the lists: its tensors of scattered gradients, else its runs of the row."""
+    groups = hyperparameters.groups
+    if groups is None:
+        yield 0, lists
+        return
+    scattered = isinstance(gradients, ScatteredGradients)
+    of_tensors = groups.of_tensors(gradients.layout) if scattered else []
+    for group in range(len(hyperparameters.weight_decays)):
+        if scattered:
+            chosen = [index for index, each in enumerate(of_tensors) if each == group]
+            yield group, [[tensors[index] for index in chosen] for tensors in lists]
+        else:
+            runs = [slice(first, last) for each, first, last in groups.runs if each == group]
+            yield group, [[tensors[0][run] for run in runs] for tensors in lists]
 
 
 def _require(weight: Tensor, moments: Moments, remainder: Tensor | None, keys: Tensor | None) -> None:
@@ -245,4 +306,4 @@ def _require(weight: Tensor, moments: Moments, remainder: Tensor | None, keys: T
     if eight_bit and weight.dtype == torch.float64:
         raise InputError("8-bit moments do not go with fp64 weights; use fp64 moments")
     if (eight_bit or rounded) and keys is None:
-        raise InputError("8-bit moments and stochastic rounding need random bits; pass keys (G, 2)")
+        raise InputError("8-bit moments and stochastic rounding need random bits; pass keys (R, 2)")

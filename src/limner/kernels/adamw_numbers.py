@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from limner.kernels.eight_bit import BLOCK
-from limner.kernels.rows import ScatteredGradients
+from limner.kernels.rows import BlockGroups, ScatteredGradients
 
 Gradients = Tensor | ScatteredGradients
-"""Of G rows (G, P), or of one row where autograd put them."""
+"""Of R rows (R, P), or of one row where autograd put them."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """First and second moments (G, P): fp32 (fp64 for fp64 weights), or int8 and uint8 with scales (G, P/256)."""
+    """First and second moments (R, P): fp32 (fp64 for fp64 weights), or int8 and uint8 with scales (R, P/256)."""
 
     first: Tensor
     second: Tensor
@@ -25,7 +25,7 @@ class Moments:
 
     @classmethod
     def zeros(cls, weight: Tensor, *, eight_bit: bool) -> Moments:
-        """Moments of no steps for `weight` (G, P), on its device."""
+        """Moments of no steps for `weight` (R, P), on its device."""
         if not eight_bit:
             dtype = torch.promote_types(weight.dtype, torch.float32)
             return cls(torch.zeros_like(weight, dtype=dtype), torch.zeros_like(weight, dtype=dtype))
@@ -35,20 +35,21 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """The numbers of an AdamW step that are the same for all rows."""
+class Hyperparameters:
+    """The numbers of an AdamW step that are the same for all rows; each of the G groups has its weight decay."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decays: tuple[float, ...] = (0.01,)
+    groups: BlockGroups | None = None  # None: there is one group
 
 
 @dataclass(frozen=True)
 class RowNumbers:
-    """What a step needs of each row, (G,) each, fp32 (fp64 for fp64 weights)."""
+    """What a step needs of each row (R,), and of each group of it (R, G), fp32 (fp64 for fp64 weights)."""
 
-    applied: Tensor  # bool: the row's norm is finite
-    gradient_factor: Tensor  # clipping and the caller's scale
-    decay: Tensor  # 1 - lr wd
-    step_size: Tensor  # lr / (1 - b1^t)
-    root_factor: Tensor  # 1 / sqrt(1 - b2^t)
+    applied: Tensor  # bool (R,): the row's norm is finite
+    gradient_factor: Tensor  # (R,): clipping and the caller's scale
+    decay: Tensor  # (R, G): 1 - lr wd
+    step_size: Tensor  # (R, G): lr / (1 - b1^t)
+    root_factor: Tensor  # (R,): 1 / sqrt(1 - b2^t)

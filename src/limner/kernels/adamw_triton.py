@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from limner.kernels.adamw_numbers import Gradients, Moments, Rates, RowNumbers
+from limner.kernels.adamw_numbers import Gradients, Hyperparameters, Moments, RowNumbers
 from limner.kernels.eight_bit import BLOCK, FIRST_LEVELS, SECOND_LEVELS, SMALLEST_SCALE
 from limner.kernels.launching import kernel
 from limner.kernels.rows import CHUNK, ScatteredGradients
@@ -37,7 +37,7 @@ def triton_step(
     numbers: RowNumbers,
     updates: Tensor,
     *,
-    rates: Rates,
+    hyperparameters: Hyperparameters,
     remainder: Tensor | None = None,
     keys: Tensor | None = None,
     alive: Tensor | None = None,
@@ -48,7 +48,7 @@ def triton_step(
     """`adamw.plain_step` as one launch; without `ieee`, roots and quotients may be off by their last bits.
 
     Left out, `ieee` holds where moments are whole. 8-bit ones are bound by arithmetic otherwise: on one H100 983 M
-    numbers took 6.6 ms with and 5.2 ms without (2026-11-25). `alive` (G, chunks) of flat gradients says which chunks
+    numbers took 6.6 ms with and 5.2 ms without (2026-11-25). `alive` (R, chunks) of flat gradients says which chunks
     are not all padding.
     """
     rows, length = weight.shape
@@ -56,7 +56,7 @@ def triton_step(
     eight_bit = moments.first_scales is not None
     unused = numbers.decay  # stands for tensors that this form does not have
     source, addresses, chunks, count, size = _source(gradients, length, chunk)
-    (beta1, beta2), epsilon = rates.betas, rates.epsilon
+    (beta1, beta2), groups = hyperparameters.betas, hyperparameters.groups
     ieee = not eight_bit if ieee is None else ieee
     _step[(count, rows)](
         weight if form == PLAIN else weight.view(torch.int16),
@@ -76,17 +76,19 @@ def triton_step(
         updates,
         updates if keys is None else keys,
         updates if alive is None else alive,
+        updates if groups is None else groups.index,
         length,
         beta1,
         1 - beta1,
         beta2,
         1 - beta2,
-        epsilon,
+        hyperparameters.epsilon,
         FORM=form,
         EIGHT_BIT=eight_bit,
         SCATTERED=isinstance(gradients, ScatteredGradients),
         HALF_GRADIENT=_is_half(gradients),
         SPARSE=alive is not None,
+        GROUPS=numbers.decay.shape[1],
         IEEE=ieee,
         BLOCKS=size // BLOCK,
         num_warps=warps,
@@ -283,6 +285,17 @@ def _load_weights(weight, remainder, places, held, FORM: tl.constexpr):
 
 
 @triton.jit
+def _numbers_of_groups(groups, begin_in_row, row, held, GROUPS: tl.constexpr, BLOCKS: tl.constexpr):
+    """Where a chunk's numbers stand in tables (R, G): one place, or of several groups one a block (BLOCKS, 1)."""
+    if GROUPS == 1:
+        place = row
+    else:
+        block = begin_in_row // LANES + tl.arange(0, BLOCKS)[:, None]
+        place = row * GROUPS + tl.load(groups + block, mask=held, other=0).to(tl.int32)
+    return place
+
+
+@triton.jit
 def _store_weights(weight, remainder, places, held, master, halves, FORM: tl.constexpr):
     """fp32 weights as they are, or `split_weights.split` of them, or `split_weights.round_stochastically`."""
     if FORM == 0:
@@ -314,6 +327,7 @@ def _step(
     updates,
     keys,
     alive,
+    groups,
     length,
     beta1,
     rest1,
@@ -325,6 +339,7 @@ def _step(
     SCATTERED: tl.constexpr,
     HALF_GRADIENT: tl.constexpr,
     SPARSE: tl.constexpr,
+    GROUPS: tl.constexpr,
     IEEE: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
@@ -353,9 +368,11 @@ def _step(
     new_first = old_first * beta1 + gradient * rest1
     new_second = old_second * beta2 + (gradient * gradient) * rest2
     denominator = _root(new_second, IEEE) * tl.load(root_factor + row) + epsilon
-    master = master * tl.load(decay + row) - _quotient(new_first, denominator, IEEE) * tl.load(step_size + row)
+    begin_in_row = begin - row.to(tl.int64) * length
+    number = _numbers_of_groups(groups, begin_in_row, row, held, GROUPS, BLOCKS)
+    master = master * tl.load(decay + number) - _quotient(new_first, denominator, IEEE) * tl.load(step_size + number)
 
-    halves = _halves(keys, updates, begin - row.to(tl.int64) * length, row, BLOCKS) if EIGHT_BIT or FORM == 2 else 0
+    halves = _halves(keys, updates, begin_in_row, row, BLOCKS) if EIGHT_BIT or FORM == 2 else 0
     if EIGHT_BIT:
         _store_coded(
             first, second, first_scales, second_scales, places, blocks, held, new_first, new_second, halves, IEEE

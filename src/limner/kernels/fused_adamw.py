@@ -9,14 +9,14 @@ from torch import Tensor
 
 from limner.errors import InputError
 from limner.kernels.adamw import adamw_step, squared_norms
-from limner.kernels.adamw_numbers import Gradients, Moments, Rates
+from limner.kernels.adamw_numbers import Gradients, Hyperparameters, Moments
 
 
 class FusedAdamW:
-    """AdamW over rows of weights (G, P), which it changes in place; see `adamw` for the equations.
+    """AdamW over rows of weights (R, P), which it changes in place; see `adamw` for the equations.
 
     `keys`: one Philox key for each row, as `philox_key(seed, "stochastic rounding")` gives it. With `remainder` the
-    weights are exact; `alive` as in `adamw_step`. `norms` and `applied`, tensors of the device (G,), tell of the last
+    weights are exact; `alive` as in `adamw_step`. `norms` and `applied`, tensors of the device (R,), are of the last
     step: the gradients' norms before clipping, and which rows were applied because theirs was finite.
     """
 
@@ -24,7 +24,7 @@ class FusedAdamW:
         self,
         weight: Tensor,
         *,
-        rates: Rates,
+        hyperparameters: Hyperparameters,
         keys: Sequence[tuple[int, int]],
         remainder: Tensor | None = None,
         eight_bit: bool = False,
@@ -33,7 +33,7 @@ class FusedAdamW:
         alive: Tensor | None = None,
     ):
         rows, device = weight.shape[0], weight.device
-        self.weight, self.remainder, self.rates = weight, remainder, rates
+        self.weight, self.remainder, self.hyperparameters = weight, remainder, hyperparameters
         self.max_norm, self.gradient_scale, self.alive = max_norm, gradient_scale, alive
         self.moments = Moments.zeros(weight, eight_bit=eight_bit)
         self.keys = torch.tensor(list(keys), dtype=torch.int64, device=device).reshape(rows, 2)
@@ -42,7 +42,7 @@ class FusedAdamW:
         self.norms = torch.zeros(rows, dtype=torch.promote_types(weight.dtype, torch.float32), device=device)
 
     def step(self, gradients: Gradients, learning_rates: Tensor) -> None:
-        """One step with `gradients` (rows of the weights' layout, or scattered) and `learning_rates` (G,)."""
+        """One step with `gradients` (rows of the weights' layout, or scattered) and `learning_rates` (R, G)."""
         squared = squared_norms(gradients, self.alive)
         self.norms.copy_(squared.sqrt() * self.gradient_scale)
         self._apply(gradients, learning_rates, squared)
@@ -50,7 +50,8 @@ class FusedAdamW:
     def rehearse(self, gradients: Gradients) -> None:
         """Run the kernels of a step and change nothing, as if no gradient were finite: before a capture, say."""
         squared = torch.full_like(squared_norms(gradients, self.alive), torch.inf)
-        self._apply(gradients, torch.zeros_like(squared), squared)
+        learning_rates = squared.new_zeros(len(squared), len(self.hyperparameters.weight_decays))
+        self._apply(gradients, learning_rates, squared)
 
     def _apply(self, gradients: Gradients, learning_rates: Tensor, squared: Tensor) -> None:
         applied = adamw_step(
@@ -60,7 +61,7 @@ class FusedAdamW:
             learning_rates,
             self.updates,
             squared,
-            rates=self.rates,
+            hyperparameters=self.hyperparameters,
             remainder=self.remainder,
             keys=self.keys,
             max_norm=self.max_norm,

@@ -42,6 +42,33 @@ def row_layout(sizes: Sequence[int]) -> RowLayout:
     return RowLayout(tuple(sizes), tuple(offsets), length)
 
 
+class BlockGroups:
+    """Which of G parameter groups each block of a row belongs to: their learning rates and weight decays differ.
+
+    A group's tensors may lie anywhere in the row. What pads a tensor is of its group.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[tuple[int, int]]], length: int, device: torch.device | str) -> None:
+        """`groups`: for each its tensors' (first, last) numbers in a row of `length`, padding included."""
+        index = torch.zeros(length // BLOCK, dtype=torch.uint8)
+        for group, tensors in enumerate(groups):
+            for first, last in tensors:
+                index[first // BLOCK : last // BLOCK] = group
+        self.index = index.to(device)  # (P/256,)
+        values, counts = torch.unique_consecutive(index, return_counts=True)
+        ends = (counts.cumsum(0) * BLOCK).tolist()
+        self.runs = list(zip(values.tolist(), [0, *ends[:-1]], ends, strict=True))  # (group, first, last)
+
+    def of_numbers(self, numbers: Tensor, part: slice) -> Tensor:
+        """The `numbers` (R, G) of groups as those of a `part` of the row (R, n): each number's group's."""
+        index = self.index[part.start // BLOCK : part.stop // BLOCK].to(torch.int64)
+        return numbers[:, index].repeat_interleave(BLOCK, 1)
+
+    def of_tensors(self, layout: RowLayout) -> list[int]:
+        """The group of each tensor of a layout."""
+        return self.index[torch.tensor(layout.offsets, device=self.index.device) // BLOCK].tolist()
+
+
 class ScatteredGradients:
     """The gradients of one row, left where autograd put them.
 

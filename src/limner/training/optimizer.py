@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.randomness import philox_key
-from limner.kernels.adamw_numbers import Gradients, Rates
+from limner.kernels.adamw_numbers import Gradients, Hyperparameters
 from limner.kernels.fused_adamw import FusedAdamW
 from limner.kernels.rows import CHUNK, ScatteredGradients, row_layout
 from limner.training.trainable import Trainable
@@ -28,7 +28,7 @@ class FlatAdamW:
         trainable: Trainable,
         seeds: Sequence[int],
         *,
-        rates: Rates,
+        hyperparameters: Hyperparameters,
         eight_bit: bool = False,
         max_norm: float = 0.0,
         gradient_scale: float = 1.0,
@@ -37,7 +37,7 @@ class FlatAdamW:
         self.eight_bit = eight_bit
         self.adamw = FusedAdamW(
             trainable.weights.weight,
-            rates=rates,
+            hyperparameters=hyperparameters,
             keys=[philox_key(seed, PURPOSE) for seed in seeds],
             remainder=trainable.weights.remainder,
             eight_bit=eight_bit,
@@ -48,7 +48,7 @@ class FlatAdamW:
         self._scattered: ScatteredGradients | None = None
 
     def step(self, learning_rates: Tensor) -> Tensor:
-        """One update at `learning_rates` (V,); returns which variants (V,) took it: those with finite gradients."""
+        """One update at `learning_rates` (V, G); returns which variants (V,) took it: those with finite gradients."""
         self.adamw.step(self._gradients(), learning_rates)
         return self.adamw.applied
 

@@ -14,7 +14,7 @@ from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
-from limner.kernels.adamw_numbers import Rates
+from limner.kernels.adamw_numbers import Hyperparameters
 from limner.progress import SILENT, Progress
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import BatchDraw, Drawing, EncodedPictures
@@ -106,7 +106,7 @@ def _training(
     optimizer = FlatAdamW(
         ready,
         [run.training_seed for run in runs],
-        rates=Rates(variant.betas, variant.epsilon, variant.weight_decay),
+        hyperparameters=Hyperparameters(variant.betas, variant.epsilon, (variant.weight_decay,)),
         eight_bit=variant.optimizer == "adamw8bit",
         max_norm=variant.max_gradient_norm,
         gradient_scale=1.0 / accumulation,
@@ -149,6 +149,6 @@ def _training(
 
 
 def _learning_rates(runs: Sequence[VariantRun], device: torch.device) -> Tensor:
-    """(steps, V): every variant's learning rate at every step."""
+    """(steps, V, 1): every variant's learning rate at every step."""
     rows = [[learning_rate_of(run.variant, step) for run in runs] for step in range(runs[0].variant.steps)]
-    return torch.tensor(rows, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    return torch.tensor(rows, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)[..., None]

@@ -99,7 +99,12 @@ class Step:
         `half_products` has a processor's fp32 step compute its products in bf16. `beside` computes gradients of weights
         on a GPU's second stream: faster, and what they read stays longer.
         """
-        self.draws, self.objective, self.optimizer, self.rates = draws, objective, optimizer, rates  # rates (steps, V)
+        self.draws, self.objective, self.optimizer, self.rates = (
+            draws,
+            objective,
+            optimizer,
+            rates,
+        )  # rates (steps, V, G)
         self.accumulation, self.average, self.loss_scale = accumulation, average, loss_scale
         variants, device = rates.shape[1], rates.device
         self.turns = turns
