@@ -11,6 +11,7 @@ from typing import Any, get_args
 from limner.base import BaseLocation, find_base
 from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
+from limner.metrics import find_others
 from limner.opening import OpenStudy
 from limner.photos import list_photos, read_wishes
 from limner.rendering import columns_of
@@ -18,7 +19,6 @@ from limner.rendering.controlnet import controlnet_hash
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import specify_class_images
 from limner.stages.control import read_reference, specify_control
-from limner.stages.measure.others import find_others
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import specify_prepare
 from limner.stages.render import specify_render

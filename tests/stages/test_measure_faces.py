@@ -11,8 +11,8 @@ from PIL import Image
 from limner.artifacts import Manifest, PhotoSet, file_hashes, write_manifest
 from limner.base import find_base
 from limner.embeddings import Embedded
+from limner.metrics.power import share_recognised
 from limner.stages.measure import measure
-from limner.stages.measure.power import share_recognised
 from tests.embeddings.tiny_faces import draw_face, write_recogniser
 from tests.stages.measured import SETTINGS, SUBJECT, render_cells, values, write_grid
 

@@ -22,7 +22,6 @@ from limner.measuring.scores import (
     base_mean,
     beside_base,
     control_summary,
-    gains,
     share_above,
 )
 from limner.measuring.styles import SIDE_PX, STYLES_VERSION, put_through, styles_named
@@ -50,7 +49,6 @@ __all__ = [
     "diversity",
     "drift",
     "edge_agreement",
-    "gains",
     "likeness",
     "nearest_photo",
     "photo_similarities",

@@ -117,11 +117,3 @@ def beside_base(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
         for place, p in enumerate(pictures)
         if p.cell.variant != BASE_VARIANT and p.place in of_base
     ]
-
-
-def gains(pictures: Sequence[Picture], values: Sequence[float]) -> list[tuple[Picture, float]]:
-    """Each value minus that of the base's picture of the same prompt (or reference and scale), seed and image.
-
-    The base itself, and pictures whose counterpart is not there, have none.
-    """
-    return [(pictures[own], values[own] - values[of_base]) for own, of_base in beside_base(pictures)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +26,12 @@ from limner.config import Measure, Subject
 from limner.embeddings import WHOLE, Crop, EmbedderLocation, EmbeddingCache, around_head, find_embedder
 from limner.errors import InputError
 from limner.measuring import Picture, Scores, control_summary, prompt_kinds
+from limner.metrics import MeasureInputs, OtherPictures, find_others
 from limner.progress import SILENT, Progress
-from limner.stages.measure.control import score_edges
-from limner.stages.measure.drift import note_prompts_without_subject
-from limner.stages.measure.likeness import score_likeness
-from limner.stages.measure.others import Others, find_others
-from limner.stages.measure.prompt_fidelity import score_prompt_fidelity
-from limner.stages.measure.work import Work
+from limner.stages.measure.scoring import Models, score
 
 STAGE, VERSION = "measure", 4
 CACHE = Path("work") / ".embeddings"  # no variant's name starts with a dot
-
-
-@dataclass(frozen=True)
-class Found:
-    """The models the study asks for; a string is the reason why one is not there."""
-
-    likeness: dict[str, EmbedderLocation | str]
-    pair: EmbedderLocation | str
-
-    @property
-    def identities(self) -> dict[str, Any]:
-        """What goes into the key: an absent model counts, so that scores are made again once it is there."""
-        return {
-            "likeness": {name: _identity(place) for name, place in self.likeness.items()},
-            "prompt_fidelity": _identity(self.pair),
-        }
 
 
 def measure(
@@ -73,22 +53,19 @@ def measure(
     Embeddings are kept in `cache` (`work/.embeddings` beside `out` unless given). Raises LimnerError for a picture
     that cannot be read; a model that is absent or unfit is left out and named under "models".
     """
-    found, crop = find_models(settings, base_location), likeness_crop(subject, settings)
+    models, crop = find_models(settings, base_location), likeness_crop(subject, settings)
     scores = Scores()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = find_others(settings.others, class_set, pictures)
-    specification = specify_measure(photo_set, renders, controls, subject, settings, found, others)
+    specification = specify_measure(photo_set, renders, controls, subject, settings, models, others)
     if _is_current(out, specification.key):
         return ScoreTable(out)
     started = time.monotonic()
     kinds = prompt_kinds(pictures, subject.identifier, subject.class_noun)
     embeddings = EmbeddingCache(cache or out.parent / CACHE)
-    work = Work(scores, photo_set, pictures, kinds, crop, embeddings, device, progress)
-    score_likeness(work, found.likeness, others)
-    note_prompts_without_subject(work)
-    score_prompt_fidelity(work, settings.prompt_fidelity, found.pair, subject)
+    inputs = MeasureInputs(photo_set, pictures, controls, subject, kinds, others, crop, embeddings, device, progress)
+    score(inputs, models, scores)
     if controls:
-        score_edges(work, controls)
         scores.control = control_summary(scores.rows)
     made = {**machine_record(), "seconds": round(time.monotonic() - started, 2)}
     manifest = {**asdict(specification), "key": specification.key, "made": made}
@@ -102,8 +79,8 @@ def specify_measure(
     controls: RenderSet | None,
     subject: Subject,
     settings: Measure,
-    found: Found,
-    others: Others,
+    models: Models,
+    others: OtherPictures,
 ) -> Specification:
     """What scores follow from: every model by its content."""
     read = {
@@ -114,17 +91,17 @@ def specify_measure(
         "photos": [photo_set.content_hash, [file.name for file in photo_set.held_out_files]],
         "renders": _grid_hash(renders),
         "controls": controls and _grid_hash(controls),
-        "models": found.identities,
+        "models": models.identities,
         "crop": likeness_crop(subject, settings).name,
         "others": [others.origin, others.content_hash],
     }
     return Specification(STAGE, VERSION, read, inputs)
 
 
-def find_models(settings: Measure, base: BaseLocation) -> Found:
+def find_models(settings: Measure, base: BaseLocation) -> Models:
     """Where the models are that the settings name; none is loaded."""
-    likeness = {name: _find(name, base) for name in settings.likeness}
-    return Found(likeness, _find(settings.prompt_fidelity, base))
+    of_images = {name: _find(name, base) for name in settings.likeness}
+    return Models(of_images, settings.prompt_fidelity, _find(settings.prompt_fidelity, base))
 
 
 def likeness_crop(subject: Subject, settings: Measure) -> Crop:
@@ -137,10 +114,6 @@ def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
         return find_embedder(name, base)
     except InputError as error:
         return str(error)
-
-
-def _identity(place: EmbedderLocation | str) -> str | None:
-    return None if isinstance(place, str) else place.identity
 
 
 def _pictures(grid: RenderSet, scores: Scores) -> list[Picture]:

@@ -12,11 +12,11 @@ from limner.artifacts import ClassSet, canonical_json, hash_bytes, hash_file
 from limner.errors import InputError
 from limner.measuring import BASE_VARIANT, FEWEST_OTHERS, Picture, styles_named
 
-MOST_OTHERS = 48  # more would take time and tell little
+MOST_OTHERS = 48  # more would take time and say little
 
 
 @dataclass(frozen=True)
-class Others:
+class OtherPictures:
     """Where they come from, in words, and their files."""
 
     origin: str
@@ -30,18 +30,18 @@ class Others:
         return hash_bytes(canonical_json([hash_file(file) for file in self.files]))
 
 
-def find_others(folder: Path | None, class_set: ClassSet | None, pictures: Sequence[Picture]) -> Others:
+def find_others(folder: Path | None, class_set: ClassSet | None, pictures: Sequence[Picture]) -> OtherPictures:
     """The user's pictures; else class images; else the base's renders of prompts without a style.
 
     Raises InputError when `folder` is not there or holds fewer than seven pictures.
     """
     if folder is not None:
-        return Others("measure.others", _pictures_in(folder)[:MOST_OTHERS], real=True)
+        return OtherPictures("measure.others", _pictures_in(folder)[:MOST_OTHERS], real=True)
     if class_set is not None and len(class_set.files) >= FEWEST_OTHERS:
-        return Others("class images", class_set.files[:MOST_OTHERS])
+        return OtherPictures("class images", class_set.files[:MOST_OTHERS])
     of_base = [p for p in pictures if p.cell.variant == BASE_VARIANT and p.cell.reference is None]
     plain = [p.file for p in of_base if styles_named(p.cell.text) == []]
-    return Others("the base's renders", plain[:MOST_OTHERS])
+    return OtherPictures("the base's renders", plain[:MOST_OTHERS])
 
 
 def _pictures_in(folder: Path) -> list[Path]:
