@@ -7,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.diffusion.randomness import integers, normal, philox4x32, random_words, uniform
+from limner.diffusion.randomness import (
+    integers,
+    integers_of,
+    normal,
+    philox4x32,
+    philox_key,
+    random_words,
+    uniform,
+    uniform_of,
+)
 
 FULL = 0xFFFFFFFF
 KNOWN_ANSWERS = [  # Random123's kat_vectors, "philox4x32 10"
@@ -53,3 +62,17 @@ def test_distributions():
     counts = torch.bincount(integers(0, "timesteps", 0, (100_000,), 10), minlength=10)
     assert counts.min() > 9_500
     assert counts.max() < 10_500
+
+
+def test_seed_and_purpose_cannot_run_into_one_another():
+    """Seed 1 for "2 noise" and seed 12 for " noise" would else share a stream."""
+    assert philox_key(1, "2 noise") != philox_key(12, " noise")
+
+
+def test_no_word_gives_0_whose_logarithm_is_taken():
+    assert uniform_of(torch.tensor([0, FULL])).tolist() == [2**-25, 1.0]
+
+
+def test_integers_come_from_the_upper_bits():
+    """A word's place among all words is the integer's among all integers."""
+    assert integers_of(torch.tensor([0, 1 << 31, FULL]), 1000).tolist() == [0, 500, 999]

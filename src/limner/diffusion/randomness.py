@@ -56,7 +56,7 @@ def random_words(
 def uniform(
     seed: int, purpose: str, index: int | Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Uniform fp32 numbers in (0, 1)."""
+    """Uniform fp32 numbers in (0, 1]."""
     return uniform_of(random_words(seed, purpose, index, math.prod(shape), device)).reshape(shape)
 
 
@@ -81,7 +81,7 @@ def integers(
 
 
 def uniform_of(words: Tensor) -> Tensor:
-    """Uniform fp32 numbers in (0, 1), one of each word: its upper 24 bits, plus a half."""
+    """Uniform fp32 numbers in (0, 1], one of each word: its upper 24 bits, plus a half; the largest rounds to 1."""
     return ((words >> 8).to(torch.float32) + 0.5) * 2**-24
 
 
