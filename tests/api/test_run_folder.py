@@ -10,7 +10,7 @@ from PIL import Image
 import limner
 from limner.api.sources import FILES, study_file
 from limner.config import Section
-from limner.errors import InputError, LimnerError, StudyError
+from limner.errors import DiskError, InputError, LimnerError, StudyError
 from tests.drawn import write_photos
 from tests.stages.keys import sections_of
 
@@ -76,6 +76,17 @@ def test_a_faulty_study_leaves_what_was_there(study, tmp_path):
     with pytest.raises(StudyError):
         limner.run(study, tmp_path / "run")
     assert (tmp_path / "run" / "study.toml").read_text() == "# of before\n"
+
+
+def test_what_fails_after_the_run_has_begun_leaves_its_study(study, tmp_path, monkeypatch):
+    def fill_the_disk(file, out, **options):
+        (out / "study.lock.json").write_text("{}")
+        raise DiskError("no space left")
+
+    monkeypatch.setattr("limner.api.stages.run_study", fill_the_disk)
+    with pytest.raises(DiskError):
+        limner.run(study, tmp_path / "run")
+    assert (tmp_path / "run" / "study.toml").is_file()
 
 
 def test_a_study_that_is_no_file_needs_a_folder(study):

@@ -11,6 +11,7 @@ from limner.artifacts import require_folder, write_changed
 from limner.config import Study
 from limner.config.toml import toml_text
 from limner.errors import InputError, StudyError
+from limner.opening import LOCK
 
 StudyLike = str | Path | Mapping[str, Any] | Study
 
@@ -42,19 +43,28 @@ def study_file(study: StudyLike, out: Path | None) -> Iterator[Path]:
     tables = study.model_dump(mode="json", exclude_unset=True) if isinstance(study, Study) else study
     file, text = out / "study.toml", _text(tables)
     require_folder(out)
-    is_new, before = not out.exists(), file.read_bytes() if file.is_file() else None
+    is_new, before, lock = not out.exists(), _content(file), _content(out / LOCK)
     write_changed(file, text.encode())
     try:
         yield file
     except InputError:
-        if before is not None:
-            write_changed(file, before)
-        else:
-            file.unlink(missing_ok=True)
-        if is_new:
-            with contextlib.suppress(OSError):  # something else was put there
-                out.rmdir()
+        if _content(out / LOCK) == lock:  # else the study was taken, and something failed later
+            _put_back(file, before)
+            if is_new:
+                with contextlib.suppress(OSError):  # something else was put there
+                    out.rmdir()
         raise
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
+
+
+def _put_back(file: Path, content: bytes | None) -> None:
+    if content is None:
+        file.unlink(missing_ok=True)
+    else:
+        write_changed(file, content)
 
 
 def _text(tables: Mapping[str, Any]) -> str:
