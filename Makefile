@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 SOURCES := src tests miniature bench
 
-.PHONY: help demo install dev test check format settings clean
+.PHONY: help demo install dev test check mutations format settings clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ check: dev ## Formatting, lint, types, layers
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+mutations: dev ## See that the tests notice when the code goes wrong (an hour or so)
+	$(BIN)/python -m tests.mutations
 
 format: dev ## Format the code and mend what lint can mend
 	$(BIN)/ruff format $(SOURCES)
