@@ -39,7 +39,7 @@ def measuring(work: Path, device: str, models: Sequence[str]) -> list[Row]:
     rows = []
     for name in models:
         place = find_embedder(name, base)
-        embedder, own_crop = place.load_image(device), place.own_crop()
+        embedder, own_crop = place.load_image(device), place.required_crop()
         embedder.embed([np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)] * 2)  # kernels are chosen
         for what, crop in ({"faces": own_crop} if own_crop else {"heads": heads, "whole": WHOLE}).items():
             rows.append(_embed(EmbeddingCache(cache), embedder, files, crop, what))
@@ -53,7 +53,7 @@ def _embed(cache: EmbeddingCache, embedder: ImageEmbedder, files: list[Path], cr
     began = time.perf_counter()
     found = cache.embed(embedder, files, crop).found
     seconds = time.perf_counter() - began
-    stages = ", ".join(f"{stage} {spent:.2f}" for stage, spent in asdict(cache.spent).items())
+    stages = ", ".join(f"{stage} {spent:.2f}" for stage, spent in asdict(cache.timings).items())
     note = f"{len(files) / seconds:.0f} pictures a second, {found.float().mean():.0%} found; {stages} s"
     return Row(f"{len(files)} pictures, {embedder.name}, {what}", Figure((seconds,), note=note), None, "s")
 

@@ -105,8 +105,8 @@ def _plain_rendering() -> Iterator[None]:
         return contextlib.nullcontext(PlainDenoiser(base.unet, controlnet))
 
     with (
-        patch("limner.rendering.making.fast_denoiser", plain_denoiser),
-        patch("limner.rendering.making.fast", lambda device, *networks: contextlib.nullcontext()),
+        patch("limner.rendering.execution.fast_denoiser", plain_denoiser),
+        patch("limner.rendering.execution.fast", lambda device, *networks: contextlib.nullcontext()),
     ):
         yield
 

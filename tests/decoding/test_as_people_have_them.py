@@ -63,7 +63,7 @@ def test_large_photos_are_read_smaller_and_show_the_same(tmp_path, ending, mode)
     exif[274] = 6
     picture.save(tmp_path / f"a.{ending}", exif=exif)
     photo = read_photo(tmp_path / f"a.{ending}", RULES)
-    whole = read_photo(tmp_path / f"a.{ending}", ReadingRules(64, whole=True))
+    whole = read_photo(tmp_path / f"a.{ending}", ReadingRules(64, full_scale=True))
     assert photo.source_size == whole.source_size == (420, 600)
     assert whole.pixels.shape == (600, 420, 3)
     assert (1.4 if ending == "jpg" else 2) * RULES.size_px <= min(photo.pixels.shape[:2]) < 420
@@ -78,7 +78,7 @@ def test_other_modes_are_read_smaller_too(tmp_path, mode):
     else:
         picture = draw_subject((600, 420), 5).convert(mode)
     picture.save(tmp_path / "a.png")
-    photo, whole = (read_photo(tmp_path / "a.png", rules) for rules in (RULES, ReadingRules(64, whole=True)))
+    photo, whole = (read_photo(tmp_path / "a.png", rules) for rules in (RULES, ReadingRules(64, full_scale=True)))
     assert photo.pixels.shape == (140, 200, 3)
     assert abs(float(photo.pixels.mean()) - float(whole.pixels.mean())) < 1
     assert photo.notes == whole.notes

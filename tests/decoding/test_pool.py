@@ -68,7 +68,7 @@ def test_photos_come_in_order_and_as_they_are_decoded_here(photos, processes):
 def test_a_view_is_small_but_never_smaller_than_there_is_need_to_see(tmp_path):
     for size, scale in (((2000, 1500), 4), ((900, 700), 1), ((6000, 200), 1), ((4000, 330), 2)):
         draw_subject(size, 1).save(tmp_path / "a.png")
-        view, made_of = read_photo(tmp_path / "a.png", ReadingRules(512, whole=True)).view()
+        view, made_of = read_photo(tmp_path / "a.png", ReadingRules(512, full_scale=True)).view()
         assert made_of == scale
         assert view.shape == (-(-size[1] // scale), -(-size[0] // scale), 3)
 
@@ -133,7 +133,7 @@ def test_a_hang_costs_the_time_that_it_may_take(photos):
 @LINUX
 def test_what_is_no_file_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(RefusedPhotoError, match="no regular file"), Decoders(1) as decoders:
+    with pytest.raises(RefusedPhotoError, match="not a regular file"), Decoders(1) as decoders:
         read(decoders, tmp_path / "a.png")
 
 
@@ -177,7 +177,7 @@ def test_photos_of_more_than_half_the_room_are_never_held_together(tmp_path, mon
 def test_the_memory_of_a_large_photo_is_given_back(tmp_path):
     Image.new("RGB", (6000, 5000)).save(tmp_path / "a.png", compress_level=1)  # 114 MiB as it lies in memory
     with Decoders(1) as decoders:
-        with decoders.hold(tmp_path / "a.png", ReadingRules(64, whole=True)):
+        with decoders.hold(tmp_path / "a.png", ReadingRules(64, full_scale=True)):
             held = resident_mib(decoders)
         with decoders.hold(tmp_path / "a.png", RULES):
             reduced = resident_mib(decoders)

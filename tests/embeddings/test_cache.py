@@ -179,10 +179,10 @@ def test_the_number_of_threads_does_not_change_a_byte(embedder, tmp_path, monkey
 def test_what_was_spent_is_told_by_stage_and_only_for_what_was_computed(embedder, files, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache")
     cache.embed(embedder, files)
-    spent = asdict(cache.spent)
+    spent = asdict(cache.timings)
     assert set(spent) == {"hash", "decode", "crop", "wait", "embed"}
     assert all(seconds > 0 for seconds in spent.values())
     cache.embed(embedder, files)
-    again = asdict(cache.spent)
+    again = asdict(cache.timings)
     assert again.pop("hash") > spent.pop("hash")
     assert again == spent

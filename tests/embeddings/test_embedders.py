@@ -147,12 +147,12 @@ def test_what_cannot_be_used_is_said_in_one_line(base, tmp_path, monkeypatch):
         ("mystery", base, '"mystery" is unknown'),
         (str(tmp_path / "empty"), base, "no readable config.json"),
         ("no-such-owner/no-such-model", base, "not in the hub cache"),
-        ("base", single_file, "brings no clip of its own"),
+        ("base", single_file, "includes no clip"),
     ]:
         with pytest.raises(InputError, match=words) as caught:
             find_embedder(name, location)
         assert "\n" not in str(caught.value)
-    with pytest.raises(EmbedderError, match="knows pictures only"):
+    with pytest.raises(EmbedderError, match="embeds pictures only"):
         EmbedderLocation("efficientnet-lite0", "efficientnet", efficientnet_weights()).load_pair()
 
 

@@ -88,7 +88,7 @@ def test_several_threads_find_the_same(crop):
 def test_a_folder_with_the_recognisers_file_is_an_embedder_of_faces(folder, nowhere):
     place = find_embedder(str(folder), nowhere)
     embedder = place.load_image()
-    crop = place.own_crop()
+    crop = place.required_crop()
     assert crop is not None
     faces = [crop.cut(draw_face((320, 320), (3, 4), mark), embedder.size_px)[0] for mark in ("cheek", "chin", "cheek")]
     vectors = embedder.embed(faces)
@@ -98,7 +98,7 @@ def test_a_folder_with_the_recognisers_file_is_an_embedder_of_faces(folder, nowh
     assert vectors[0] @ vectors[1] < 0.999
     assert embedder.embed([]).shape == (0, 128)
     assert embedder.identity == place.identity
-    with pytest.raises(EmbedderError, match="knows pictures only"):
+    with pytest.raises(EmbedderError, match="embeds pictures only"):
         place.load_pair()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from limner.embeddings import heads as head_finder
-from limner.embeddings.heads import find_heads, head_crop, one_thread_a_search
+from limner.embeddings.heads import find_heads, head_crop, single_threaded_opencv
 from limner.errors import InputError
 from tests.embeddings.drawn_heads import SIDE_PX, draw_cat_head, draw_person_head, placed
 
@@ -106,16 +106,16 @@ def test_the_order_in_which_threads_find_windows_has_no_say(monkeypatch):
 
 def test_turned_pictures_are_looked_at_only_where_nothing_is_found_upright(monkeypatch):
     turns: list[float] = []
-    turn = head_finder._turn
-    monkeypatch.setattr(head_finder, "_turn", lambda grey, degrees: turns.append(degrees) or turn(grey, degrees))
+    turn = head_finder._rotated
+    monkeypatch.setattr(head_finder, "_rotated", lambda grey, degrees: turns.append(degrees) or turn(grey, degrees))
     assert find_heads(placed(draw_cat_head(), (300, 300), (10, 10), 270), ["cat"])
     assert turns == [0.0]
     assert not find_heads(np.full((64, 64, 3), 128, np.uint8), ["cat"])
     assert turns[1:] == [0.0, -22.0, 22.0]
 
 
-def test_one_thread_a_search_gives_the_threads_back():
+def test_single_threaded_opencv_gives_the_threads_back():
     before = cv2.getNumThreads()
-    with one_thread_a_search():
+    with single_threaded_opencv():
         assert cv2.getNumThreads() == 1
     assert cv2.getNumThreads() == before

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from limner.photos import checked_table, flaws, judge, look_at, strangers, without_head
+from limner.photos import checked_table, dissimilar_photos, flaws, judge, look_at, without_head
 from limner.photos.listing import Refusal
 
 
@@ -50,8 +50,8 @@ def test_a_stranger_stands_out_and_a_varied_set_does_not():
     own = np.array([1.0, 0, 0, 0, 0]) + rng.normal(0, 0.2, (8, 5))
     other = np.array([[0.0, 1, 0, 0, 0]])
     unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)  # noqa: E731
-    assert strangers(unit(np.concatenate([own, other]))) == [8]
-    assert strangers(unit(np.concatenate([own[:2], other]))) == []
+    assert dissimilar_photos(unit(np.concatenate([own, other]))) == [8]
+    assert dissimilar_photos(unit(np.concatenate([own[:2], other]))) == []
 
 
 def test_the_table_puts_the_worst_first_and_is_empty_when_all_is_well():

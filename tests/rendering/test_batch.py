@@ -139,8 +139,8 @@ def controlnet_folder(tiny_folder, tmp_path):
     [
         ("cross_attention_dim", 768, "cross_attention_dim 768 and the base 16"),
         ("block_out_channels", [8, 8, 8, 8], "block_out_channels"),
-        ("conditioning_channels", 1, "conditioning_channels 1; limner gives it 3"),
-        ("controlnet_conditioning_channel_order", "bgr", "order bgr; limner gives it rgb"),
+        ("conditioning_channels", 1, "conditioning_channels 1; limner provides 3"),
+        ("controlnet_conditioning_channel_order", "bgr", "order bgr; limner provides rgb"),
     ],
 )
 def test_a_controlnet_of_another_model_is_refused(tiny_base, controlnet_folder, name, value, told):

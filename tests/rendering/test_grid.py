@@ -12,8 +12,8 @@ from limner.adapters import attached, load_trained
 from limner.errors import InputError
 from limner.rendering import Column, PromptEmbeddings, Recipe, Request, columns_of, read_stamp
 from limner.rendering.columns import AttachedColumns
+from limner.rendering.execution import _ahead
 from limner.rendering.grid import Grid, batches_of
-from limner.rendering.making import _ahead
 from limner.rendering.writer import PictureWriter
 from tests.rendering.folders import full_folder, lora_folder
 

@@ -16,8 +16,8 @@ from limner.rendering import (
 )
 from limner.rendering.columns import AttachedColumns
 from limner.rendering.controlnet import load_controlnet
+from limner.rendering.execution import RenderJob
 from limner.rendering.grid import Grid
-from limner.rendering.making import Making
 from tests.rendering.folders import lora_folder
 
 SIZE = (64, 128)
@@ -53,6 +53,6 @@ def test_they_differ_by_rounding_alone_and_leave_the_weights(tiny_base, tiny_fol
 @pytest.mark.parametrize(("precision", "half"), [("auto", True), ("fp32", False)])
 def test_auto_makes_them_so_where_the_processor_has_amx(tiny_base, tmp_path, monkeypatch, precision, half):
     monkeypatch.setattr(devices, "bf16_instructions", lambda: {"amx_bf16": True})
-    making = Making(tiny_base, Grid(tmp_path, "hash", Recipe("ddim", 4, 5.0), precision, 1), None, None, print)
+    making = RenderJob(tiny_base, Grid(tmp_path, "hash", Recipe("ddim", 4, 5.0), precision, 1), None, None, print)
     with making.denoiser() as denoiser:
         assert denoiser.half_products is half

@@ -48,7 +48,7 @@ def test_without_settings_the_bases_recommendation_counts(tiny_base):
 
 
 def test_a_size_that_does_not_divide(tiny_base):
-    with pytest.raises(InputError, match="70x64 does not divide by 8"):
+    with pytest.raises(InputError, match="70x64 is not divisible by 8"):
         render_prompt(tiny_base, untouched(), "a cat", 1, size=(70, 64))
 
 

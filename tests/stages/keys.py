@@ -13,7 +13,7 @@ from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
 from limner.metrics import find_others
 from limner.opening import OpenStudy
-from limner.photos import list_photos, read_wishes
+from limner.photos import list_photos, read_manual_crops
 from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
 from limner.stages.adopt import specify_adopt
@@ -96,7 +96,7 @@ class Workshop:
 
     def _prepare(self, study: Study) -> str:
         listing = list_photos(self.folder / study.subject.photos)
-        wishes = read_wishes(self.folder / study.subject.photos, [photo.name for photo in listing.photos])
+        wishes = read_manual_crops(self.folder / study.subject.photos, [photo.name for photo in listing.photos])
         return specify_prepare(listing, study.prepare, wishes).key
 
     def _class_images(self, study: Study, base_hash: str) -> str:

@@ -111,7 +111,7 @@ def write_alpha(folder: Path) -> None:
 
 @case("transparent parts", write_alpha)
 def alpha(came: Came) -> None:
-    assert "transparent parts were laid on white" in came.record("a.png")["notes"]
+    assert "transparent parts were put on white" in came.record("a.png")["notes"]
     assert (came.pixels("a.png")[10, 64] == 255).all()  # not the red that hides there
     assert tuple(came.pixels("a.png")[120, 64]) == (0, 0, 200)
 

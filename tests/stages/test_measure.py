@@ -194,7 +194,7 @@ def test_an_absent_model_is_named_and_left_out_with_its_reason(copy, base, monke
     absent = fresh["models"]["likeness/no-such/model"]
     assert absent["status"] == "left out"
     assert "not in the hub cache" in absent["note"]
-    assert "knows pictures only" in fresh["models"]["prompt_fidelity/efficientnet-lite0"]["note"]
+    assert "embeds pictures only" in fresh["models"]["prompt_fidelity/efficientnet-lite0"]["note"]
     assert values(fresh, "likeness/no-such/model") == []
     assert len(values(fresh, LIKENESS)) == 10
     assert len(progress.heard) == 2

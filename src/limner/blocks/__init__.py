@@ -1,4 +1,4 @@
-"""Faster forms of the blocks that Stable Diffusion's networks are made of, equal to diffusers' own."""
+"""Faster forms of the blocks that Stable Diffusion's networks are made of, equal to diffusers'."""
 
 from limner.blocks.fused import fast, fused
 

@@ -1,7 +1,7 @@
-"""The faster forms of diffusers' blocks. Each takes a block's place as its `forward`, with its own layers.
+"""Faster forms of diffusers' blocks. Each replaces a block's `forward` and uses the block's layers.
 
 Shapes: pictures (B, C, H, W) in channels-last order, whose tokens (B, H·W, C) are the same numbers in the same order.
-A layer may be one with low-rank updates beside it: then it is called as it is.
+A layer may have low-rank updates: then it is called as a whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.blocks.layers import added, linear, normalised, together
+from limner.blocks.layers import add_and_normalise, linear, linear_jointly, normalised
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.available import has_triton
 from limner.kernels.convolution import convolution
@@ -24,22 +24,22 @@ from limner.kernels.linear import joint_linear
 from limner.kernels.nearest_upsampling import upsample_nearest
 from limner.kernels.residual import add_bias
 
-SLICE_BYTES = 256 << 20  # of the feed-forward layer's inner rows at most: larger slices are no faster
+SLICE_BYTES = 256 << 20  # most bytes of the feed-forward layer's inner rows: larger slices are no faster
 
 
 def residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None, *unused: Any, **none: Any) -> Tensor:
-    """`ResnetBlock2D` (He et al. 2016; t the time embedding's share): x + conv(f(norm(conv(f(norm(x))) + t)))."""
+    """`ResnetBlock2D` (He et al. 2016; t is the projected time embedding): x + conv(f(norm(conv(f(norm(x))) + t)))."""
     hidden = _normalised(block.norm1, input_tensor, silu=True)
     hidden, bias = _convolved(block.conv1, hidden, inner=True)
     shift = _shift(block, temb, bias, len(hidden))
     hidden = _normalised(block.norm2, hidden, silu=True, shift=shift)
     hidden, bias = _convolved(block.conv2, hidden)
-    residual, own = _shortcut(block.conv_shortcut, input_tensor)
-    return add_bias(hidden, _sum(bias, own), residual)
+    residual, shortcut_bias = _shortcut(block.conv_shortcut, input_tensor)
+    return add_bias(hidden, _sum(bias, shortcut_bias), residual)
 
 
 def convolution_layer(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution that stands alone: resampling, a network's first or last."""
+    """A convolution outside a block: resampling, a network's first or last."""
     return add_bias(*_convolved(layer, x))
 
 
@@ -87,16 +87,16 @@ def transformer_block(
     *unused: Any,
     **none: Any,
 ) -> Tensor:
-    """`BasicTransformerBlock`: attention to itself, to the prompt, and the feed-forward layer, each added."""
+    """`BasicTransformerBlock`: self-attention, attention to the prompt, and the feed-forward layer, each added."""
     tokens = normalised(hidden_states, block.norm1)
     attended = _attention(block.attn1, tokens, tokens)
-    hidden_states, tokens = added(attended, hidden_states, block.norm2)
+    hidden_states, tokens = add_and_normalise(attended, hidden_states, block.norm2)
     context = tokens if encoder_hidden_states is None else encoder_hidden_states
     attended = _attention(block.attn2, tokens, context)
-    if not _in_place(block.ff, tokens):
-        hidden_states, tokens = added(attended, hidden_states, block.norm3)
+    if not _can_add_in_place(block.ff, tokens):
+        hidden_states, tokens = add_and_normalise(attended, hidden_states, block.norm3)
         return _feed_forward(block.ff, tokens) + hidden_states
-    hidden_states, tokens = added(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
+    hidden_states, tokens = add_and_normalise(attended, hidden_states, block.norm3, later=block.ff.net[2].bias)
     return _add_feed_forward(block.ff, tokens, hidden_states)
 
 
@@ -105,29 +105,29 @@ def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
     return linear(layer.net[2], gelu_gate(linear(layer.net[0].proj, tokens, inner=True)))
 
 
-def _in_place(layer: Any, tokens: Tensor) -> bool:
-    """Whether the feed-forward layer may add to a sum where it lies: gradients would need what was there."""
+def _can_add_in_place(layer: Any, tokens: Tensor) -> bool:
+    """Whether the feed-forward layer may add to a sum in place: gradients would need the old value."""
     plain = type(layer.net[0].proj) is nn.Linear and type(layer.net[2]) is nn.Linear
     return plain and has_triton(tokens) and not torch.is_grad_enabled()
 
 
 def _add_feed_forward(layer: Any, tokens: Tensor, total: Tensor) -> Tensor:
-    """The feed-forward layer but for its last bias added to the total, in equal slices so that its inside is small."""
+    """Add the feed-forward layer, without its last bias, to the total, in equal slices to keep inner rows few."""
     gate, weight = layer.net[0].proj, layer.net[2].weight
     tokens, rows = tokens.flatten(0, 1), total.flatten(0, 1)
     slices = math.ceil(len(tokens) * tokens.element_size() * len(gate.weight) / SLICE_BYTES)
-    for part, own in zip(tokens.tensor_split(slices), rows.tensor_split(slices), strict=True):
-        own.addmm_(gelu_gate(gate(part)), weight.mT)
+    for part, target in zip(tokens.tensor_split(slices), rows.tensor_split(slices), strict=True):
+        target.addmm_(gelu_gate(gate(part)), weight.mT)
     return total
 
 
 def _attention(attention: Any, tokens: Tensor, context: Tensor) -> Tensor:
     """Attention of tokens (B, T, C) to a context (B, S, C')."""
     if context is tokens:
-        query, key, value = together([attention.to_q, attention.to_k, attention.to_v], tokens)
+        query, key, value = linear_jointly([attention.to_q, attention.to_k, attention.to_v], tokens)
     else:
         query = linear(attention.to_q, tokens, inner=True)
-        key, value = together([attention.to_k, attention.to_v], context)
+        key, value = linear_jointly([attention.to_k, attention.to_v], context)
     return linear(attention.to_out[0], scaled_dot_product_attention(query, key, value, attention.heads))
 
 
@@ -136,9 +136,9 @@ def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool, shift: Tensor | No
 
 
 def _convolved(layer: nn.Module, x: Tensor, *, inner: bool = False) -> tuple[Tensor, Tensor | None]:
-    """A convolution's output without its bias, which what comes after it can add, and the bias.
+    """A convolution's output without its bias, which the next operation can add, and the bias.
 
-    `inner` is for what is normalised next: see `half_products`.
+    `inner` is for an output that is normalised next: see `half_products`.
     """
     if type(layer) is nn.Conv2d:
         if (half := half_products(x)) is not None:
@@ -149,7 +149,7 @@ def _convolved(layer: nn.Module, x: Tensor, *, inner: bool = False) -> tuple[Ten
 
 
 def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> Tensor | None:
-    """What is added to every position of a channel (B, C): the time embedding's share and the convolution's bias."""
+    """The shift of every channel (B, C): the time embedding's projection and the convolution's bias."""
     if temb is None or block.time_emb_proj is None:
         return None if bias is None else bias.expand(batch, -1).contiguous()
     share = linear(block.time_emb_proj, block.nonlinearity(temb))
@@ -157,7 +157,7 @@ def _shift(block: Any, temb: Tensor | None, bias: Tensor | None, batch: int) -> 
 
 
 def _shortcut(layer: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What is added to a residual block's output, but for its bias, and the bias."""
+    """The shortcut that is added to a residual block's output, without its bias, and the bias."""
     if layer is None:
         return x, None
     if type(layer) is not nn.Conv2d or layer.kernel_size != (1, 1):

@@ -1,8 +1,8 @@
-"""The faster forms of transformers' CLIP text encoder, whole and layer by layer.
+"""Faster forms of transformers' CLIP text encoder, whole and layer by layer.
 
-Each takes the place of a module's `forward`, with its own layers. Asked for anything but causal attention over whole
-prompts (a padding mask, positions, hidden states, attentions), it hands over to transformers' own.
-Shapes: B prompts of T tokens (B, T, C). A layer may be one with low-rank updates beside it: it is called as it is.
+Each replaces a module's `forward` and uses the module's layers. For anything but causal attention over complete
+prompts (a padding mask, positions, hidden states, attentions), it calls transformers' own forward.
+Shapes: B prompts of T tokens (B, T, C). A layer may have low-rank updates: it is called as a whole.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from limner.blocks.layers import added, linear, normalised, together
+from limner.blocks.layers import add_and_normalise, linear, linear_jointly, normalised
 from limner.kernels.attention import attention as scaled_dot_product_attention
 from limner.kernels.quick_gelu import quick_gelu
 
-PROJECTIONS = ("k_proj", "v_proj", "q_proj")  # in the order of an attention's parameters: so they lie in training
+PROJECTIONS = (
+    "k_proj",
+    "v_proj",
+    "q_proj",
+)  # in the order of an attention's parameters, as they are stored in training
 
 
 def text_encoder(
@@ -37,20 +41,20 @@ def text_encoder(
         return type(model).forward(model, input_ids, attention_mask, position_ids, **options)
     words = model.embeddings.token_embedding(input_ids.view(-1, input_ids.shape[-1]))
     layers = model.encoder.layers
-    hidden, tokens = added(words, positions[: words.shape[1]].expand_as(words), layers[0].layer_norm1)
+    hidden, tokens = add_and_normalise(words, positions[: words.shape[1]].expand_as(words), layers[0].layer_norm1)
     for layer, norm in zip(layers, [*(layer.layer_norm1 for layer in layers[1:]), model.final_layer_norm], strict=True):
-        hidden, tokens = added(*_before_last_sum(layer, hidden, tokens), norm)
+        hidden, tokens = add_and_normalise(*_before_last_sum(layer, hidden, tokens), norm)
     return BaseModelOutputWithPooling(last_hidden_state=tokens)
 
 
 def text_layer(layer: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Tensor:
-    """`CLIPEncoderLayer`: attention to itself and to the tokens before, then the feed-forward layer, each added."""
+    """`CLIPEncoderLayer`: causal self-attention, then the feed-forward layer, each added."""
     causal = attention_mask is None and options.get("is_causal", False)
     if not causal or options.get("output_attentions", False):
         return type(layer).forward(layer, hidden_states, attention_mask, **options)
     tokens = normalised(hidden_states, layer.layer_norm1)
-    hidden_states, found = _before_last_sum(layer, hidden_states, tokens)
-    return hidden_states + found
+    hidden_states, output = _before_last_sum(layer, hidden_states, tokens)
+    return hidden_states + output
 
 
 def _before_last_sum(layer: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,15 +63,15 @@ def _before_last_sum(layer: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tensor
     The residual comes first in every sum: under autocast it keeps its full precision.
     """
     attention, feed_forward = layer.self_attn, layer.mlp
-    key, value, query = together([getattr(attention, name) for name in PROJECTIONS], tokens)
+    key, value, query = linear_jointly([getattr(attention, name) for name in PROJECTIONS], tokens)
     attended = scaled_dot_product_attention(query, key, value, attention.num_heads, causal=True)
-    found = linear(attention.out_proj, attended)
-    hidden, tokens = added(hidden, found, layer.layer_norm2)
+    output = linear(attention.out_proj, attended)
+    hidden, tokens = add_and_normalise(hidden, output, layer.layer_norm2)
     return hidden, linear(feed_forward.fc2, quick_gelu(linear(feed_forward.fc1, tokens)))
 
 
 def is_plain_text_encoder(model: Any) -> bool:
-    """Whether a `CLIPTextModel` computes as Stable Diffusion's does, so that `text_encoder` can stand for it."""
+    """Whether a `CLIPTextModel` computes as Stable Diffusion's does, so that `text_encoder` can replace it."""
     config = model.config
     asked = config.output_hidden_states or config.output_attentions or not config.return_dict
     embeddings = (model.embeddings.token_embedding, model.embeddings.position_embedding)
@@ -76,11 +80,11 @@ def is_plain_text_encoder(model: Any) -> bool:
 
 
 def is_plain_text_layer(layer: Any) -> bool:
-    """Whether a `CLIPEncoderLayer` is one that `text_layer` can stand for; with checkpoints or dropout it trains."""
+    """Whether a `CLIPEncoderLayer` can be replaced by `text_layer`; one in training mode cannot."""
     attention = layer.self_attn
-    known = type(layer.mlp.activation_fn).__name__ == "QuickGELUActivation" and not layer.training
+    plain_mlp = type(layer.mlp.activation_fn).__name__ == "QuickGELUActivation" and not layer.training
     usual = attention.config._attn_implementation == "sdpa" and attention.scale == attention.head_dim**-0.5
-    return known and usual and _is_norm(layer.layer_norm1) and _is_norm(layer.layer_norm2)
+    return plain_mlp and usual and _is_norm(layer.layer_norm1) and _is_norm(layer.layer_norm2)
 
 
 def _all_plain(layers: Any) -> bool:

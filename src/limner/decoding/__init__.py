@@ -1,4 +1,4 @@
-"""Decoding of pictures that nobody vouches for: within limits, in processes of their own, to upright 8-bit sRGB."""
+"""Decoding of untrusted pictures: within limits, in separate processes, to upright 8-bit sRGB."""
 
 from limner.decoding.pool import Decoders, HeldPhoto
 from limner.decoding.reading import (

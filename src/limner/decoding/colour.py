@@ -7,17 +7,17 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-GROUND = (255, 255, 255)
+BACKGROUND = (255, 255, 255)
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 DEEP_GREY = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def to_srgb(image: Image.Image, factor: int = 1) -> tuple[Image.Image, list[str]]:
-    """Convert a loaded picture to mode RGB in sRGB, `factor` times smaller; returns it and what is worth telling.
+    """Convert a loaded picture to mode RGB in sRGB, `factor` times smaller; returns it and notes for the user.
 
-    An embedded ICC profile is followed (relative colorimetric, black point compensated). Transparent parts are
-    laid on white. Grey deeper than 8 bits is scaled, not clipped. A picture is made smaller first, as means of its
-    pixels, so that the rest costs little memory.
+    An embedded ICC profile is applied (relative colorimetric, black point compensated). Transparent parts are put on
+    white. Grey deeper than 8 bits is scaled, not clipped. A picture is reduced first, by means of its
+    pixels, so that the rest needs little memory.
     """
     notes: list[str] = []
     profile = image.info.get("icc_profile")
@@ -28,17 +28,17 @@ def to_srgb(image: Image.Image, factor: int = 1) -> tuple[Image.Image, list[str]
         image = _shallow_grey(image, notes)
     alpha = None
     if see_through:
-        whole = image.convert("RGBA")
-        alpha = whole.getchannel("A")
-        image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        image = image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB")
     elif image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     image = _through_profile(image, profile, notes)
     if alpha is not None and alpha.getextrema()[0] != 255:
-        ground = Image.new("RGB", image.size, GROUND)
-        ground.paste(image, mask=alpha)
-        image = ground
-        notes.append("transparent parts were laid on white")
+        background = Image.new("RGB", image.size, BACKGROUND)
+        background.paste(image, mask=alpha)
+        image = background
+        notes.append("transparent parts were put on white")
     return image, notes
 
 
@@ -78,7 +78,7 @@ def _through_profile(image: Image.Image, profile: bytes | None, notes: list[str]
 
 
 def _shallow_grey(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Scale 16-bit grey by 1/257; 32-bit and floating-point grey, whose white nobody states, by its own range."""
+    """Scale 16-bit grey by 1/257; 32-bit and floating-point grey, which have no defined white, by their range."""
     values = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())

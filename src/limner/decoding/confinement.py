@@ -1,7 +1,7 @@
-"""What a process that decodes foreign files gives up: memory without bound, writing files, the network, other programs.
+"""Restricts a process that decodes untrusted files: limited memory, no writing of files, no network, no other programs.
 
-The last two by a seccomp filter (Linux, x86-64 and ARM64), which no code in the process can take off again. A limit
-that a system does not have is left out.
+The last two by a seccomp filter (Linux, x86-64 and ARM64), which no code in the process can remove. Limits that a
+system does not have are skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORBIDDEN = {
 
 
 def confine() -> None:
-    """Give all that up, for this thread and those it will start."""
+    """Apply all restrictions to this thread and those that it will start."""
     with contextlib.suppress(ImportError):
         import resource
 
@@ -40,10 +40,10 @@ def confine() -> None:
 
 def _forbid_calls(architecture: int, numbers: tuple[int, ...]) -> None:
     """Let the kernel answer these system calls, and all of another architecture, with "permission denied"."""
-    allow, deny = len(numbers) + 4, len(numbers) + 5  # places of the two answers
+    allow, deny = len(numbers) + 4, len(numbers) + 5  # positions of the two answers
     program = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 0, deny - 2, architecture), (LOAD, 0, 0, NUMBER)]
     program += [(AT_LEAST, deny - 4, 0, X32)]
-    program += [(EQUAL, deny - place - 5, 0, number) for place, number in enumerate(numbers)]
+    program += [(EQUAL, deny - index - 5, 0, number) for index, number in enumerate(numbers)]
     program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, PERMISSION_DENIED)]
     assert len(program) == deny + 1 == allow + 2
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))

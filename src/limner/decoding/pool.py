@@ -23,15 +23,19 @@ from limner.decoding.reading import ReadingRules, RefusedPhotoError
 from limner.decoding.worker import receive, send
 from limner.errors import LimnerError
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 DECODING_SECONDS = 20.0
 START_SECONDS = 60.0
-PHOTOS_A_PROCESS = 4  # starting one takes as long as decoding a few photos
+PHOTOS_A_PROCESS = 4  # starting a process takes as long as decoding a few photos
 MOST_PROCESSES = 8
-MOST_PIXELS_AT_ONCE = 50_000_000  # decoded and held by all processes together; one larger photo is decoded alone
+MOST_PIXELS_AT_ONCE = 50_000_000  # decoded and held by all processes together; a larger photo is decoded alone
 
-# Large pieces of memory are used again for the next photo: a fifth of a decoder's time went into new pages.
-MEMORY_KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728", "PILLOW_BLOCKS_MAX": "2"}
+# Keep large allocations for the next photo: a fifth of a decoder's time was spent on new pages.
+MEMORY_SETTINGS = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+    "PILLOW_BLOCKS_MAX": "2",
+}
 
 
 class _Process:
@@ -40,7 +44,7 @@ class _Process:
     def __init__(self) -> None:
         source = str(Path(__file__).parents[2])
         paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-        alone = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | MEMORY_KEPT
+        alone = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | MEMORY_SETTINGS
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "limner.decoding.worker"],
             stdin=subprocess.PIPE,
@@ -107,55 +111,55 @@ class _Process:
 
 @dataclass(frozen=True)
 class HeldPhoto:
-    """A photo that the process which decoded it holds, so that crops can be had of it."""
+    """A photo in the memory of the process that decoded it, which cuts crops from it on request."""
 
-    size: tuple[int, int]  # width and height in px of what was read
+    size: tuple[int, int]  # width and height in px as read
     source_size: tuple[int, int]  # and before any reduction, upright
     notes: list[str]
     view: np.ndarray  # (h, w, 3) uint8 sRGB, a small copy to look at
-    view_scale: int  # px of what was read that make one of the view, along a side
+    view_scale: int  # px of the read photo for each px of the view, along a side
     ask: Callable[[dict[str, Any]], tuple[dict[str, Any], np.ndarray]]
 
     def cut(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-        """The part `box` (x0, y0, x1, y1) px of what was read, resized (Lanczos) to `size` (width, height): (height,
+        """The part `box` (x0, y0, x1, y1) px of the read photo, resized (Lanczos) to `size` (width, height): (height,
         width, 3) uint8. Raises RefusedPhotoError when the process crashes or hangs over it."""
         return self.ask({"cut": box, "size": size})[1]
 
 
-class _Room:
-    """Lets photos in while there is room for their pixels."""
+class _MemoryBudget:
+    """Lets photos be decoded while their pixels fit in a budget."""
 
     def __init__(self, pixels: int) -> None:
         self._free, self._changed, self._inside, self._most = pixels, threading.Condition(), 0, pixels
 
     @contextlib.contextmanager
     def of(self, pixels: int) -> Iterator[None]:
-        taken = min(pixels, self._most)
+        reserved = min(pixels, self._most)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= taken)
-            self._free -= taken
+            self._changed.wait_for(lambda: self._free >= reserved)
+            self._free -= reserved
         try:
             yield
         finally:
             with self._changed:
-                self._free += taken
+                self._free += reserved
                 self._changed.notify_all()
 
 
 class Decoders:
-    """Processes that decode photos by the same rules, each one photo at a time; to be used in a `with` block."""
+    """Processes that decode photos by the same rules, each one photo at a time; used in a `with` block."""
 
     def __init__(self, processes: int, *, seconds: float = DECODING_SECONDS) -> None:
         self.seconds, self.count = seconds, processes
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
         for _ in range(processes):
             self._idle.put(None)
-        self._room = _Room(MOST_PIXELS_AT_ONCE)
+        self._budget = _MemoryBudget(MOST_PIXELS_AT_ONCE)
         self.running: set[_Process] = set()
 
     @classmethod
     def for_photos(cls, count: int) -> Decoders:
-        """As many processes as pay for `count` photos on this machine."""
+        """As many processes as are worthwhile for `count` photos on this machine."""
         return cls(max(1, min(os.cpu_count() or 1, MOST_PROCESSES, -(-count // PHOTOS_A_PROCESS))))
 
     def __enter__(self) -> Self:
@@ -176,7 +180,7 @@ class Decoders:
             with contextlib.ExitStack() as room:
                 process = process or self._started()
                 yield self._decoded(process, path, rules, room)
-                with contextlib.suppress(RefusedPhotoError):  # what was wanted is done
+                with contextlib.suppress(RefusedPhotoError):  # the work is already done
                     process.ask({"release": True}, self.seconds)
         finally:
             if process is not None and process.lost:
@@ -185,18 +189,19 @@ class Decoders:
             self._idle.put(process)
 
     def each(
-        self, wanted: Sequence[tuple[Path, ReadingRules]], work: Callable[[int, HeldPhoto], Made]
-    ) -> Iterator[Made | RefusedPhotoError]:
-        """What `work` makes of every photo (it is given its place in `wanted`, and the photo), or why that is refused.
+        self, wanted: Sequence[tuple[Path, ReadingRules]], work: Callable[[int, HeldPhoto], Result]
+    ) -> Iterator[Result | RefusedPhotoError]:
+        """The result of `work` for every photo (called with its index in `wanted` and the photo), or why it was
+        refused.
 
-        In their order. `work` runs in as many threads as there are processes; few photos are done ahead of what was
-        taken from here, so that many need little memory.
+        In their order. `work` runs in as many threads as there are processes; only a few photos are processed ahead of
+        the consumer, so that many need little memory.
         """
-        ahead: deque[Future[Made | RefusedPhotoError]] = deque()
+        ahead: deque[Future[Result | RefusedPhotoError]] = deque()
         with ThreadPoolExecutor(self.count) as threads:
             try:
-                for place, (path, rules) in enumerate(wanted):
-                    ahead.append(threads.submit(self._outcome, place, path, rules, work))
+                for index, (path, rules) in enumerate(wanted):
+                    ahead.append(threads.submit(self._outcome, index, path, rules, work))
                     if len(ahead) > self.count:
                         yield ahead.popleft().result()
                 while ahead:
@@ -207,11 +212,11 @@ class Decoders:
                     self.__exit__()
 
     def _outcome(
-        self, place: int, path: Path, rules: ReadingRules, work: Callable[[int, HeldPhoto], Made]
-    ) -> Made | RefusedPhotoError:
+        self, index: int, path: Path, rules: ReadingRules, work: Callable[[int, HeldPhoto], Result]
+    ) -> Result | RefusedPhotoError:
         try:
             with self.hold(path, rules) as photo:
-                return work(place, photo)
+                return work(index, photo)
         except RefusedPhotoError as error:
             return error
 
@@ -226,7 +231,7 @@ class Decoders:
 
         answer, view = ask({"path": str(path.absolute()), "rules": asdict(rules)})
         if "pixels" in answer:
-            room.enter_context(self._room.of(answer["pixels"]))
+            room.enter_context(self._budget.of(answer["pixels"]))
             answer, view = ask({})
         size, source_size = (tuple(answer[name]) for name in ("size", "source_size"))
         return HeldPhoto(size, source_size, answer["notes"], view, answer["view_scale"], ask)
@@ -236,4 +241,4 @@ def _why_it_ended(code: int, seconds: float | None) -> str:
     if seconds is not None:
         return f"decoding took longer than {seconds:g} seconds and was stopped"
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
-    return f"its decoder crashed ({how}); the file is damaged, or made to do that"
+    return f"its decoder crashed ({how}); the file is damaged or malicious"

@@ -1,7 +1,7 @@
 """From a file to upright 8-bit sRGB pixels, or to the reason why it cannot be used.
 
 Every photo is decoded in full, so that a truncated file is found here and not while training. The
-orientation that cameras store (EXIF tag 274) is applied; of the metadata nothing is kept.
+orientation that cameras store (EXIF tag 274) is applied; no metadata is kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ HEIF_EXTRA = "HEIC needs pillow-heif: pip install 'limner[heif]'"
 MOST_BYTES = 40_000_000
 MOST_PIXELS = 50_000_000
 SMALLEST_SIDE_PX = 128
-# Pixels along a side, for each of the crop: what is read at reduced scale keeps at least so many. JPEG's own reduction
-# loses less than means of pixels do: with 1.4 left, a crop is 0.96 of 255 (root mean square) from that of the whole.
-PIXELS_KEPT, PIXELS_KEPT_OF_JPEG = 2, 1.4
-VIEW_LONG_PX, VIEW_SHORT_PX = 480, 160  # what a view has at least, where the photo has it
+# Pixels along a side for each pixel of the crop: reduced reading keeps at least this many. JPEG's own reduction loses
+# less than means of pixels: at 1.4, a crop differs by 0.96 of 255 (root mean square) from one cut at full scale.
+LEAST_SCALE, LEAST_JPEG_SCALE = 2, 1.4
+VIEW_LONG_PX, VIEW_SHORT_PX = 480, 160  # a view has at least these, if the photo does
 ORIENTATION_TAG = 274
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,18 +51,18 @@ class RefusedPhotoError(PhotoError):
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """What is read, and how large; a photo of more is refused."""
+    """Limits for reading a photo; larger ones are refused."""
 
-    size_px: int  # of the crop that it is to give
+    size_px: int  # of the crop that will be cut
     most_bytes: int = MOST_BYTES
     most_pixels: int = MOST_PIXELS
-    least_side_px: int = SMALLEST_SIDE_PX  # or `size_px`, where that is less
-    whole: bool = False  # at full scale, however large
+    least_side_px: int = SMALLEST_SIDE_PX  # or `size_px`, if that is less
+    full_scale: bool = False  # read at full scale
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An upright photo, perhaps at reduced scale."""
+    """An upright photo, possibly at reduced scale."""
 
     image: Image.Image  # mode RGB, in sRGB
     source_size: tuple[int, int]  # width and height in px before any reduction, upright
@@ -74,7 +74,7 @@ class Photo:
         return np.asarray(self.image)
 
     def view(self) -> tuple[np.ndarray, int]:
-        """A small copy (h, w, 3) uint8 to look at, of means of pixels; and how many px along a side made one of it."""
+        """A small copy (h, w, 3) uint8 , by means of pixels, and its reduction factor."""
         width, height = self.image.size
         scale = max(1, min(max(width, height) // VIEW_LONG_PX, min(width, height) // VIEW_SHORT_PX))
         return np.asarray(self.image.reduce(scale) if scale > 1 else self.image), scale
@@ -86,7 +86,7 @@ class Photo:
 
 @functools.cache
 def heif_is_readable() -> bool:
-    """Whether pillow-heif is there; registers it with Pillow on the first call."""
+    """Whether pillow-heif is installed; registers it with Pillow on the first call."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif  # pyright: ignore[reportMissingImports]
@@ -96,19 +96,19 @@ def heif_is_readable() -> bool:
 
 
 def load_readers() -> None:
-    """Load all that reads one of the formats, and none of Pillow's other readers."""
+    """Load the readers of these formats, and none of Pillow's others."""
     heif_is_readable()
     for name in READERS:
         importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
 def read_photo(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None] = lambda pixels: None) -> Photo:
-    """Decode the photo at `path`; `before_decoding` hears how many pixels are about to be, and may wait.
+    """Decode the photo at `path`; `before_decoding` is called with the number of pixels to be decoded, and may wait.
 
-    A short side of twice `rules.size_px` is enough: of larger ones means of 2x2, 3x3, … pixels are kept. JPEG is read
-    through its own reduction by 2, 4 or 8, which is faster, to no less than 1.4 times `size_px`. Raises
-    RefusedPhotoError for a file with more bytes or pixels than the rules allow, one that cannot be decoded whole, and
-    one with too short a side.
+    A short side of twice `rules.size_px` is enough: larger photos are reduced by means of 2x2, 3x3, … pixels. JPEG is
+    read with its decoder's reduction by 2, 4 or 8, which is faster, to no less than 1.4 times `size_px`. Raises
+    RefusedPhotoError for a file with more bytes or pixels than the rules allow, one that cannot be decoded completely,
+    and one whose short side is too short.
     """
     try:
         _refuse_by_file(path, rules)
@@ -118,14 +118,14 @@ def read_photo(path: Path, rules: ReadingRules, before_decoding: Callable[[int],
     except UnidentifiedImageError:
         raise RefusedPhotoError(_what_it_is(path)) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        told = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise RefusedPhotoError(f"cannot be decoded ({told})") from error
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise RefusedPhotoError(f"cannot be decoded ({reason})") from error
 
 
 def _refuse_by_file(path: Path, rules: ReadingRules) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise RefusedPhotoError("is no regular file")
+        raise RefusedPhotoError("is not a regular file")
     if status.st_size == 0:
         raise RefusedPhotoError("the file is empty")
     if status.st_size > rules.most_bytes:
@@ -136,22 +136,22 @@ def _refuse_by_file(path: Path, rules: ReadingRules) -> None:
 def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None]) -> Photo:
     formats = (*FORMATS, "HEIF") if heif_is_readable() else FORMATS
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
-        # From an open file: of a path Pillow maps some TIFF files' pixels, and turns those on their side wrongly.
+        warnings.simplefilter("ignore")  # everything that Pillow warns about is refused here or harmless
+        # From an open file: given a path, Pillow maps some TIFF files' pixels, and rotates those wrongly.
         with path.open("rb") as file, Image.open(file, formats=formats) as image:
             _refuse_by_size(image.size, rules)
             notes, size = _frame_notes(image), image.size
             if image.format in ("JPEG", "MPO"):
-                kept = _kept_px(rules, size, PIXELS_KEPT_OF_JPEG)
-                image.draft(image.mode, (kept, kept))
+                side_px = _least_side_px(rules, size, LEAST_JPEG_SCALE)
+                image.draft(image.mode, (side_px, side_px))
             drafted = image.size
             before_decoding(drafted[0] * drafted[1])
             image.load()
-            if image.size != drafted:  # some tell their size only then
+            if image.size != drafted:  # some formats give their size only then
                 size = image.size
                 _refuse_by_size(size, rules)
             orientation = _orientation(image)
-            factor = max(1, min(image.size) // _kept_px(rules, size, PIXELS_KEPT))
+            factor = max(1, min(image.size) // _least_side_px(rules, size, LEAST_SCALE))
             upright, colour_notes = to_srgb(image, factor)
     if orientation in UPRIGHT:
         upright = upright.transpose(UPRIGHT[orientation])
@@ -159,9 +159,9 @@ def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], N
     return Photo(upright, size, notes + colour_notes)
 
 
-def _kept_px(rules: ReadingRules, size: tuple[int, int], kept: float) -> int:
-    """The short side that a picture of `size` px need not exceed, with `kept` px for each of the crop."""
-    return min(size) if rules.whole else math.ceil(kept * rules.size_px)
+def _least_side_px(rules: ReadingRules, size: tuple[int, int], scale: float) -> int:
+    """The short side to which a picture of `size` px may be reduced, with `scale` px for each px of the crop."""
+    return min(size) if rules.full_scale else math.ceil(scale * rules.size_px)
 
 
 def _refuse_by_size(size: tuple[int, int], rules: ReadingRules) -> None:
@@ -188,19 +188,19 @@ def _frame_notes(image: Image.Image) -> list[str]:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata is no reason to lose a sound picture
+    except Exception:  # damaged metadata is no reason to refuse an intact picture
         return 1
 
 
 def _what_it_is(path: Path) -> str:
-    """Why a file that no decoder knows is refused, with what it looks like where that helps."""
+    """Why a file that no decoder knows is refused, and what it seems to be, if that helps."""
     with path.open("rb") as file:
         start = file.read(64)
     if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
         return HEIF_EXTRA if not heif_is_readable() else "the content is a damaged HEIC picture"
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "the content is not a picture but a web page, as a failed download leaves it"
+        return "the content is not a picture but a web page, as after a failed download"
     if text.startswith(b"version https://git-lfs"):
         return "the content is not a picture but a pointer of Git LFS; run git lfs pull"
     return "the content is not a picture of a kind that is read"

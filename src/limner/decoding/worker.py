@@ -1,14 +1,14 @@
-"""The process that decodes: `python -m limner.decoding.worker`, spoken to through its standard input and output.
+"""The decoding process: `python -m limner.decoding.worker`, which communicates through standard input and output.
 
-A message is the length of a JSON text (4 bytes, little endian), the text, and the pixels that it tells of. Nothing that
-comes from here is ever unpickled, so a decoder that was taken over cannot reach further than wrong pixels.
+A message is the length of a JSON text (4 bytes, little endian), the text, and the pixels that it announces. Nothing
+from this process is ever unpickled, so a compromised decoder can do no more than return wrong pixels.
 
 parent: {"path", "rules"}                     → {"pixels": about to be decoded}
 parent: {}, when there is memory for them     → {"size", "source_size", "notes", "view_scale", "shape"} and the view
-parent: {"cut": box, "size"}, as often as need be → {"shape"} and the crop
-parent: {"release"}                           → {}, and the photo is forgotten
+parent: {"cut": box, "size"}, any number of times → {"shape"} and the crop
+parent: {"release"}                           → {}, and the photo is released
 
-Where one asks for a photo or a crop and it cannot be had, the answer is {"refused": why}.
+If a photo or a crop cannot be provided, the answer is {"refused": why}.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def receive(stream: BinaryIO) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Decode what is asked for until the parent is gone."""
+    """Decode on request until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints
-    Image.MAX_IMAGE_PIXELS = None  # the rules' own limit holds, and names itself
-    load_readers()  # before the doors close
+    os.dup2(2, 1)  # for anything that a decoder prints
+    Image.MAX_IMAGE_PIXELS = None  # the rules' limit applies, with its own message
+    load_readers()  # before files and libraries become unavailable
     confine()
     send(answers, {"ready": True})
     photo: Photo | None = None
@@ -67,7 +67,7 @@ def main() -> None:
                 _send_crop(answers, photo, request)
                 continue
             large = photo is not None and math.prod(photo.source_size) > LARGE_PIXELS
-            photo = None  # before another is decoded, so that two never lie in memory
+            photo = None  # before another is decoded, so that two are never in memory
             if large:
                 _return_memory()
             if "path" in request:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
-    """The photo that is asked for, once its view is sent; None where it is refused."""
+    """The requested photo, once its view is sent; None if it is refused."""
 
     def ask(pixels: int) -> None:
         send(answers, {"pixels": pixels})
@@ -88,13 +88,13 @@ def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
     try:
         photo = read_photo(Path(request["path"]), ReadingRules(**request["rules"]), ask)
         if math.prod(photo.source_size) > LARGE_PIXELS:
-            _return_memory()  # of what was decoded before it was made smaller
+            _return_memory()  # of the decoded photo before it was reduced
         view, scale = photo.view()
     except RefusedPhotoError as error:
         send(answers, {"refused": str(error)})
         return None
-    told = {"size": photo.image.size, "source_size": photo.source_size, "notes": photo.notes, "view_scale": scale}
-    _send_pixels(answers, told, view)
+    answer = {"size": photo.image.size, "source_size": photo.source_size, "notes": photo.notes, "view_scale": scale}
+    _send_pixels(answers, answer, view)
     return photo
 
 

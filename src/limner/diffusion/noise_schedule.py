@@ -18,7 +18,7 @@ from limner.errors import BaseError
 def alphas_cumprod(config: Mapping[str, Any]) -> Tensor:
     """ā (T,) in fp32 from a scheduler's configuration. Raises BaseError for a beta schedule other than (scaled) linear.
 
-    Computed in fp32 in the order diffusers computes it, so that both train on the same bits.
+    Computed in fp32 in diffusers' order, so that both train with the same bits.
     """
     betas = _betas(config)
     if config.get("rescale_betas_zero_snr", False):

@@ -1,12 +1,12 @@
-"""What training minimises.
+"""The training objective.
 
 DreamBooth with prior preservation (Ruiz et al. 2023, equation 2), as diffusers' training script computes it:
 
     L = 1/B_i Σ_instance w e + λ 1/B_c Σ_class w e,    e = mean over an example's values of (prediction - target)²
 
 with B_i instance and B_c class examples, λ the prior loss weight and w = 1, or the min-SNR weight of the example's
-own timestep. Every example carries its own weight (1/B_i or λ/B_c), so L is one weighted sum over the batch and
-nothing depends on where in the batch an example stands.
+own timestep. Every example has its weight (1/B_i or λ/B_c), so L is one weighted sum over the batch and does not
+depend on the order of examples.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Everything random comes from (seed, purpose, index), through Philox4x32-10.
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The key is taken from the SHA-256 of
-(seed, purpose), the counter is (block, index), so any draw can be made again alone, on any device, in any
+(seed, purpose), the counter is (block, index), so any draw can be repeated alone, on any device, in any
 order; `streams` draws many at once, also inside a captured graph.
 """
 
@@ -94,7 +94,7 @@ def normal_of(words: Tensor) -> Tensor:
 
 
 def integers_of(words: Tensor, below: int) -> Tensor:
-    """Integers in [0, below), one of each word: the high part of word times `below` (bias < below / 2**32)."""
+    """Integers in [0, below), one for each word: the high part of word times `below` (bias < below / 2**32)."""
     return (words * below) >> 32
 
 

@@ -1,4 +1,4 @@
-"""Samplers by name, through diffusers' schedulers; all are deterministic, so a picture needs no noise but its first.
+"""Samplers by name, through diffusers' schedulers; all are deterministic, so a picture needs only its initial noise.
 
 ddim    Song et al., "Denoising diffusion implicit models", 2021, equation 12 with eta 0
 unipc   Zhao et al., "UniPC", 2023
@@ -27,12 +27,12 @@ CORRECTIONS = {"clip_sample": False, "steps_offset": 1}
 def make_sampler(name: str, noise_schedule: Mapping[str, Any]) -> Any:
     """A fresh sampler over a base's noise schedule (`Base.noise_schedule`); each batch needs its own.
 
-    Multi-step samplers remember the steps before, so that one instance must not serve two batches.
-    Raises InputError for a name that is not known.
+    Multi-step samplers keep previous steps, so an instance must not be used for two batches.
+    Raises InputError for an unknown name.
     """
     import diffusers
 
     if name not in CLASSES:
         raise InputError(f'the sampler "{name}" is unknown; there are {", ".join(CLASSES)}')
-    own = {"algorithm_type": "dpmsolver++", "solver_order": 2} if name == "dpm++" else {}
-    return getattr(diffusers, CLASSES[name]).from_config(dict(noise_schedule), **CORRECTIONS, **own)
+    options = {"algorithm_type": "dpmsolver++", "solver_order": 2} if name == "dpm++" else {}
+    return getattr(diffusers, CLASSES[name]).from_config(dict(noise_schedule), **CORRECTIONS, **options)

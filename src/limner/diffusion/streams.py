@@ -1,10 +1,10 @@
-"""Many streams of `randomness` drawn together: one computation for all purposes and examples of a micro-batch.
+"""Draws many streams of `randomness` together: one computation for all purposes and examples of a micro-batch.
 
-The words are those that `randomness.random_words` draws one stream at a time (the plain form, which the tests compare
-with), but nothing here reads a value back from the device or depends on one: keys are put on the device once, indices
-are tensors, shapes are fixed. So a draw can be captured in a CUDA graph and replayed for another step.
+The words are those that `randomness.random_words` draws one stream at a time (the plain form, with which the tests
+compare), but nothing here reads a value back from the device or depends on one: keys are put on the device once,
+indices are tensors, shapes are fixed. So a draw can be captured in a CUDA graph and replayed for another step.
 
-Shapes: R streams, each with an index of its own.
+Shapes: R streams, each with its own index.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from limner.kernels.available import has_triton
 
 
 class Streams:
-    """R streams, each a seed and a purpose; one may be named several times, for several indices."""
+    """R streams, each a seed and a purpose; the same one may occur several times, for several indices."""
 
     def __init__(self, streams: Sequence[tuple[int, str]], device: torch.device | str = "cpu"):
         keys = [philox_key(seed, purpose) for seed, purpose in streams]
         rounds = [
-            [[(key[lane] + turn * KEY_INCREMENTS[lane]) & MASK for key in keys] for lane in (0, 1)]
-            for turn in range(ROUNDS)
+            [[(key[lane] + round_index * KEY_INCREMENTS[lane]) & MASK for key in keys] for lane in (0, 1)]
+            for round_index in range(ROUNDS)
         ]
         self.keys = torch.tensor(rounds, dtype=torch.int64, device=device)[..., None]  # (10, 2, R, 1)
         self.multipliers = torch.tensor(MULTIPLIERS, dtype=torch.int64, device=device)[:, None, None]  # (2, 1, 1)
@@ -49,12 +49,13 @@ class Streams:
 
 
 def orders(words: Tensor, sizes: Tensor) -> Tensor:
-    """Permutations (R, N) of range(size), one for each size (R,), from words (R, 2N); past the size comes the rest.
+    """Permutations (R, N) of range(size), one for each size (R,), from words (R, 2N); followed by the indices from the
+    size on.
 
     The order of 64-bit keys, each of two words, ties broken by position.
     """
     pairs = words.unflatten(1, (-1, 2))  # (R, N, 2)
     keys = ((pairs[..., 0] - 2**31) << 32) | pairs[..., 1]  # (R, N), ordered as int64 like the unsigned 64 bits
-    place = torch.arange(keys.shape[1], device=keys.device)
-    keys = torch.where(place < sizes[:, None], keys, torch.iinfo(torch.int64).max)
+    position = torch.arange(keys.shape[1], device=keys.device)
+    keys = torch.where(position < sizes[:, None], keys, torch.iinfo(torch.int64).max)
     return torch.sort(keys, dim=1, stable=True).indices

@@ -1,4 +1,4 @@
-"""Pictures and texts as vectors: the models behind likeness, prompt fidelity and copying."""
+"""Pictures and texts as vectors: the models for likeness, prompt fidelity and copying."""
 
 from limner.embeddings.cache import Embedded, EmbeddingCache
 from limner.embeddings.clip import ClipPair

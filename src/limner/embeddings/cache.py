@@ -1,4 +1,4 @@
-"""Embeddings kept on disk by content: the same picture or text is never put through the same model twice."""
+"""Embeddings kept on disk by content: the same picture or text is never embedded twice by the same model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from limner.artifacts import hash_bytes, hash_file, write_whole
 from limner.embeddings.crops import WHOLE, Crop, read_image
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
-from limner.embeddings.heads import one_thread_a_search
+from limner.embeddings.heads import single_threaded_opencv
 
-CHUNK = 64  # pictures embedded at once; as many more wait in memory
+CHUNK = 64  # pictures embedded at once; as many more are prepared in memory
 MOST_READERS = 16
 TEXTS = "=texts"  # no crop's name holds "="
 KEYS, VECTORS, FOUND = "keys", "vectors", "found"
@@ -34,11 +34,11 @@ class Embedded:
 
 
 @dataclass
-class Spent:
+class Timings:
     """Seconds that embedding took.
 
-    `decode` and `crop`, in which heads are looked for, are sums over threads that work side by side; `hash`, `wait`
-    (for those threads) and `embed` are the caller's and follow one another.
+    `decode` and `crop`, which searches for heads, are sums over parallel threads; `hash`, `wait` (for those threads)
+    and `embed` are the caller's, one after another.
     """
 
     hash: float = 0.0
@@ -57,11 +57,11 @@ class _Cut:
 
 
 class EmbeddingCache:
-    """A folder with a file for each model and crop, and one for its texts, written whole; a damaged one is absent."""
+    """A folder with a file for each model and crop, one for its texts, written atomically; damaged files are unused."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spent = Spent()
+        self.timings = Timings()
 
     def embed(
         self,
@@ -70,38 +70,38 @@ class EmbeddingCache:
         crop: Crop = WHOLE,
         advance: Callable[[int], None] = lambda pictures: None,
     ) -> Embedded:
-        """Embeddings of picture files, in their order; only what the cache lacks is computed."""
+        """Embeddings of picture files, in their order; only those that are not cached are computed."""
         store = self._store(embedder, _plain(crop.name))
-        known = _read(store)
+        cached = _read(store)
         began = time.perf_counter()
         keys = [hash_file(file) for file in files]
-        self.spent.hash += time.perf_counter() - began
-        absent = {key: file for key, file in zip(keys, files, strict=True) if key not in known}
+        self.timings.hash += time.perf_counter() - began
+        absent = {key: file for key, file in zip(keys, files, strict=True) if key not in cached}
         advance(len(files) - len(absent))
         for chunk, cuts in self._cut(list(absent), [*absent.values()], crop, embedder.size_px):
             began = time.perf_counter()
             vectors = embedder.embed([cut.image for cut in cuts])
-            self.spent.embed += time.perf_counter() - began
+            self.timings.embed += time.perf_counter() - began
             for key, vector, cut in zip(chunk, vectors, cuts, strict=True):
-                known[key] = (vector, cut.found)
+                cached[key] = (vector, cut.found)
             advance(len(chunk))
         if absent:
-            _write(store, known)
+            _write(store, cached)
         if not keys:
             return Embedded(embedder.embed([]), torch.empty(0, dtype=torch.bool))
-        return Embedded(torch.stack([known[key][0] for key in keys]), torch.tensor([known[key][1] for key in keys]))
+        return Embedded(torch.stack([cached[key][0] for key in keys]), torch.tensor([cached[key][1] for key in keys]))
 
     def embed_texts(self, pair: PairEmbedder, texts: Sequence[str]) -> Tensor:
-        """Embeddings (N, D) of texts, in their order; only what the cache lacks is computed."""
+        """Embeddings (N, D) of texts, in their order; only those that are not cached are computed."""
         store = self._store(pair, TEXTS)
-        known = _read(store)
+        cached = _read(store)
         keys = [hash_bytes(text.encode()) for text in texts]
-        absent = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        absent = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
         if absent:
             vectors = pair.embed_texts([*absent.values()])
-            known |= {key: (vector, True) for key, vector in zip(absent, vectors, strict=True)}
-            _write(store, known)
-        return torch.stack([known[key][0] for key in keys]) if keys else pair.embed_texts([])
+            cached |= {key: (vector, True) for key, vector in zip(absent, vectors, strict=True)}
+            _write(store, cached)
+        return torch.stack([cached[key][0] for key in keys]) if keys else pair.embed_texts([])
 
     def _store(self, embedder: ImageEmbedder, of_what: str) -> Path:
         return self.folder / f"{_plain(embedder.name)}-{of_what}-{embedder.identity[:16]}.safetensors"
@@ -114,7 +114,7 @@ class EmbeddingCache:
         def begin(start: int) -> list[Future[_Cut]]:
             return [self._readers.submit(_read_and_cut, file, crop, side_px) for file in files[start : start + CHUNK]]
 
-        with one_thread_a_search():
+        with single_threaded_opencv():
             ahead = begin(0)
             for start in range(0, len(files), CHUNK):
                 current, ahead = ahead, begin(start + CHUNK)
@@ -128,14 +128,14 @@ class EmbeddingCache:
     def _waited_for(self, futures: list[Future[_Cut]]) -> list[_Cut]:
         began = time.perf_counter()
         cuts = [future.result() for future in futures]
-        self.spent.wait += time.perf_counter() - began
-        self.spent.decode += sum(cut.decode_seconds for cut in cuts)
-        self.spent.crop += sum(cut.crop_seconds for cut in cuts)
+        self.timings.wait += time.perf_counter() - began
+        self.timings.decode += sum(cut.decode_seconds for cut in cuts)
+        self.timings.crop += sum(cut.crop_seconds for cut in cuts)
         return cuts
 
     @cached_property
     def _readers(self) -> ThreadPoolExecutor:
-        """Looking for heads takes most of the time, on one processor each, and lets go of the interpreter."""
+        """Searching for heads takes most of the time, one processor each, and releases the interpreter's lock."""
         return ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), "limner-reader")
 
 
@@ -148,7 +148,7 @@ def _read_and_cut(file: Path, crop: Crop, side_px: int) -> _Cut:
 
 
 def _plain(name: str) -> str:
-    """A name that can be a file's; those that had to change keep apart by a hash."""
+    """A name that can be a file name; changed ones are made unique by a hash."""
     plain = "".join(letter if letter.isalnum() or letter in "-_@" else "-" for letter in name)[-60:]
     return plain if plain == name else f"{plain}-{hash_bytes(name.encode())[:6]}"
 
@@ -166,10 +166,10 @@ def _read(store: Path) -> dict[str, tuple[Tensor, bool]]:
         return {}
 
 
-def _write(store: Path, known: dict[str, tuple[Tensor, bool]]) -> None:
+def _write(store: Path, entries: dict[str, tuple[Tensor, bool]]) -> None:
     from safetensors.torch import save
 
-    keys = np.array([list(bytes.fromhex(key)) for key in known], dtype=np.uint8)  # (N, 32)
-    vectors = torch.stack([vector for vector, _ in known.values()])
-    found = torch.tensor([found for _, found in known.values()])
+    keys = np.array([list(bytes.fromhex(key)) for key in entries], dtype=np.uint8)  # (N, 32)
+    vectors = torch.stack([vector for vector, _ in entries.values()])
+    found = torch.tensor([found for _, found in entries.values()])
     write_whole(store, save({KEYS: torch.from_numpy(keys), VECTORS: vectors, FOUND: found}))

@@ -1,7 +1,7 @@
 """CLIP pairs (Radford et al. 2021): pictures and texts in one space.
 
-A pair is either a whole checkpoint or the base's own: there `clip/` holds everything but the text tower,
-which is the base's text encoder, so that it is stored once.
+A pair is either a complete checkpoint or the base's: there `clip/` holds everything except the text tower, which is
+the base's text encoder and so is stored once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from limner.errors import EmbedderError
 BATCH = 16
 TEXT_TOWER = "text_model."
 DIFFERENT_PROMPTS = ("a photo of a cat in the garden", "night")
-ALIKE = 1e-6
+TOLERANCE = 1e-6
 
 
 class ClipPair:
-    """A loaded CLIP; raises EmbedderError when it cannot tell two different prompts apart."""
+    """A loaded CLIP; raises EmbedderError if two different prompts have the same embedding."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class ClipPair:
         device: torch.device | str = "cpu",
     ) -> None:
         self.name, self.identity = name, identity
-        own = clip_preprocessing(int(model.config.vision_config.image_size))
-        self._preprocessing = read_preprocessing(folder) or own
+        default = clip_preprocessing(int(model.config.vision_config.image_size))
+        self._preprocessing = read_preprocessing(folder) or default
         self._device = torch.device(device)
         self._model = model.to(self._device).eval().requires_grad_(False)
         self._tokenizer = tokenizer
@@ -47,7 +47,7 @@ class ClipPair:
 
     @property
     def size_px(self) -> int:
-        """Side to which pictures are brought first."""
+        """Side to which pictures are resized first."""
         return self._preprocessing.resize_px
 
     @torch.inference_mode()
@@ -71,16 +71,17 @@ class ClipPair:
 
     def _require_different_texts(self) -> None:
         first, second = self.embed_texts(DIFFERENT_PROMPTS)
-        if not (first - second).abs().max() > ALIKE:  # a wrong eos id pools at a token that is always the same
+        if not (first - second).abs().max() > TOLERANCE:  # with a wrong eos id the pooled token is always the same
             eos = self._model.config.text_config.eos_token_id
             raise EmbedderError(
-                f'"{self.name}" gives different prompts the same embedding; its text tower reads at eos id {eos}, '
-                f"its tokenizer ends texts with id {self._tokenizer.eos_token_id}: mend eos_token_id in its config.json"
+                f'"{self.name}" gives different prompts the same embedding; its text tower pools at eos id {eos}, '
+                f"its tokenizer ends texts with id {self._tokenizer.eos_token_id}: "
+                "correct eos_token_id in its config.json"
             )
 
 
 def load_clip(name: str, identity: str, folder: Path, device: torch.device | str = "cpu") -> ClipPair:
-    """Load a whole CLIP checkpoint in transformers' layout."""
+    """Load a complete CLIP checkpoint in transformers' layout."""
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
@@ -92,7 +93,7 @@ def load_clip(name: str, identity: str, folder: Path, device: torch.device | str
 
 
 def load_base_clip(name: str, identity: str, base: Path, device: torch.device | str = "cpu") -> ClipPair:
-    """Join the base's `clip/` with its `text_encoder/`; EmbedderError unless they fill a CLIP exactly."""
+    """Combine the base's `clip/` with its `text_encoder/`; EmbedderError unless they make up a CLIP exactly."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     folder = base / "clip"
@@ -105,7 +106,7 @@ def load_base_clip(name: str, identity: str, base: Path, device: torch.device | 
         raise EmbedderError(f'"{name}" cannot be loaded from {folder}: {first_line(error)}') from error
     if missing or unexpected:
         raise EmbedderError(
-            f"{folder} and {base / 'text_encoder'} do not make one CLIP: {len(missing)} weights are missing and "
+            f"{folder} and {base / 'text_encoder'} do not make up one CLIP: {len(missing)} weights are missing and "
             f"{len(unexpected)} find no place (first: {[*missing, *unexpected][0]}); they are of different models"
         )
     return ClipPair(name, identity, model.float(), tokenizer, folder, device)
@@ -116,6 +117,6 @@ def _joined_weights(folder: Path, text_encoder: Path) -> dict[str, Tensor]:
     from transformers import CLIPTextModel
 
     text = CLIPTextModel.from_pretrained(text_encoder, dtype=torch.float32, local_files_only=True)
-    # transformers below 5.6 nests the text tower, so that its keys carry the prefix already
+    # transformers below 5.6 nests the text tower, so that its keys have the prefix already
     tower = {TEXT_TOWER + key.removeprefix(TEXT_TOWER): value for key, value in text.state_dict().items()}
     return {**tower, **load_file(folder / "model.safetensors")}

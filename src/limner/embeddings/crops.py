@@ -24,31 +24,31 @@ Cut = Callable[[Pixels, int], tuple[Pixels, bool]]  # (picture, side in pixels) 
 
 @dataclass(frozen=True)
 class Crop:
-    """How a picture is cut before it is embedded; `name` stands for it in caches and keys."""
+    """How a picture is cropped before it is embedded; `name` identifies it in caches and keys."""
 
     name: str
     cut: Cut
     leaves_out: bool = False
-    """Pictures in which it was not found are left out; else their middle stands for it."""
+    """Whether pictures without the object are left out; otherwise their middle is used."""
 
 
 WHOLE = Crop("whole", lambda image, side_px: (image, True))
 VIEW_SHARE = 0.85
-"""Side of the parts in which a copy is looked for, as a share of the picture's."""
+"""Side of the parts that are compared to find copies, as a share of the picture's."""
 Box = tuple[int, int, int]
 """Left, top and side of a square, in pixels."""
 
 
 def view_boxes(side_px: int) -> list[Box]:
-    """Squares in which a picture is looked for: all of it, its middle, its four corners."""
+    """Squares that are compared: the whole picture, its middle, its four corners."""
     side = round(VIEW_SHARE * side_px)
-    far, middle = side_px - side, (side_px - side) // 2
-    corners = [(left, top, side) for left in (0, far) for top in (0, far)]
+    last, middle = side_px - side, (side_px - side) // 2
+    corners = [(left, top, side) for left in (0, last) for top in (0, last)]
     return [(0, 0, side_px), (middle, middle, side), *corners]
 
 
 def view_crops() -> list[Crop]:
-    """The same parts of a picture of any shape, plain and mirrored: what a copy may have become; the first is all."""
+    """The same parts of a picture of any shape, plain and mirrored, as copies may be cropped; the first is all."""
 
     def cut(image: Pixels, index: int, mirrored: bool) -> tuple[Pixels, bool]:
         (_, top, high), (left, _, wide) = (view_boxes(side_px)[index] for side_px in image.shape[:2])
@@ -63,18 +63,18 @@ def view_crops() -> list[Crop]:
 
 
 def around_head(class_noun: str) -> Crop:
-    """Cut squares around heads of the kind that `class_noun` names, of any kind where it names none.
+    """Crop squares around heads of the kind that `class_noun` names, of any kind if it names none.
 
-    Where heads are is remembered, so that a second embedder need not look for them again.
+    Found heads are cached, so that a second embedder need not search again.
     """
     kinds = _kinds_of(class_noun)
-    known: dict[str, Head | None] = {}
+    heads: dict[str, Head | None] = {}
 
     def cut(image: Pixels, side_px: int) -> tuple[Pixels, bool]:
         key = hash_bytes(repr(image.shape).encode() + image.tobytes())
-        if key not in known:
-            known[key] = next(iter(find_heads(image, kinds)), None)
-        crop = cut_head(image, side_px, known[key])
+        if key not in heads:
+            heads[key] = next(iter(find_heads(image, kinds)), None)
+        crop = cut_head(image, side_px, heads[key])
         return crop.image, crop.found
 
     return Crop("-".join(["head", str(HEAD_FINDER_VERSION), *(kinds or [])]), cut)

@@ -50,7 +50,7 @@ class EfficientNetLite0:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[Pixels]) -> Tensor:
-        """Embeddings (N, 1280) of unit norm; other shapes than squares lose what lies outside the centre square."""
+        """Embeddings (N, 1280) of unit norm; of pictures that are not square only the centre square is used."""
         batches = [torch.empty(0, 1280)]
         for start in range(0, len(images), BATCH):
             pixel_values = self._preprocessing.apply(images[start : start + BATCH])  # (B, 3, 224, 224)
@@ -77,7 +77,7 @@ def load_efficientnet(weights: Path) -> Any:
 
 
 def normalised(pictures: np.ndarray) -> Tensor:
-    """Pictures (N, H, W, 3) uint8 as the network takes them: (N, 3, H, W) fp32."""
+    """Pictures (N, H, W, 3) uint8 as the network's input: (N, 3, H, W) fp32."""
     values = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     return ((values / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
@@ -87,12 +87,12 @@ def _tensors(weights: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return {name: tensor.float() for name, tensor in load_file(weights).items()}
-    # The package would unpickle freely; nothing but tensors is read here.
+    # The package would unpickle anything; here only tensors are read.
     return torch.load(weights, map_location="cpu", weights_only=True)
 
 
 def _simplify(module: Any, pairs: Sequence[tuple[str, str]]) -> None:
-    """Same function, fewer passes over memory: batch norms and padding go into the convolutions, clamps in place."""
+    """Same function, fewer passes over memory: batch norms and padding folded into convolutions, clamps in place."""
     module._swish = nn.ReLU6(inplace=True)
     for name, norm in pairs:
         if not hasattr(module, name):  # the first block does not expand

@@ -1,4 +1,4 @@
-"""What every embedder offers, whichever model is behind it."""
+"""The interface of every embedder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Pixels = np.ndarray  # uint8, (H, W, 3), sRGB
 
 
 class ImageEmbedder(Protocol):
-    """Turns pictures into vectors whose cosine says how alike two pictures are."""
+    """Turns pictures into vectors whose cosine says how similar two pictures are."""
 
     @property
     def name(self) -> str:
-        """What the study calls it."""
+        """Its name in a study."""
         ...
 
     @property
@@ -26,7 +26,7 @@ class ImageEmbedder(Protocol):
 
     @property
     def size_px(self) -> int:
-        """Side of the square pictures it likes to be given."""
+        """Preferred side of the square pictures that it embeds."""
         ...
 
     def embed(self, images: Sequence[Pixels]) -> Tensor:

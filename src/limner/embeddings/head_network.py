@@ -1,8 +1,9 @@
 """A small network that finds cats' and dogs' heads in the feature maps of EfficientNet-Lite0.
 
 Keypoints as in CenterNet (Zhou, Wang, Krähenbühl, "Objects as points", arXiv 1904.07850): a map for each kind that
-peaks in the middle of a head, and at every place the distances to the four sides of its box (FCOS, arXiv 1904.01355).
-EfficientNet-Lite0 comes from its package and stays as it is; only what stands here was trained (miniature/heads.py).
+peaks in the middle of a head, and at every position the distances to the four sides of its box (FCOS, arXiv
+1904.01355). EfficientNet-Lite0 comes from its package and is frozen; only this network was trained
+(miniature/heads.py).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ KINDS = ("cat", "dog")
 STRIDE_PX = 16
 TAPS = {4: 40, 10: 112, 15: 320}  # blocks of EfficientNet-Lite0 that are read, and their channels; strides 8, 16, 32
 WIDTH, BLOCKS, GROUPS = 96, 2, 8
-PRIOR = 0.02  # share of places that are heads, where the scores begin
+PRIOR = 0.02  # share of positions that are heads: the initial scores
 
 
 class HeadNetwork(nn.Module):
-    """Feature maps to scores and boxes at each place of a grid with a stride of 16 px."""
+    """Feature maps to scores and boxes at each position of a grid with a stride of 16 px."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class HeadNetwork(nn.Module):
 
 
 class _Mix(nn.Module):
-    """A residual block: normalise, look 5 places about in each channel, mix channels at each place."""
+    """A residual block: normalise, convolve 5x5 in each channel, mix channels at each position."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Where the heads are in a picture, by OpenCV's Haar cascades (Viola and Jones, CVPR 2001; Lienhart, ICIP 2002).
+"""Finds the heads in a picture with OpenCV's Haar cascades (Viola and Jones, CVPR 2001; Lienhart, ICIP 2002).
 
-Each cascade looks at the picture upright and turned to both sides. What several cascades, turns and scales agree
-on is a head; windows that stand alone are dropped. There is no cascade for dogs.
+Each cascade searches the picture upright and rotated to both sides. Windows on which several cascades, rotations and
+scales agree are a head; single windows are dropped. There is no cascade for dogs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from limner.errors import InputError
 
 HEAD_FINDER_VERSION = 2
 WORKING_SIDE_PX = 160
-MARGIN = 0.2  # of the short side, laid around the picture so that heads cut by its edge are found
+MARGIN = 0.2  # of the short side, added around the picture so that heads cut by its edge are found
 MARGIN_PX = round(MARGIN * WORKING_SIDE_PX)
-SMALLEST_WINDOW_PX = 24  # what the cascades were trained on
-SURE_SIZE = 0.3  # of the short side; smaller windows pass more easily by chance and need more votes
+SMALLEST_WINDOW_PX = 24  # as in the cascades' training
+SURE_SIZE = 0.3  # of the short side; smaller windows are false more often and need more votes
 SCALE_STEP = 1.12
-TURNS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only where the first finds nothing
+ROTATIONS_DEGREES = ((0.0,), (-22.0, 22.0))  # the second only if the first finds nothing
 SAME_HEAD_OVERLAP = 0.4  # intersection over union of two windows
 HEAD_SHARE = 2 / 3  # of the side of a head crop, as in portraits
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """The cascades of one kind of head; how a found window relates to the whole head; how many windows must agree.
+    """The cascades of one kind of head; how a window relates to the whole head; how many windows must agree.
 
     `head_size` and `head_shift` (downwards) are in sides of the window.
     """
 
-    cascades: tuple[tuple[str, bool], ...]  # file name, whether its mirror image is looked for too
+    cascades: tuple[tuple[str, bool], ...]  # file name, whether its mirror image is searched for too
     head_size: tuple[float, float]
     head_shift: float
     least_votes: int
@@ -79,14 +79,14 @@ class Head:
 
 @dataclass(frozen=True)
 class HeadCrop:
-    """A square around the head; `found` is false when none was found and the middle of the picture was taken."""
+    """A square around the head; `found` is false if there was none and the middle of the picture was used."""
 
     image: np.ndarray  # (S, S, 3) uint8
     found: bool
 
 
 def find_heads(image: np.ndarray, kinds: Sequence[str] | None = None) -> list[Head]:
-    """Find heads in `image` (H, W, 3) uint8 RGB, best first; `kinds` out of "cat" and "person", all if left out.
+    """Find heads in `image` (H, W, 3) uint8 RGB, best first; `kinds` out of "cat" and "person", all if omitted.
 
     Raises InputError for another kind.
     """
@@ -97,26 +97,26 @@ def find_heads(image: np.ndarray, kinds: Sequence[str] | None = None) -> list[He
     grey, scale = _working_copy(image)
     windows = {kind: np.empty((0, 3)) for kind in wanted}
     heads: list[Head] = []
-    for turns in TURNS_DEGREES:
-        turned = [_turn(grey, degrees) for degrees in turns]
+    for angles in ROTATIONS_DEGREES:
+        rotated = [_rotated(grey, degrees) for degrees in angles]
         for kind in wanted:
-            windows[kind] = np.concatenate([windows[kind], _windows(KINDS[kind], turned)])
+            windows[kind] = np.concatenate([windows[kind], _windows(KINDS[kind], rotated)])
         heads = [head for kind in wanted for head in _heads_of(kind, windows[kind], scale, image.shape[:2])]
         if heads:
             break
     heads.sort(key=lambda head: (-head.score, head.box))
-    kept: list[Head] = []
+    separate: list[Head] = []
     for head in heads:
-        if all(_overlap(np.array([head.box]), np.array([other.box]))[0, 0] < SAME_HEAD_OVERLAP for other in kept):
-            kept.append(head)
-    return kept
+        if all(_overlap(np.array([head.box]), np.array([better.box]))[0, 0] < SAME_HEAD_OVERLAP for better in separate):
+            separate.append(head)
+    return separate
 
 
 def head_crop(image: np.ndarray, side_px: int, kinds: Sequence[str] | None = None) -> HeadCrop:
     """Cut a square around the best head of `image` (H, W, 3) uint8 and resize it to `side_px`.
 
-    The head fills two thirds of the side. Where none is found it is the square that a portrait has it in: two thirds
-    of the short side, in the middle; `found` then is false.
+    The head fills two thirds of the side. If none is found, the square is two thirds of the short side, in the middle,
+    as in a portrait, and `found` is false.
     """
     return cut_head(image, side_px, next(iter(find_heads(image, kinds)), None))
 
@@ -139,20 +139,20 @@ def cut_head(image: np.ndarray, side_px: int, head: Head | None) -> HeadCrop:
 
 
 def _working_copy(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Grey copy with evened contrast, a short side of 160 px and a margin; how many of its px make one of `image`."""
+    """Grey copy with equalised contrast, a short side of 160 px and a margin; and its scale relative to `image`."""
     import cv2
 
     height, width = image.shape[:2]
     scale = WORKING_SIDE_PX / min(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=way)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=interpolation)
     even = cv2.createCLAHE(2.0, (4, 4)).apply(grey)
     return cv2.copyMakeBorder(even, *(MARGIN_PX,) * 4, borderType=cv2.BORDER_REPLICATE), scale
 
 
-def _turn(grey: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """The picture turned about its middle on a canvas that holds all of it, and the matrix (2, 3) back."""
+def _rotated(grey: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture rotated about its middle on a canvas that holds all of it, and the inverse matrix (2, 3)."""
     import cv2
 
     height, width = grey.shape
@@ -162,8 +162,8 @@ def _turn(grey: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
     matrix[:, 2] += (canvas[0] / 2 - width / 2, canvas[1] / 2 - height / 2)
     if degrees == 0:
         return grey, np.eye(2, 3)
-    turned = cv2.warpAffine(grey, matrix, canvas, borderMode=cv2.BORDER_REPLICATE)
-    return turned, cv2.invertAffineTransform(matrix)
+    rotated = cv2.warpAffine(grey, matrix, canvas, borderMode=cv2.BORDER_REPLICATE)
+    return rotated, cv2.invertAffineTransform(matrix)
 
 
 class _Cascades(threading.local):
@@ -183,8 +183,8 @@ _CASCADES = _Cascades()
 
 
 @contextlib.contextmanager
-def one_thread_a_search() -> Iterator[None]:
-    """While several threads look for heads, OpenCV divides no single search: that is slower and finds the same."""
+def single_threaded_opencv() -> Iterator[None]:
+    """In this block OpenCV does not split a search: while several threads search for heads, that would be slower."""
     import cv2
 
     threads = cv2.getNumThreads()
@@ -195,63 +195,65 @@ def one_thread_a_search() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _windows(what: _Kind, turned: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _windows(kind: _Kind, rotated: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Every window (N, 3) that passes all stages of a cascade: middle x, y and side, in px of the working copy.
 
-    In no order: OpenCV's threads add them as they find them.
+    In no particular order: OpenCV's threads add them as they find them.
     """
-    found = [np.empty((0, 3))]
-    for grey, back in turned:
-        for name, mirrored in what.cascades:
+    windows = [np.empty((0, 3))]
+    for grey, back in rotated:
+        for name, mirrored in kind.cascades:
             for flip in (False, True) if mirrored else (False,):
                 boxes = _detect(name, grey, flip)
                 middles = np.c_[boxes[:, :2] + boxes[:, 2:] / 2, np.ones(len(boxes))]  # (N, 3)
-                found.append(np.c_[middles @ back.T, boxes[:, 2:].max(1)])
-    return np.concatenate(found)
+                windows.append(np.c_[middles @ back.T, boxes[:, 2:].max(1)])
+    return np.concatenate(windows)
 
 
 def _detect(name: str, grey: np.ndarray, flip: bool) -> np.ndarray:
-    """Windows (N, 4) of one cascade: left, top, width, height; `flip` looks for its mirror image."""
-    seen = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
+    """Windows (N, 4) of one cascade: left, top, width, height; `flip` searches for its mirror image."""
+    searched = np.ascontiguousarray(grey[:, ::-1]) if flip else grey
     least = (SMALLEST_WINDOW_PX, SMALLEST_WINDOW_PX)
-    found = _CASCADES.loaded[name].detectMultiScale(seen, SCALE_STEP, 0, 0, least)
-    found = np.array(found, dtype=np.float64).reshape(-1, 4)
+    windows = _CASCADES.loaded[name].detectMultiScale(searched, SCALE_STEP, 0, 0, least)
+    windows = np.array(windows, dtype=np.float64).reshape(-1, 4)
     if flip:
-        found[:, 0] = grey.shape[1] - found[:, 0] - found[:, 2]
-    return found
+        windows[:, 0] = grey.shape[1] - windows[:, 0] - windows[:, 2]
+    return windows
 
 
-def _heads_of(kind: str, found: np.ndarray, scale: float, shape: tuple[int, ...]) -> Iterator[Head]:
+def _heads_of(kind: str, found_windows: np.ndarray, scale: float, shape: tuple[int, ...]) -> Iterator[Head]:
     """Heads of one kind: the windows that overlap most others first, each group counted once.
 
-    `found` (N, 3) as `_windows` gives them; their order has no say.
+    `found` (N, 3) as `_windows` gives them; their order does not matter.
     """
-    what = KINDS[kind]
-    windows = (found[np.lexsort(found.T)] - (MARGIN_PX, MARGIN_PX, 0)) / scale  # x, y, side in px of the picture
+    settings = KINDS[kind]
+    windows = (
+        found_windows[np.lexsort(found_windows.T)] - (MARGIN_PX, MARGIN_PX, 0)
+    ) / scale  # x, y, side in px of the picture
     height, width = shape[:2]
     windows = windows[((windows[:, :2] > 0) & (windows[:, :2] < (width, height))).all(1)]
     boxes = np.concatenate([windows[:, :2] - windows[:, 2:] / 2, windows[:, :2] + windows[:, 2:] / 2], 1)
     agree = _overlap(boxes, boxes) > SAME_HEAD_OVERLAP  # (N, N)
-    left = np.ones(len(boxes), dtype=bool)
-    while left.any():
-        votes = np.where(left, (agree & left).sum(1), 0)
+    remaining = np.ones(len(boxes), dtype=bool)
+    while remaining.any():
+        votes = np.where(remaining, (agree & remaining).sum(1), 0)
         best = int(votes.argmax())
-        if votes[best] < what.least_votes:
+        if votes[best] < settings.least_votes:
             return
-        group = agree[best] & left
-        left &= ~group
+        group = agree[best] & remaining
+        remaining &= ~group
         x, y, side = windows[group].mean(0)
-        sure = min(1.0, side / (SURE_SIZE * min(width, height)))
-        score = sure * float(votes[best]) / what.least_votes
+        confidence = min(1.0, side / (SURE_SIZE * min(width, height)))
+        score = confidence * float(votes[best]) / settings.least_votes
         if score >= 1:
-            yield Head(_head_box(what, x, y, side, shape), kind, float(score))
+            yield Head(_head_box(settings, x, y, side, shape), kind, float(score))
 
 
 def _head_box(
-    what: _Kind, x: float, y: float, side: float, shape: tuple[int, ...]
+    kind: _Kind, x: float, y: float, side: float, shape: tuple[int, ...]
 ) -> tuple[float, float, float, float]:
-    half_width, half_height = (side * share / 2 for share in what.head_size)
-    y += what.head_shift * side
+    half_width, half_height = (side * share / 2 for share in kind.head_size)
+    y += kind.head_shift * side
     return (
         float(max(x - half_width, 0)),
         float(max(y - half_height, 0)),

@@ -1,4 +1,4 @@
-"""Pictures to the tensors that image models take: resize, crop, normalise, with Pillow alone."""
+"""Converts pictures to the input tensors of image models: resize, crop, normalise, with Pillow alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its pictures.
+    """How a model's pictures are prepared.
 
     "shortest-edge" keeps the proportions and crops the centre square of `crop_px`; "square" stretches.
     Normalisation is (value / 255 - mean) / std, per channel.
@@ -68,19 +68,19 @@ class Preprocessing:
 
 @functools.cache
 def _resizers() -> ThreadPoolExecutor:
-    """Pillow lets go of the interpreter while it resizes; a fast device would wait for a single thread."""
+    """Pillow releases the interpreter's lock while it resizes; a single thread would keep a fast device waiting."""
     return ThreadPoolExecutor(min(MOST_RESIZERS, os.cpu_count() or 1), "limner-resizer")
 
 
 def clip_preprocessing(size_px: int) -> Preprocessing:
-    """CLIP's own preprocessing, for a vision tower that takes pictures of `size_px`."""
+    """CLIP's preprocessing, for a vision tower with pictures of `size_px`."""
     return Preprocessing(size_px, size_px, CLIP_MEAN, CLIP_STD)
 
 
 def read_preprocessing(folder: Path) -> Preprocessing | None:
-    """What a checkpoint's `preprocessor_config.json` asks for; None when it has none.
+    """The preprocessing in a checkpoint's `preprocessor_config.json`; None if it has none.
 
-    Raises EmbedderError when the file is there and cannot be understood.
+    Raises EmbedderError if the file exists and cannot be parsed.
     """
     file = folder / PREPROCESSOR
     if not file.is_file():
@@ -88,7 +88,9 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
     try:
         return _from_record(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
-        raise EmbedderError(f"{file} does not say how pictures are prepared ({error!r}); mend or remove it") from None
+        raise EmbedderError(
+            f"{file} does not say how pictures are prepared ({error!r}); correct or remove it"
+        ) from None
 
 
 def _from_record(record: dict[str, Any]) -> Preprocessing:

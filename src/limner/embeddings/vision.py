@@ -1,4 +1,4 @@
-"""Vision transformers as image embedders: DINO, DINOv2 and their kin, through transformers.
+"""Vision transformers as image embedders: DINO, DINOv2 and related models, through transformers.
 
 The embedding is the last layer's class token after the final norm, as DreamBooth's DINO score takes it
 (Ruiz et al. 2023, section 4.2; Caron et al. 2021).
@@ -22,15 +22,15 @@ BATCH = 16
 
 
 class VisionTransformer:
-    """A checkpoint folder in transformers' layout whose first token stands for the picture."""
+    """A checkpoint folder in transformers' layout whose first token represents the picture."""
 
     def __init__(self, name: str, identity: str, folder: Path, device: torch.device | str = "cpu") -> None:
         self.name, self.identity = name, identity
         preprocessing = read_preprocessing(folder)
         if preprocessing is None:
             raise EmbedderError(
-                f'"{name}": {folder} has no {PREPROCESSOR}, so how it wants its pictures is unknown; '
-                "download the whole model again"
+                f'"{name}": {folder} has no {PREPROCESSOR}, so how its pictures are prepared is unknown; '
+                "download the complete model again"
             )
         self._preprocessing: Preprocessing = preprocessing
         self._device = torch.device(device)
@@ -38,7 +38,7 @@ class VisionTransformer:
 
     @property
     def size_px(self) -> int:
-        """Side to which pictures are brought first."""
+        """Side to which pictures are resized first."""
         return self._preprocessing.resize_px
 
     @torch.inference_mode()
@@ -72,5 +72,5 @@ def _load(name: str, folder: Path) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, in one line."""
+    """A library's error message, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

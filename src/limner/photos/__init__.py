@@ -1,12 +1,12 @@
-"""Photos: listing a folder, where to look, which part to cut, and the contact sheet."""
+"""Photos: listing a folder, finding the subject, cropping, checking, and the contact sheet."""
 
 from limner.photos.buckets import bucket_sizes, nearest_size
-from limner.photos.candidates import Candidate, Making, SeenPhoto, look_and_cut
-from limner.photos.checks import CHECKS_VERSION, LEAST_PHOTOS, flaws, strangers, without_head
+from limner.photos.candidates import Candidate, CropRequest, SeenPhoto, look_and_cut
+from limner.photos.checks import CHECKS_VERSION, LEAST_PHOTOS, dissimilar_photos, flaws, without_head
 from limner.photos.contact_sheet import SheetEntry, contact_sheet
 from limner.photos.cropping import Box, CropPlan, plan_crop
 from limner.photos.focus import Focus, Sight, choose_heads, find_focus, possible_focuses
-from limner.photos.focus_file import FOCUS_FILE, Wish, read_wishes
+from limner.photos.focus_file import FOCUS_FILE, ManualCrop, read_manual_crops
 from limner.photos.held_out import choose_held_out
 from limner.photos.judging import Look, judge, look_at
 from limner.photos.listing import KohyaName, Listed, Listing, Refusal, kohya_name, list_photos, named_subject
@@ -20,23 +20,24 @@ __all__ = [
     "Box",
     "Candidate",
     "CropPlan",
+    "CropRequest",
     "Focus",
     "KohyaName",
     "Listed",
     "Listing",
     "Look",
-    "Making",
+    "ManualCrop",
     "Refusal",
     "SeenPhoto",
     "SheetEntry",
     "Sight",
     "Twins",
-    "Wish",
     "bucket_sizes",
     "checked_table",
     "choose_heads",
     "choose_held_out",
     "contact_sheet",
+    "dissimilar_photos",
     "find_focus",
     "flaws",
     "judge",
@@ -48,8 +49,7 @@ __all__ = [
     "nearest_size",
     "plan_crop",
     "possible_focuses",
-    "read_wishes",
+    "read_manual_crops",
     "small_copy",
-    "strangers",
     "without_head",
 ]

@@ -1,6 +1,6 @@
 """Aspect buckets: the few shapes that photos are cut to when they need not be squares.
 
-The rule is NovelAI's ("NovelAI Improvements on Stable Diffusion", 2022) as kohya's sd-scripts has it, in
+The rule is NovelAI's ("NovelAI Improvements on Stable Diffusion", 2022) as in kohya's sd-scripts,
 `make_bucket_resolutions`: sides are multiples of 64 px, since the VAE shrinks a picture eightfold and the UNet halves
 latents three times more; each width has the largest height with which the area is not above that of the square. Here
 no side is more than twice the other.
@@ -18,7 +18,7 @@ MOST_ASPECT = 2
 
 
 def bucket_sizes(size_px: int, multiple_px: int = MULTIPLE_PX) -> list[Size]:
-    """Widths and heights, narrow ones first, of area at most `size_px`² px; there is always a square among them.
+    """Widths and heights, narrow ones first, of area at most `size_px`² px; one of them is always a square.
 
     `size_px` must be at least `multiple_px`.
     """
@@ -32,6 +32,6 @@ def bucket_sizes(size_px: int, multiple_px: int = MULTIPLE_PX) -> list[Size]:
 
 
 def nearest_size(size: Size, sizes: Sequence[Size]) -> Size:
-    """That of `sizes` whose aspect ratio is nearest to that of a picture of `size`, by the ratio of the two ratios."""
+    """The one of `sizes` whose aspect ratio is nearest to a picture's of `size`, by the quotient of the two ratios."""
     aspect = math.log(size[0] / size[1])
-    return min(sizes, key=lambda one: abs(math.log(one[0] / one[1]) - aspect))
+    return min(sizes, key=lambda candidate: abs(math.log(candidate[0] / candidate[1]) - aspect))

@@ -1,4 +1,4 @@
-"""One picture that shows what was made of every photo."""
+"""One picture that shows how every photo was cropped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SheetEntry:
 def used_entry(caption: str, view: np.ndarray, view_scale: float, plan: CropPlan, crop: np.ndarray) -> SheetEntry:
     """An entry for a photo with its crop box drawn, and its crop (H, W, 3) uint8.
 
-    The photo is shown by its `view` (h, w, 3) uint8, of whose px `view_scale` of the plan's make one.
+    The photo is shown by its `view` (h, w, 3) uint8, one px of which is `view_scale` px of the plan.
     """
     thumbnail, scale = _shrunk(view, THUMBNAIL_PX)
     box = [scale / view_scale * edge for edge in plan.box]
@@ -42,7 +42,7 @@ def used_entry(caption: str, view: np.ndarray, view_scale: float, plan: CropPlan
 
 
 def contact_sheet(entries: Sequence[SheetEntry]) -> bytes:
-    """A JPEG with a cell for each entry: the original with its crop box, the crop beside it, the caption below."""
+    """A JPEG with a cell for each entry: the original with its crop box, the crop at its side, the caption below."""
     columns = max(1, min(len(entries), round(math.sqrt(len(entries) * CELL_PX[1] / CELL_PX[0] * 1.3))))
     rows = math.ceil(len(entries) / columns)
     sheet = Image.new("RGB", (columns * CELL_PX[0], rows * CELL_PX[1]), PAPER)
@@ -69,12 +69,12 @@ def _draw_cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, corner: tuple[int, 
     lines = textwrap.wrap(_writable(entry.caption), CAPTION_LETTERS, max_lines=CAPTION_LINES, placeholder=" …")
     font = ImageFont.load_default(TEXT_PX)
     for number, line in enumerate(lines):
-        place = (x, y + THUMBNAIL_PX + GAP_PX // 2 + number * LINE_PX)
-        pen.text(place, line, fill=FAINT if entry.refused else INK, font=font)
+        position = (x, y + THUMBNAIL_PX + GAP_PX // 2 + number * LINE_PX)
+        pen.text(position, line, fill=FAINT if entry.refused else INK, font=font)
 
 
 def _writable(text: str) -> str:
-    """Pillow's small built-in font, which it has without FreeType, knows ASCII only."""
+    """Pillow's built-in font, which it uses without FreeType, has ASCII only."""
     clean = "".join(letter if letter.isprintable() else "?" for letter in text)
     return clean if features.check("freetype2") else clean.encode("ascii", "replace").decode()
 

@@ -47,16 +47,16 @@ def plan_crop(
     crop_size: Size,
     side_share: float | None = None,
 ) -> CropPlan:
-    """Place a part of the shape of `crop_size` in a picture of `size`, as near as it goes to `focus` in its centre.
+    """Plan a crop of the shape of `crop_size` in a picture of `size`, with its centre as near to `focus` as possible.
 
-    Sizes are width and height in px. With zoom "picture" it is the largest there is. With "head" it is as large that
-    the longer side of `head` (x0, y0, x1, y1 in px) fills 60% of its short side, but not so small that it would be
-    enlarged more than twice to `crop_size`; without a head it is the largest, and a note says so. `side_share` of the
-    largest, where given, overrules both.
+    Sizes are width and height in px. With zoom "picture" it is the largest possible. With "head" its size is such
+    that the longer side of `head` (x0, y0, x1, y1 in px) fills 60% of its short side, but it is not enlarged more than
+    twice to `crop_size`; without a head it is the largest, and a note says so. `side_share`, a share of the largest,
+    overrides both.
     """
     widest = min(have / want for have, want in zip(size, crop_size, strict=True))
-    whole = _scaled(crop_size, widest, size)
-    largest, target = min(whole), min(crop_size)
+    largest_size = _scaled(crop_size, widest, size)
+    largest, target = min(largest_size), min(crop_size)
     side, notes = largest, []
     if side_share is not None:
         side = max(1, round(side_share * largest))
@@ -67,8 +67,8 @@ def plan_crop(
         side = min(largest, max(round(wanted), round(target / MOST_ENLARGEMENT)))
     if side < target:
         notes.append(f"enlarged {target / side:.1f} times, from {side} px")
-    width, height = whole if side == largest else _scaled(crop_size, side / target, size)
-    x0, y0 = (_start(*place) for place in zip(focus, (width, height), size, strict=True))
+    width, height = largest_size if side == largest else _scaled(crop_size, side / target, size)
+    x0, y0 = (_start(*axis) for axis in zip(focus, (width, height), size, strict=True))
     return CropPlan(x0, y0, x0 + width, y0 + height, notes)
 
 

@@ -1,4 +1,4 @@
-"""Where to look in photos: at the head that recurs in them, where heads are found, else at what stands out."""
+"""The point of focus in photos: the head that recurs in them if heads are found, else the salient point."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from limner.embeddings.head_finder import FoundHead, HeadFinder
 from limner.photos.saliency import salient_point
 
 FocusMode = Literal["auto", "center", "saliency", "face", "cat", "dog"]
-KINDS_LOOKED_FOR: dict[FocusMode, list[str] | None] = {"auto": None, "face": ["person"], "cat": ["cat"], "dog": ["dog"]}
-UNRELATED = 0.2  # cosine of two heads' vectors that says nothing
-ALONE = 0.15  # what a head counts that no other photo shows, beside one that all others show (1)
+KINDS_BY_MODE: dict[FocusMode, list[str] | None] = {"auto": None, "face": ["person"], "cat": ["cat"], "dog": ["dog"]}
+UNRELATED = 0.2  # cosine of the vectors of two unrelated heads
+BASE_WEIGHT = 0.15  # weight of a head that no other photo shows, where one that all others show adds 1
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What was seen in one photo: its size (width, height) px, heads best first, and the salient point (x, y) px."""
+    """What was detected in a photo: its size (width, height) px, heads best first, and the salient point (x, y) px."""
 
     size: tuple[int, int]
     heads: tuple[FoundHead, ...]
     salient: tuple[float, float]
 
     def scaled(self, factor: float, size: tuple[int, int]) -> Sight:
-        """The same in the photo of `size` of which a copy was looked at, `factor` times smaller."""
+        """The same in the photo of `size`, of which this was a copy `factor` times smaller."""
         heads = tuple(replace(head, box=tuple(edge * factor for edge in head.box)) for head in self.heads)
         return Sight(size, heads, (self.salient[0] * factor, self.salient[1] * factor))
 
@@ -43,64 +43,64 @@ class Focus:
 
 
 def see(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Sight:
-    """See what the mode needs of a photo (H, W, 3) uint8 RGB: heads where it looks for them, or to zoom in on one.
+    """Detect what the mode needs in a photo (H, W, 3) uint8 RGB: heads if it uses them, or to zoom in on one.
 
-    Photos may be looked at by several threads at once.
+    Several threads may call this at once.
     """
-    looks = mode in KINDS_LOOKED_FOR or zoom_to_head
-    heads = _finder().find([pixels], KINDS_LOOKED_FOR.get(mode))[0] if looks else []
+    looks = mode in KINDS_BY_MODE or zoom_to_head
+    heads = _finder().find([pixels], KINDS_BY_MODE.get(mode))[0] if looks else []
     size = (pixels.shape[1], pixels.shape[0])
-    needed = mode == "saliency" or (mode in KINDS_LOOKED_FOR and not heads)
+    needed = mode == "saliency" or (mode in KINDS_BY_MODE and not heads)
     return Sight(size, tuple(heads), salient_point(pixels) if needed else (size[0] / 2, size[1] / 2))
 
 
 def possible_focuses(sight: Sight, mode: FocusMode) -> list[Focus]:
-    """What a photo's focus may be, once the others were seen: one for each head, one alone where there is no head.
+    """The candidates for a photo's focus: one for each head, or a single one without a head.
 
-    "center" is the middle, "saliency" the salient point, though a head is kept for zooming in on. The others take the
-    head itself, and the salient point where there is none.
+    "center" is the middle, "saliency" the salient point, with a head kept for zooming in. The other modes use the head
+    itself, or the salient point where there is none.
     """
-    if mode not in KINDS_LOOKED_FOR:
+    if mode not in KINDS_BY_MODE:
         point = (sight.size[0] / 2, sight.size[1] / 2) if mode == "center" else sight.salient
         how = "center" if mode == "center" else "salient point"
         return [Focus(point, head, how) for head in sight.heads or [None]]
     several = f", of {len(sight.heads)} heads" if len(sight.heads) > 1 else ""
-    found = [Focus(head.centre, head, f"{head.kind}'s head{several}") for head in sight.heads]
-    return found or [Focus(sight.salient, None, "salient point")]
+    focuses = [Focus(head.centre, head, f"{head.kind}'s head{several}") for head in sight.heads]
+    return focuses or [Focus(sight.salient, None, "salient point")]
 
 
 def choose_heads(sights: Sequence[Sight]) -> list[int]:
-    """For each photo of one subject, the place of its focus among the possible ones.
+    """For each photo of one subject, the index of its focus among the possible ones.
 
-    Of several heads in a photo the one is taken that recurs in the other photos, by kind and vector.
+    Of several heads in a photo, the one that recurs in the other photos is chosen, by kind and vector.
     """
-    return [_choose(place, sights) for place in range(len(sights))]
+    return [_choose(index, sights) for index in range(len(sights))]
 
 
 def find_focus(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Focus:
-    """The focus of a single photo (H, W, 3) uint8 RGB, which no other can explain."""
+    """The focus of a single photo (H, W, 3) uint8 RGB, without other photos to compare with."""
     sight = see(pixels, mode, zoom_to_head=zoom_to_head)
     return possible_focuses(sight, mode)[_choose(0, [sight])]
 
 
-def _choose(place: int, sights: Sequence[Sight]) -> int:
+def _choose(index: int, sights: Sequence[Sight]) -> int:
     """Which head of one photo has the most weight: its score times how much it recurs in the other photos."""
-    heads = sights[place].heads
+    heads = sights[index].heads
     if len(heads) < 2:
         return 0
-    others = [other.heads for index, other in enumerate(sights) if index != place]
-    weights = [head.score * (ALONE + _recurrence(head, others)) for head in heads]
+    other_heads = [other.heads for other_index, other in enumerate(sights) if other_index != index]
+    weights = [head.score * (BASE_WEIGHT + _recurrence(head, other_heads)) for head in heads]
     return weights.index(max(weights))
 
 
-def _recurrence(head: FoundHead, others: Sequence[Sequence[FoundHead]]) -> float:
-    """How much the other photos show the same head: the mean over them of their most alike one's score, 0 to 1."""
-    if not others:
+def _recurrence(head: FoundHead, other_photos: Sequence[Sequence[FoundHead]]) -> float:
+    """How much the other photos show the same head: the mean of the score of their most similar one, 0 to 1."""
+    if not other_photos:
         return 0.0
-    return float(np.mean([max((_alike(head, other) for other in heads), default=0.0) for heads in others]))
+    return float(np.mean([max((_similarity(head, other) for other in heads), default=0.0) for heads in other_photos]))
 
 
-def _alike(head: FoundHead, other: FoundHead) -> float:
+def _similarity(head: FoundHead, other: FoundHead) -> float:
     if head.kind != other.kind:
         return 0.0
     return other.score * max(0.0, float(head.vector @ other.vector) - UNRELATED) / (1 - UNRELATED)

@@ -1,8 +1,8 @@
-"""focus.toml beside the photos: where its owner wants crops to lie.
+"""focus.toml among the photos: crops that were chosen by hand.
 
 ["IMG_0012.jpg"]
 at = [0.42, 0.31]   # the crop's middle: shares of the width from the left and of the height from the top
-side = 0.8          # the crop's side as a share of the largest crop's; left out: as `zoom` has it
+side = 0.8          # the crop's side as a share of the largest crop's; if omitted: as `zoom` says
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class _Entry(BaseModel):
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Where a crop shall lie: its middle and side as shares of the upright photo's width, height and largest crop."""
+class ManualCrop:
+    """A crop's middle and side as shares of the upright photo's width, height and largest crop."""
 
     at: tuple[float, float]
     side: float | None = None
@@ -44,11 +44,11 @@ class Wish:
         return self.at[0] * size[0], self.at[1] * size[1]
 
 
-def read_wishes(folder: Path, names: Collection[str]) -> dict[str, Wish]:
-    """The wishes in `folder`/focus.toml by photo name; none without the file.
+def read_manual_crops(folder: Path, names: Collection[str]) -> dict[str, ManualCrop]:
+    """The crops in `folder`/focus.toml by photo name; none without the file.
 
-    Raises PhotoError, with all faults, for a file that is no TOML, a photo that is not among `names` or a value out of
-    place.
+    Raises PhotoError, with all faults, for a file that is not TOML, a photo that is not among `names` or an invalid
+    value.
     """
     file = folder / FOCUS_FILE
     if not file.is_file():
@@ -56,26 +56,26 @@ def read_wishes(folder: Path, names: Collection[str]) -> dict[str, Wish]:
     try:
         record = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PhotoError(f"{file} cannot be read as TOML ({error}); mend or remove it") from None
-    faults, wishes = [], {}
+        raise PhotoError(f"{file} cannot be read as TOML ({error}); correct or remove it") from None
+    faults, crops = [], {}
     for name, value in record.items():
         if name not in names:
-            faults.append(f'"{name}" is not a photo here; give the file name as it is, in quotes')
+            faults.append(f'"{name}" is not a photo here; give the exact file name, in quotes')
             continue
         try:
-            wishes[name] = _wish(value)
+            crops[name] = _manual_crop(value)
         except ValidationError as error:
             faults += [f'"{name}" {_said(fault)}' for fault in error.errors()]
     if faults:
         raise PhotoError(f"{file}: {'; '.join(faults)}")
-    return wishes
+    return crops
 
 
-def _wish(value: object) -> Wish:
+def _manual_crop(value: object) -> ManualCrop:
     entry = _Entry.model_validate(value)
-    return Wish(entry.at, entry.side)
+    return ManualCrop(entry.at, entry.side)
 
 
 def _said(fault: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place or 'entry'}: {fault['msg']}, not {fault['input']!r}"
+    location = ".".join(str(part) for part in fault["loc"])
+    return f"{location or 'entry'}: {fault['msg']}, not {fault['input']!r}"

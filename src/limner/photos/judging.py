@@ -21,7 +21,7 @@ FRAMINGS = ("close", "middle", "far")
 
 @dataclass(frozen=True)
 class Look:
-    """What is remembered of one crop, little enough for many of them."""
+    """The few values that are kept of one crop."""
 
     framing: str  # one of FRAMINGS, or "" without a head
     light: str
@@ -30,7 +30,7 @@ class Look:
 
 
 def look_at(crop: np.ndarray, head: tuple[float, float, float, float] | None) -> Look:
-    """Look at a crop (H, W, 3) uint8; `head` is the box x0, y0, x1, y1 in it, in px."""
+    """Measure a crop (H, W, 3) uint8; `head` is the box x0, y0, x1, y1 in it, in px."""
     height, width = crop.shape[:2]
     small = np.asarray(Image.fromarray(crop).resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX))
     if head is None:
@@ -45,21 +45,21 @@ def look_at(crop: np.ndarray, head: tuple[float, float, float, float] | None) ->
 
 
 def judge(looks: Sequence[Look]) -> list[str]:
-    """What the set has, and what to add, a sentence each."""
+    """What the set has, and what to add, one sentence each."""
     return [_in_figures(looks), *_advice(looks)]
 
 
 def _in_figures(looks: Sequence[Look]) -> str:
     framings = Counter(look.framing for look in looks if look.framing)
-    told = (
-        ", ".join(f"{framings[name]} {name}" for name in FRAMINGS if framings[name]) or "not told, as no head is found"
+    framing = (
+        ", ".join(f"{framings[name]} {name}" for name in FRAMINGS if framings[name]) or "unknown, as no head is found"
     )
     lights = Counter(look.light for look in looks)
     light = ", ".join(f"{count} {name}" for name, count in sorted(lights.items(), key=lambda pair: (-pair[1], pair[0])))
     poses = _poses(looks)
-    pose = f"{_kinds(poses, SAME_POSE)} kinds of pose" if len(poses) > 1 else "poses not told"
+    pose = f"{_kinds(poses, SAME_POSE)} kinds of pose" if len(poses) > 1 else "poses unknown"
     grounds = _kinds([look.ground for look in looks], SAME_GROUND)
-    return f"{len(looks)} photos; framing: {told}; {pose}; light: {light}; {grounds} kinds of background"
+    return f"{len(looks)} photos; framing: {framing}; {pose}; light: {light}; {grounds} kinds of background"
 
 
 def _advice(looks: Sequence[Look]) -> list[str]:
@@ -67,7 +67,7 @@ def _advice(looks: Sequence[Look]) -> list[str]:
     if count < FEW:
         advice.append(f"{count} are few: add photos; 5 to 20 that differ are usual")
     if count > MANY:
-        advice.append(f"{count} are more than it takes: the best 20 that differ teach as much")
+        advice.append(f"{count} are more than needed: the best 20 that differ teach as much")
     if count < 3:
         return advice
     framed = [look.framing for look in looks if look.framing]
@@ -81,7 +81,7 @@ def _advice(looks: Sequence[Look]) -> list[str]:
     if most >= ONE_SIDED * count:
         advice.append(f"{most} of {count} have the same light ({light}): add photos in other light")
     if _kinds([look.ground for look in looks], SAME_GROUND) * 3 < count:
-        advice.append("few backgrounds: add photos elsewhere, or the background is learnt with the subject")
+        advice.append("few backgrounds: add photos taken elsewhere, or the background is learnt with the subject")
     poses = _poses(looks)
     if len(poses) > 3 and _kinds(poses, SAME_POSE) * 3 < len(poses):
         advice.append("few poses: add photos from other sides and with other expressions")
@@ -92,11 +92,11 @@ def _poses(looks: Sequence[Look]) -> list[np.ndarray]:
     return [look.pose for look in looks if look.pose is not None]
 
 
-def _kinds(vectors: Sequence[np.ndarray], alike: float) -> int:
-    """How many groups there are when each joins the first group whose first member it is like."""
+def _kinds(vectors: Sequence[np.ndarray], threshold: float) -> int:
+    """How many groups there are when each vector joins the first group whose first member it resembles."""
     leaders: list[np.ndarray] = []
     for vector in vectors:
-        if all(float(vector @ leader) < alike for leader in leaders):
+        if all(float(vector @ leader) < threshold for leader in leaders):
             leaders.append(vector)
     return len(leaders)
 

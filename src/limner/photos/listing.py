@@ -1,7 +1,7 @@
-"""Which files of a folder are photos, what captions lie beside them, and what kohya's folder names say.
+"""Lists the photos of a folder, their captions, and what folder names in kohya's convention say.
 
-kohya's trainers take folders such as `10_sks woman`: how often each of its photos comes in an epoch, then identifier
-and class noun. A folder of such folders is understood, and one that is called so itself.
+kohya's trainers take folders such as `10_sks woman`: how often each of its photos occurs in an epoch, then identifier
+and class noun. A folder of such folders is recognised, and a single one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class KohyaName:
-    """What a folder name such as `10_sks woman` says; the class noun is empty where one word stands alone."""
+    """What a folder name such as `10_sks woman` says; the class noun is empty if there is only one word."""
 
     repeats: int
     identifier: str
@@ -48,7 +48,7 @@ class KohyaName:
 
 @dataclass(frozen=True)
 class Listed:
-    """A photo that was found: its name below the listed folder, its caption if it has one, how often it counts."""
+    """A photo: its name below the listed folder, its caption if it has one, how often it counts."""
 
     path: Path
     name: str
@@ -67,36 +67,36 @@ class Listing:
 
 
 def kohya_name(folder: Path) -> KohyaName | None:
-    """What the name of a folder says in kohya's way, or None."""
-    found = KOHYA_NAME.fullmatch(folder.name)
-    if found is None:
+    """What the name of a folder says in kohya's convention, or None."""
+    match = KOHYA_NAME.fullmatch(folder.name)
+    if match is None:
         return None
-    identifier, _, class_noun = found[2].partition(" ")
-    return KohyaName(int(found[1]), identifier, class_noun.strip())
+    identifier, _, class_noun = match[2].partition(" ")
+    return KohyaName(int(match[1]), identifier, class_noun.strip())
 
 
 def named_subject(folder: Path) -> KohyaName | None:
-    """What the names of `folder`, or of kohya's folders in it, agree to call the subject; None where they do not."""
+    """What the names of `folder`, or of kohya's folders in it, agree on as the subject; None if they do not."""
     if not folder.is_dir():
         return None
     inner = [kohya_name(path) for path in _entries(folder) if path.is_dir()]
-    found = [name for name in (kohya_name(folder.resolve()), *inner) if name is not None and name.class_noun]
-    return found[0] if len({(name.identifier, name.class_noun) for name in found}) == 1 else None
+    names = [name for name in (kohya_name(folder.resolve()), *inner) if name is not None and name.class_noun]
+    return names[0] if len({(name.identifier, name.class_noun) for name in names}) == 1 else None
 
 
 def list_photos(folder: Path) -> Listing:
-    """List the photos of `folder` and of kohya's folders in it; dotfiles and what is no picture are passed over.
+    """List the photos of `folder` and of kohya's folders in it; hidden files and other kinds of files are ignored.
 
-    Raises PhotoError when the folder is not there, cannot be read or holds no picture at all, and for captions that
-    cannot be understood.
+    Raises PhotoError if the folder does not exist, cannot be read or holds no picture, and for captions that cannot be
+    parsed.
     """
     if not folder.exists():
         raise PhotoError(f"there is no folder {folder}; name a folder that holds photos of the subject")
     if not folder.is_dir():
         raise PhotoError(f"{folder} is a file; name the folder that holds the photos")
     listing = Listing([], [])
-    own = kohya_name(folder.resolve())
-    _add(listing, folder, "", own)
+    name_of_folder = kohya_name(folder.resolve())
+    _add(listing, folder, "", name_of_folder)
     for inner in _in_name_order(path for path in _entries(folder) if path.is_dir()):
         if name := kohya_name(inner):
             _add(listing, inner, f"{inner.name}/", name)
@@ -106,14 +106,14 @@ def list_photos(folder: Path) -> Listing:
 
 
 def _add(listing: Listing, folder: Path, prefix: str, name: KohyaName | None) -> None:
-    """Add what lies in one folder."""
+    """Add the files of one folder."""
     files = _in_name_order(path for path in _entries(folder) if not path.is_dir())
     captions = _captions_of(folder / CAPTIONS)
     before = len(listing.photos)
     for path in files:
         ending, called = path.suffix.lower(), prefix + path.name
         if ending in READABLE or (ending in HEIF and heif_is_readable()):
-            caption, notes = _caption_beside(path)
+            caption, notes = _caption_file(path)
             caption = caption or captions.get(path.name, "")
             listing.photos.append(Listed(path, called, caption, name.repeats if name else 1, notes))
         elif ending in HEIF:
@@ -128,15 +128,15 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise PhotoError(f"{folder} cannot be read ({error.strerror}); mend its permissions") from None
+        raise PhotoError(f"{folder} cannot be read ({error.strerror}); correct its permissions") from None
 
 
 def _in_name_order(paths: Iterator[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name))
 
 
-def _caption_beside(photo: Path) -> tuple[str, list[str]]:
-    """The text of `a.txt` beside `a.jpg`, on one line; or none, and a note that says why it is not used."""
+def _caption_file(photo: Path) -> tuple[str, list[str]]:
+    """The text of `a.txt` for `a.jpg`, on one line; or none, and a note that says why it is not used."""
     path = photo.with_suffix(".txt")
     try:
         if not path.is_file():
@@ -160,7 +160,7 @@ def _captions_of(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PhotoError(f"{path} cannot be read ({error}); mend or remove it") from None
+        raise PhotoError(f"{path} cannot be read ({error}); correct or remove it") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -170,6 +170,6 @@ def _captions_of(path: Path) -> dict[str, str]:
             captions[str(name)] = " ".join(str(text).split())
         except (ValueError, KeyError, TypeError, AttributeError):
             raise PhotoError(
-                f'{path}, line {number}: {line[:60]!r} is no caption; write {{"file_name": "a.jpg", "text": "…"}}'
+                f'{path}, line {number}: {line[:60]!r} is not a caption; write {{"file_name": "a.jpg", "text": "…"}}'
             ) from None
     return captions

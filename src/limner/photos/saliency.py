@@ -1,4 +1,4 @@
-"""Where a photo stands out, for subjects that no detector knows.
+"""The salient point of a photo, for subjects that no detector knows.
 
 Spectral residual (Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007) squared, times
 a broad Gaussian about where photographers put heads: the middle of the width, 36% of the way down.
@@ -16,7 +16,7 @@ PRIOR_SPREAD = (0.35, 0.30)  # in short sides
 
 
 def salient_point(pixels: np.ndarray) -> tuple[float, float]:
-    """The mean place (x, y) px of what stands out in `pixels` (H, W, 3) uint8."""
+    """The mean position (x, y) px of what is salient in `pixels` (H, W, 3) uint8."""
     import cv2
 
     height, width = pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The table that says, before anything trains, what became of every photo."""
+"""The table that says, before training, which photos are used and which are not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from limner.photos.listing import Refusal
 
 
 def checked_table(records: Sequence[Mapping[str, Any]], refused: Sequence[Refusal]) -> str:
-    """A row for each photo that is left out, warned of or noted, under a line that counts them all.
+    """A row for each photo that is left out or has a warning or a note, under a line with the counts.
 
-    `records` are of photos that are used: source, notes and those of the notes that are warnings. Empty when there is
-    nothing to say.
+    `records` are of photos that are used: source, notes, and which notes are warnings. Empty if there is nothing to
+    report.
     """
     rows = [("left out", refusal.source, refusal.reason) for refusal in refused]
     warned = [record for record in records if record["warnings"]]

@@ -1,4 +1,4 @@
-"""Noticing photos that show nearly the same: they would weigh double in training."""
+"""Detects near-duplicate photos: they would count twice in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEARLY_THE_SAME = 0.98  # correlation of small grey pictures
 
 
 def small_copy(crop: np.ndarray) -> np.ndarray:
-    """What is remembered of a crop (H, W, 3) uint8: (576,) greys about their mean, of unit norm."""
+    """A small copy of a crop (H, W, 3) uint8 for comparisons: (576,) greys about their mean, of unit norm."""
     small = Image.fromarray(crop).convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float64).ravel()
     values -= values.mean()
@@ -27,7 +27,7 @@ class Twins:
 
     def notes(self, name: str, small: np.ndarray) -> list[str]:
         """A note that names the earlier photo that this one, by its small copy, nearly repeats; remembers it."""
-        found = [other for other, seen in self._seen if float(small @ seen) > NEARLY_THE_SAME]
+        repeated = [earlier for earlier, seen in self._seen if float(small @ seen) > NEARLY_THE_SAME]
         self._seen.append((name, small))
-        self.names.update([name, *found] if found else [])
-        return [f"nearly the same as {found[0]}"] if found else []
+        self.names.update([name, *repeated] if repeated else [])
+        return [f"nearly the same as {repeated[0]}"] if repeated else []

@@ -1,8 +1,8 @@
 """Pictures from a base and an adapter: one batch, a whole grid, a quick look."""
 
 from limner.rendering.batch import (
-    Begun,
     Conditioning,
+    PendingBatch,
     PromptEmbeddings,
     Recipe,
     Request,
@@ -14,17 +14,17 @@ from limner.rendering.batch import (
 from limner.rendering.columns import Column, columns_of
 from limner.rendering.denoise import denoise, initial_latents
 from limner.rendering.denoiser import PlainDenoiser
+from limner.rendering.execution import render_plan
 from limner.rendering.fast import fast_denoiser
 from limner.rendering.grid import Grid, Plan, Planned, hashes_of, remove_strays
-from limner.rendering.making import render_plan
 from limner.rendering.png import encode_png, read_stamp
 from limner.rendering.quick import recommended_render, render_prompt, render_validation
 
 __all__ = [
-    "Begun",
     "Column",
     "Conditioning",
     "Grid",
+    "PendingBatch",
     "PlainDenoiser",
     "Plan",
     "Planned",

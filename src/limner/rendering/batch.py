@@ -22,7 +22,7 @@ from limner.rendering.safety import check_pictures
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every picture of a grid is made."""
+    """How every picture of a grid is sampled."""
 
     sampler: str
     steps: int
@@ -52,25 +52,25 @@ class Conditioning:
 
 @dataclass
 class PromptEmbeddings:
-    """Each text encoded once, by itself, so that its embedding does not depend on what else is rendered.
+    """Each text encoded once, alone, so that its embedding does not depend on what else is rendered.
 
-    Holds for one state of the text encoder: make a new one when an adapter is attached or removed.
+    Valid for one state of the text encoder: create a new one when an adapter is attached or removed.
     """
 
     base: Base
-    known: dict[str, Tensor] = field(default_factory=dict)
+    encoded: dict[str, Tensor] = field(default_factory=dict)
 
     def of(self, texts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, 77, C)."""
         for text in texts:
-            if text not in self.known:
+            if text not in self.encoded:
                 base = self.base
-                self.known[text] = encode_prompts(base.tokenizer, base.text_encoder, [text], base.clip_skip)
-        return torch.cat([self.known[text] for text in texts])
+                self.encoded[text] = encode_prompts(base.tokenizer, base.text_encoder, [text], base.clip_skip)
+        return torch.cat([self.encoded[text] for text in texts])
 
 
 Embeddings = PromptEmbeddings | Sequence[PromptEmbeddings]
-"""Of the text encoder as it is, or of each of the columns whose requests follow one another in equal numbers."""
+"""For the text encoder alone, or for each column; the columns' requests follow one another in equal numbers."""
 
 
 def render_latents(
@@ -84,7 +84,7 @@ def render_latents(
 ) -> Tensor:
     """Latents (B, 4, H/8, W/8) of requests that share their size and conditioning scale.
 
-    `denoiser` is over the base's UNet (and the ControlNet); left out, they are called as they are.
+    `denoiser` calls the base's UNet (and the ControlNet); if omitted, they are called directly.
     """
     columns = [embeddings] if isinstance(embeddings, PromptEmbeddings) else embeddings
     noise = torch.stack([initial_latents(r.seed, r.image_index, *r.size) for r in requests])
@@ -109,18 +109,20 @@ def render_latents(
 def _embeds(columns: Sequence[PromptEmbeddings], texts: Sequence[str]) -> Tensor:
     """Prompt embeddings (B, 77, C), each text's by its column."""
     each = len(texts) // len(columns)
-    return torch.cat([own.of(texts[index * each : (index + 1) * each]) for index, own in enumerate(columns)])
+    return torch.cat(
+        [embeddings.of(texts[index * each : (index + 1) * each]) for index, embeddings in enumerate(columns)]
+    )
 
 
 @dataclass(frozen=True)
-class Begun:
-    """Pictures (B, H, W, 3) uint8 that a GPU may still be computing; `computed` is when they are there."""
+class PendingBatch:
+    """Pictures (B, H, W, 3) uint8 that a GPU may still be computing; `computed` is the event of their completion."""
 
     pixels: Tensor
     computed: Any = None
 
     def images(self) -> np.ndarray:
-        """The pictures, waited for."""
+        """The pictures, after waiting for them."""
         if self.computed is not None:
             self.computed.synchronize()
         return self.pixels.numpy()
@@ -135,30 +137,30 @@ def begin_batch(
     conditioning: Conditioning | None = None,
     denoiser: Denoiser | None = None,
     vae_batch_size: int = 4,
-) -> Begun:
-    """Compute a batch; a GPU is only told to, and its pictures come to the host while it goes on."""
+) -> PendingBatch:
+    """Compute a batch; on a GPU only start it: its pictures are copied to the host in the background."""
     latents = render_latents(base, recipe, requests, embeddings, conditioning, denoiser=denoiser)
     return begin_decoding(base, latents, vae_batch_size)
 
 
 @torch.inference_mode()
-def begin_decoding(base: Base, latents: Tensor, vae_batch_size: int = 4) -> Begun:
-    """Pictures of latents (B, 4, H/8, W/8), `vae_batch_size` decoded at once; a GPU is only told to."""
+def begin_decoding(base: Base, latents: Tensor, vae_batch_size: int = 4) -> PendingBatch:
+    """Pictures of latents (B, 4, H/8, W/8), `vae_batch_size` decoded at once; on a GPU only started."""
     slices = decoded_slices(base.vae, latents, vae_batch_size)
     pixels = torch.cat([bytes_from_pixels(part) for part in slices])  # (B, H, W, 3)
     if pixels.device.type != "cuda":
-        return Begun(pixels.cpu())
+        return PendingBatch(pixels.cpu())
     host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
     host.copy_(pixels, non_blocking=True)
     computed = torch.cuda.Event()
     computed.record()
-    return Begun(host, computed)
+    return PendingBatch(host, computed)
 
 
 def checked(base: Base, images: np.ndarray, *, check: bool = True) -> tuple[np.ndarray, list[bool | None]]:
     """Pictures (B, H, W, 3) uint8 and whether the safety checker flagged each (and made it black).
 
-    The flag is None where none ran: the base has none, or `check` is off.
+    The flag is None if no checker ran: the base has none, or `check` is off.
     """
     if not check or base.safety_checker is None:
         return images, [None] * len(images)
@@ -177,14 +179,14 @@ def render_batch(
     vae_batch_size: int = 4,
 ) -> tuple[np.ndarray, list[bool | None]]:
     """Pictures (B, H, W, 3) uint8 of one batch and the safety checker's verdicts: see `checked`."""
-    begun = begin_batch(base, recipe, requests, embeddings, conditioning, vae_batch_size=vae_batch_size)
-    return checked(base, begun.images(), check=check)
+    pending = begin_batch(base, recipe, requests, embeddings, conditioning, vae_batch_size=vae_batch_size)
+    return checked(base, pending.images(), check=check)
 
 
 def in_precision(base: Base, dtype: torch.dtype) -> Base:
     """The base itself if it has that precision, else a copy with UNet, text encoder and VAE in it.
 
-    A copy, since casting to and fro would change the weights of the base that others hold.
+    A copy, since casting back and forth would change the weights of the base, which other code uses.
     """
     if base.dtype == dtype:
         return base
@@ -193,7 +195,7 @@ def in_precision(base: Base, dtype: torch.dtype) -> Base:
 
 
 def _cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A deep copy with floating-point tensors in `dtype`, without a second copy in the old one on the way."""
+    """A deep copy with floating-point tensors in `dtype`, without an intermediate copy in the old one."""
     memo = {}
     for tensor in [*module.parameters(), *module.buffers()]:
         copied = tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)

@@ -41,7 +41,7 @@ def rendered_size(asked: tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def native_size(image: np.ndarray, native_size_px: int) -> tuple[int, int]:
-    """Width and height for a reference without a size: its own shape, the longer side as the base likes it."""
+    """Width and height for a reference without a size: its shape, with the longer side at the base's native size."""
     height, width = image.shape[:2]
     share = native_size_px / max(width, height)
     sides = (max(SMALLEST_PX, round(side * share)) for side in (width, height))
@@ -49,7 +49,7 @@ def native_size(image: np.ndarray, native_size_px: int) -> tuple[int, int]:
 
 
 def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 at `size` (width, height), bicubic as `PIL.Image.resize` does by itself."""
+    """(H, W, 3) uint8 at `size` (width, height), bicubic, the default of `PIL.Image.resize`."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize(size))
@@ -62,7 +62,7 @@ def edge_picture(image: np.ndarray, low: int = 100, high: int = 200) -> np.ndarr
 
 
 def conditioning_tensor(edges: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 to what a ControlNet takes: (3, H, W) fp32 in [0, 1]."""
+    """(H, W, 3) uint8 to a ControlNet's input: (3, H, W) fp32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(edges)).permute(2, 0, 1).to(torch.float32) / 255
 
 

@@ -14,7 +14,7 @@ from limner.base.load import plain_base_error
 from limner.errors import BaseError
 
 SHARED = ("cross_attention_dim", "in_channels", "block_out_channels", "layers_per_block")
-TAKEN = {"conditioning_channels": 3, "controlnet_conditioning_channel_order": "rgb"}  # of its pictures
+REQUIRED = {"conditioning_channels": 3, "controlnet_conditioning_channel_order": "rgb"}  # of its pictures
 
 
 def controlnet_hash(folder: Path) -> str:
@@ -30,7 +30,7 @@ def controlnet_hash(folder: Path) -> str:
 def load_controlnet(
     folder: Path, base: Base, *, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Any:
-    """The ControlNet in `folder`, frozen, beside the base. Raises BaseError when it was made for another model."""
+    """The ControlNet in `folder`, frozen. Raises BaseError if it was made for another model."""
     from diffusers import ControlNetModel
 
     require_fit(folder, base.unet.config)
@@ -46,16 +46,16 @@ def require_fit(folder: Path, unet_config: Any) -> None:
     except (OSError, ValueError) as error:
         raise BaseError(f"{folder} holds no ControlNet: its config.json cannot be read ({error})") from None
     wanted = {name: unet_config[name] for name in SHARED if name in unet_config}
-    for name, own in wanted.items():
-        there = config.get(name, own)
-        if _plain(there) != _plain(own):
+    for name, expected in wanted.items():
+        actual = config.get(name, expected)
+        if _plain(actual) != _plain(expected):
             raise BaseError(
-                f"{folder}: this ControlNet has {name} {_plain(there)} and the base {_plain(own)}; "
+                f"{folder}: this ControlNet has {name} {_plain(actual)} and the base {_plain(expected)}; "
                 "it was made for another model"
             )
-    for name, own in TAKEN.items():
-        if config.get(name, own) != own:
-            raise BaseError(f"{folder}: this ControlNet has {name} {config[name]}; limner gives it {own}")
+    for name, expected in REQUIRED.items():
+        if config.get(name, expected) != expected:
+            raise BaseError(f"{folder}: this ControlNet has {name} {config[name]}; limner provides {expected}")
 
 
 def _plain(value: Any) -> Any:

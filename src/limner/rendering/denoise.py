@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.randomness import normal
-from limner.rendering.denoiser import Denoiser, Given
+from limner.rendering.denoiser import BatchInputs, Denoiser
 
 LATENT_CHANNELS = 4
 PIXELS_PER_LATENT = 8
@@ -21,9 +21,9 @@ Callback = Callable[[int, Tensor], None]
 
 
 def initial_latents(seed: int, image_index: int, width: int, height: int) -> Tensor:
-    """Standard normal (4, H/8, W/8) for image `image_index` of `seed`, drawn on the CPU whatever renders it.
+    """Standard normal (4, H/8, W/8) for image `image_index` of `seed`, drawn on the CPU on every device.
 
-    So a picture depends on its own seed and index, never on its neighbours, its batch or its device.
+    So a picture depends on its seed and index, never on its neighbours, its batch or its device.
     """
     shape = (LATENT_CHANNELS, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return normal(seed, "initial latents", image_index, shape)
@@ -47,11 +47,11 @@ def denoise(
     """Latents (B, 4, H/8, W/8) in fp32 after `steps` steps from standard normal `latents` of the same shape.
 
     Guidance (Ho and Salimans, "Classifier-free diffusion guidance", 2022, equation 6, its w + 1 called the
-    guidance scale) takes both halves in one forward; at a scale of 1 or less the unconditional half is left out.
+    guidance scale) computes both halves in one forward pass; at a scale of 1 or less the unconditional half is omitted.
     `prompt_embeds` and `negative_embeds` are (B, 77, C). The pictures are those of `columns` columns, equally many
     each, one column after another; the denoiser sees the columns in that order too, each with both its halves.
-    `conditioning_image` is (1 or B, 3, H, W) in [0, 1]. `sampler` comes fresh from `make_sampler`.
-    `callback(step, latents)` sees the latents after each step.
+    `conditioning_image` is (1 or B, 3, H, W) in [0, 1]. `sampler` must be new from `make_sampler`.
+    `callback(step, latents)` gets the latents after each step.
     """
     weight = denoiser.weight
     guided = guidance_scale > 1
@@ -60,12 +60,12 @@ def denoise(
     if hint is not None and guided and len(hint) > 1:
         hint = _halves(hint, hint, columns)
     sampler.set_timesteps(steps)
-    timesteps = _moved(sampler.timesteps, weight.device)  # the sampler reads its own on the CPU: nothing waits
+    timesteps = _moved(sampler.timesteps, weight.device)  # the sampler reads its copy on the CPU, so nothing waits
     latents = _moved(latents.float(), weight.device) * sampler.init_noise_sigma
-    with denoiser.over(Given(embeds.to(weight.device, weight.dtype), hint, conditioning_scale)) as predict:
+    with denoiser.over(BatchInputs(embeds.to(weight.device, weight.dtype), hint, conditioning_scale)) as predict:
         for step, timestep in enumerate(sampler.timesteps):
-            doubled = _halves(latents, latents, columns) if guided else latents  # (R, 4, H/8, W/8)
-            scaled = sampler.scale_model_input(doubled, timestep).to(weight.dtype)
+            both_halves = _halves(latents, latents, columns) if guided else latents  # (R, 4, H/8, W/8)
+            scaled = sampler.scale_model_input(both_halves, timestep).to(weight.dtype)
             predicted = predict(scaled, timesteps[step]).float()
             if guided:
                 unconditional, conditional = predicted.unflatten(0, (columns, -1)).chunk(2, 1)
@@ -77,7 +77,7 @@ def denoise(
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`; through pinned memory, so that the host need not wait for what a GPU still computes."""
+    """`tensor` on `device`; through pinned memory, so that the host need not wait for the GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

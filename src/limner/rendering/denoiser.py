@@ -1,4 +1,4 @@
-"""A UNet, and the ControlNet beside it where there is one, as one function of noisy latents and timestep."""
+"""A UNet, with a ControlNet if there is one, as one function of noisy latents and timestep."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Predict = Callable[[Tensor, Tensor], Tensor]  # of scaled latents (R, 4, H/8, W/
 
 
 @dataclass(frozen=True)
-class Given:
-    """What stays the same over the steps of a batch of R rows (guidance halves counted).
+class BatchInputs:
+    """The inputs that are the same over the steps of a batch of R rows (both halves of guidance counted).
 
-    `hint` is the ControlNet's hint network's answer to the conditioning image, the same at every step.
+    `hint` is the output of the ControlNet's hint network for the conditioning image, the same at every step.
     """
 
     embeds: Tensor  # (R, 77, C)
@@ -32,24 +32,24 @@ class Given:
 
 
 class Denoiser(Protocol):
-    """What `denoise` computes with: as it is, or captured."""
+    """What `denoise` calls: the plain modules, or captured ones."""
 
     @property
     def weight(self) -> Tensor:
-        """One of the UNet's weights: says device and precision."""
+        """One of the UNet's weights: it has the device and precision."""
         ...
 
     def hint(self, image: Tensor) -> Tensor | None:
-        """The hint network's answer (B, C0, H/8, W/8) to conditioning images (B, 3, H, W) in [0, 1]."""
+        """The hint network's output (B, C0, H/8, W/8) to conditioning images (B, 3, H, W) in [0, 1]."""
         ...
 
-    def over(self, given: Given) -> contextlib.AbstractContextManager[Predict]:
-        """What predicts the steps of one batch."""
+    def over(self, inputs: BatchInputs) -> contextlib.AbstractContextManager[Predict]:
+        """A function that predicts the steps of one batch."""
         ...
 
 
 class PlainDenoiser:
-    """The modules, called as they are; with `half_products` their fused blocks round what they multiply to bf16."""
+    """The modules, called directly; with `half_products` their fused blocks multiply in bf16."""
 
     def __init__(self, unet: nn.Module, controlnet: Any = None, half_products: bool = False) -> None:
         self.unet, self.controlnet, self.half_products = unet, controlnet, half_products
@@ -65,36 +65,36 @@ class PlainDenoiser:
         return {"unet": self.unet} | ({"controlnet": self.controlnet} if self.controlnet is not None else {})
 
     def hint(self, image: Tensor) -> Tensor | None:
-        """The hint network's answer (B, C0, H/8, W/8) to conditioning images (B, 3, H, W) in [0, 1]."""
+        """The hint network's output (B, C0, H/8, W/8) to conditioning images (B, 3, H, W) in [0, 1]."""
         if self.controlnet is None:
             return None
         weight = next(self.controlnet.parameters())
         return self.controlnet.controlnet_cond_embedding(image.to(weight.device, weight.dtype))
 
     @contextlib.contextmanager
-    def over(self, given: Given) -> Iterator[Predict]:
-        """What predicts the steps of one batch; an identity stands in for the hint network meanwhile."""
+    def over(self, inputs: BatchInputs) -> Iterator[Predict]:
+        """A function that predicts the steps of one batch; an identity replaces the hint network meanwhile."""
         with self.without_hint_network(), HalfProducts() if self.half_products else contextlib.nullcontext():
-            yield lambda scaled, timestep: self.predict(scaled, timestep, given)
+            yield lambda scaled, timestep: self.predict(scaled, timestep, inputs)
 
-    def predict(self, scaled: Tensor, timestep: Tensor, given: Given) -> Tensor:
+    def predict(self, scaled: Tensor, timestep: Tensor, inputs: BatchInputs) -> Tensor:
         """The UNet's prediction, with the ControlNet's residuals (Zhang et al., 2023, equation 4)."""
         residuals: dict[str, Any] = {}
-        if given.hint is not None:
+        if inputs.hint is not None:
             down, middle = self.controlnet(
                 scaled,
                 timestep,
-                given.embeds,
-                given.hint,
-                conditioning_scale=given.conditioning_scale,
+                inputs.embeds,
+                inputs.hint,
+                conditioning_scale=inputs.conditioning_scale,
                 return_dict=False,
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        return self.unet(scaled, timestep, given.embeds, **residuals).sample
+        return self.unet(scaled, timestep, inputs.embeds, **residuals).sample
 
     @contextlib.contextmanager
     def without_hint_network(self) -> Iterator[None]:
-        """For the time of the block the ControlNet takes hints instead of pictures."""
+        """In this block the ControlNet takes hints instead of pictures."""
         if self.controlnet is None:
             yield
             return

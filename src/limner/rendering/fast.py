@@ -16,7 +16,7 @@ from limner.rendering.denoiser import Denoiser, PlainDenoiser
 def fast_denoiser(
     base: Base, controlnet: Any, notice: Callable[[str], None], *, half_products: bool = False
 ) -> Iterator[Denoiser]:
-    """What denoises a whole grid: on a GPU channels-last, fused and captured; elsewhere the modules as they are.
+    """A denoiser for a whole grid: on a GPU channels-last, fused and captured; elsewhere the plain modules.
 
     With `half_products`, for processors, they are channels-last and fused too, and their products are in bf16.
     """

@@ -1,9 +1,9 @@
-"""A grid of pictures on disk: which are there, and which batches bring the missing ones.
+"""A grid of pictures on disk: which exist, and which batches produce the missing ones.
 
-A picture's key names everything it was made from and stands in the picture itself, so an interrupted grid goes
-on picture by picture. Batches are planned over the whole grid, whatever is there already, and a batch with one
-picture missing is computed whole: so a remade picture meets the same batch shape at the same place and comes
-out with the same bytes.
+A picture's key covers everything that it depends on and is stored in the picture, so an interrupted grid resumes
+picture by picture. Batches are planned over the whole grid, including existing pictures, and a batch with one picture
+missing is computed completely: so a picture that is rendered again has the same batch shape and the same position in
+it, and the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from limner.rendering.columns import Column
 from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import read_stamp
 
-CELL_VERSION = 1  # raise it when equal requests begin to give other pictures
+CELL_VERSION = 1  # increase it when equal requests give other pictures
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """All pictures of a grid, and which are there (with the safety checker's verdicts)."""
+    """All pictures of a grid, and which exist (with the safety checker's verdicts)."""
 
-    there: Mapping[str, bool | None]
+    present: Mapping[str, bool | None]
     cells: Sequence[Planned]
 
     @property
     def missing(self) -> int:
-        """How many pictures are to be made."""
+        """How many pictures must be rendered."""
         return len(self._missing())
 
     @property
@@ -73,17 +73,17 @@ class Plan:
         return sum(math.prod(cell.request.size) for cell in self._missing())
 
     def batches(self, batch_size: int) -> list[list[Planned]]:
-        """The batches that bring what is missing, of all that bring the whole grid."""
+        """The batches with missing pictures, out of all batches of the grid."""
         batches = batches_of(self.cells, batch_size)
-        return [batch for batch in batches if any(cell.file not in self.there for cell in batch)]
+        return [batch for batch in batches if any(cell.file not in self.present for cell in batch)]
 
     def _missing(self) -> list[Planned]:
-        return [cell for cell in self.cells if cell.file not in self.there]
+        return [cell for cell in self.cells if cell.file not in self.present]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What all pictures of a grid have in common. `inputs` names further inputs of each reference, by content hash."""
+    """The common settings of a grid. `inputs` are further inputs of each reference, by content hash."""
 
     folder: Path
     base_hash: str
@@ -114,27 +114,27 @@ class Grid:
         return Planned(column, request, file, stage_key("cell", CELL_VERSION, settings, inputs))
 
     def plan(self, cells: Sequence[Planned]) -> Plan:
-        """Look at what is there."""
-        return Plan(self._there(cells), cells)
+        """Find which pictures exist."""
+        return Plan(self._present(cells), cells)
 
-    def _there(self, cells: Sequence[Planned]) -> dict[str, bool | None]:
+    def _present(self, cells: Sequence[Planned]) -> dict[str, bool | None]:
         manifest = read_manifest(self.folder)
         keys = manifest.content.get("keys", {}) if manifest else {}
-        there = {}
+        present = {}
         for cell in cells:
-            # A hash only speaks of a picture if the manifest saw it made from the same key.
-            known = manifest.files.get(cell.file) if manifest and keys.get(cell.file) == cell.key else None
-            stamp = read_stamp(self.folder / cell.file, known)
+            # The hash of a picture counts only if the manifest recorded it with the same key.
+            content_hash = manifest.files.get(cell.file) if manifest and keys.get(cell.file) == cell.key else None
+            stamp = read_stamp(self.folder / cell.file, content_hash)
             if stamp is not None and stamp.get("key") == cell.key:
-                there[cell.file] = stamp.get("flagged")
-        return there
+                present[cell.file] = stamp.get("flagged")
+        return present
 
 
 def batches_of(cells: Sequence[Planned], batch_size: int) -> list[list[Planned]]:
     """Batches of one size, one conditioning scale and the same full weights.
 
-    Columns with equally many such cells are rendered together where at least two of them fit a batch whole; each one's
-    cells then follow one another. Columns that share full weights come one after another.
+    Columns with equally many such cells are rendered together if at least two of them fit in a batch; the cells of each
+    are then consecutive. Columns that share full weights are consecutive too.
     """
     order = unique(str(cell.column.full) for cell in cells)
     kinds: dict[Any, dict[str, list[Planned]]] = {}
@@ -147,10 +147,10 @@ def batches_of(cells: Sequence[Planned], batch_size: int) -> list[list[Planned]]
 
 
 def _batches_of_kind(columns: Iterable[list[Planned]], batch_size: int) -> Iterator[list[Planned]]:
-    alike: dict[int, list[list[Planned]]] = {}
+    by_count: dict[int, list[list[Planned]]] = {}
     for column in columns:
-        alike.setdefault(len(column), []).append(column)
-    for count, group in alike.items():
+        by_count.setdefault(len(column), []).append(column)
+    for count, group in by_count.items():
         together = max(1, batch_size // count)
         for first in range(0, len(group), together):
             cells = [cell for column in group[first : first + together] for cell in column]
@@ -158,7 +158,7 @@ def _batches_of_kind(columns: Iterable[list[Planned]], batch_size: int) -> Itera
 
 
 def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:
-    """What a picture says of itself to limner."""
+    """The stamp of a picture, for limner."""
     request = cell.request
     return {
         "key": cell.key,
@@ -179,7 +179,7 @@ def stamp_of(grid: Grid, cell: Planned, flagged: bool | None) -> dict[str, Any]:
 
 
 def parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
-    """What a picture says of itself to other programs."""
+    """The "parameters" text of a picture, for other programs."""
     column = cell.column
     return generation_parameters(
         grid.recipe,
@@ -193,7 +193,7 @@ def parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
 
 
 def remove_strays(folder: Path, files: Mapping[str, str]) -> None:
-    """Remove pictures that limner made in `folder` and that no longer belong, and folders that are empty then.
+    """Remove pictures that limner wrote in `folder` and that do not belong to the grid, and folders left empty.
 
     Only pictures that carry limner's stamp are touched.
     """

@@ -1,4 +1,4 @@
-"""The "parameters" text of a picture, in the AUTOMATIC1111 web UI's words, which many programs read."""
+"""The "parameters" text of a picture, in the AUTOMATIC1111 web UI's format, which many programs read."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def generation_parameters(
 
 
 def model_name(base: Base) -> str:
-    """The base's name without the path, owner or ending it may carry."""
+    """The base's name without path, owner or file extension."""
     return PurePath(base.location.name).name.removesuffix(".safetensors")
 
 
 def _quoted(value: Any) -> str:
-    """Values that hold a comma, colon, quote or line break are quoted as JSON, as the web UI does."""
+    """Values with a comma, colon, quote or line break are quoted as JSON, as the web UI does."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text

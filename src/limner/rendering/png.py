@@ -1,4 +1,4 @@
-"""PNG files that say what they are.
+"""PNG files with their origin in their metadata.
 
 tEXt "parameters"             prompt and settings, as the AUTOMATIC1111 web UI writes and other programs read them
 tEXt "limner"                 JSON: the cell's key, by which it is recognised as current, and its exact settings
@@ -18,7 +18,7 @@ import numpy as np
 from limner.artifacts import hash_bytes
 
 PARAMETERS, STAMP, XMP = "parameters", "limner", "XML:com.adobe.xmp"
-COMPRESS_LEVEL = 2  # of zlib: 2.5 times as fast as Pillow's own 6, and files grow by a ninth
+COMPRESS_LEVEL = 2  # of zlib: 2.5 times as fast as Pillow's default of 6, and files are a ninth larger
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -31,14 +31,14 @@ XMP_PACKET = (
 def encode_png(image: np.ndarray, stamp: Mapping[str, Any], parameters: str = "") -> bytes:
     """PNG bytes of (H, W, 3) uint8: equal arguments give equal bytes.
 
-    With `parameters` the picture is marked as made by a trained model; without, it carries its stamp alone.
+    With `parameters` the picture is marked as made by a trained model; without, it has only its stamp.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     if parameters:
-        info.add_text(PARAMETERS, parameters)  # becomes iTXt where Latin-1 cannot hold it
+        info.add_text(PARAMETERS, parameters)  # becomes iTXt if Latin-1 cannot encode it
         info.add_itxt(XMP, XMP_PACKET)
     info.add_text(STAMP, json.dumps(dict(stamp), sort_keys=True))
     file = io.BytesIO()
@@ -47,7 +47,7 @@ def encode_png(image: np.ndarray, stamp: Mapping[str, Any], parameters: str = ""
 
 
 def read_stamp(path: Path, content_hash: str | None = None) -> dict[str, Any] | None:
-    """The stamp of a whole PNG of ours; None when it is missing, damaged, of somebody else's, or not as hashed."""
+    """The stamp of a complete PNG by limner; None if missing, damaged, by another program, or of another hash."""
     from PIL import Image
 
     try:
@@ -55,7 +55,7 @@ def read_stamp(path: Path, content_hash: str | None = None) -> dict[str, Any] | 
         if content_hash is not None and hash_bytes(content) != content_hash:
             return None
         with Image.open(io.BytesIO(content)) as picture:
-            picture.load()  # finds a cut file
+            picture.load()  # finds a truncated file
             stamp = json.loads(picture.info[STAMP])
     except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""What can be wrong with a prompt before it is rendered."""
+"""Checks of prompts before they are rendered."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MARKERS = 2  # tokens that begin and end every prompt
 
 
 def check_prompt(tokenizer: Any, subject: Subject, name: str, prompt: str, progress: Progress) -> None:
-    """Tell the user of a prompt that is cut or does not name the subject.
+    """Give a notice for a prompt that is cut or does not name the subject.
 
-    Raises PromptError when the cut takes the subject itself: the picture could not show it.
+    Raises PromptError if the subject itself is cut off: the picture could not show it.
     """
     text = subject.fill(prompt)
     cut = tokenize(tokenizer, [text]).cut[0]
@@ -34,7 +34,7 @@ def check_prompt(tokenizer: Any, subject: Subject, name: str, prompt: str, progr
 
 
 def check_negative_prompt(tokenizer: Any, name: str, text: str, progress: Progress) -> None:
-    """Tell the user of a negative prompt that is cut."""
+    """Give a notice for a negative prompt that is cut."""
     cut = tokenize(tokenizer, [text]).cut[0]
     if cut:
         total = tokenizer.model_max_length + cut
@@ -42,7 +42,7 @@ def check_negative_prompt(tokenizer: Any, name: str, text: str, progress: Progre
 
 
 def _end_of_subject(subject: Subject, text: str) -> int | None:
-    """Where the first naming of the subject ends: identifier and class noun, else the identifier alone."""
+    """Where the subject's first mention ends: identifier and class noun, else the identifier alone."""
     padded = f" {_spaced(text)} "
     for phrase in (subject.phrase, subject.identifier):
         position = padded.find(f" {_spaced(phrase)} ")
@@ -57,5 +57,5 @@ def _spaced(text: str) -> str:
 
 
 def _token_count(tokenizer: Any, text: str) -> int:
-    """Tokens up to the end of `text`, its two markers included (the end marker always keeps a place)."""
+    """Tokens up to the end of `text`, its two markers included (the end marker is never cut)."""
     return len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids) + MARKERS

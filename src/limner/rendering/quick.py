@@ -1,4 +1,4 @@
-"""One prompt, at once: the quick look beside a study's grid, and the pictures that a training run shows itself by."""
+"""Renders single prompts: the quick look, and the validation pictures of a training run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def render_prompt(
     strength: float = 1.0,
     settings: Render | None = None,
 ) -> bytes:
-    """PNG of one prompt with `adapter` attached: the picture a study's cell of the same request shows.
+    """PNG of one prompt with `adapter` attached: the same picture as a study's cell with this request.
 
-    `settings` give sampler, steps, guidance, negative prompt and size; left out, the base's own recommendation
-    does. Raises InputError for a size that does not divide by 8.
+    `settings` give sampler, steps, guidance, negative prompt and size; if omitted, the base's recommendation
+    does. Raises InputError for a size that is not divisible by 8.
     """
     settings = settings or recommended_render(base)
     size = size or settings.size
     if size[0] % base.vae_factor or size[1] % base.vae_factor:
-        raise InputError(f"size {size[0]}x{size[1]} does not divide by {base.vae_factor}; choose one that does")
+        raise InputError(f"size {size[0]}x{size[1]} is not divisible by {base.vae_factor}; choose one that is")
     negative = settings.negative_prompt if negative_prompt is None else negative_prompt
     request = Request(prompt, negative, seed, image_index, size)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
@@ -63,7 +63,7 @@ def render_validation(
     batch_size: int = 4,
     vae_batch_size: int = 4,
 ) -> np.ndarray:
-    """Pictures (N, H, W, 3) uint8 from the base's modules as they are: whatever training has made of them.
+    """Pictures (N, H, W, 3) uint8 from the base's modules in their present state of training.
 
     Picture N is seeded by (seed, N), so that it can be compared from one time to the next. No safety checker runs.
     """
@@ -78,7 +78,7 @@ def render_validation(
 
 
 def recommended_render(base: Base) -> Render:
-    """The base's recommended render settings, over limner's own defaults, at its native size."""
-    own = dict(base.location.defaults.get("render", {}))
+    """The base's recommended render settings, over limner's defaults, at its native size."""
+    recommended = dict(base.location.defaults.get("render", {}))
     native = (base.native_size_px, base.native_size_px)
-    return Render.model_validate({"size": native, **own})
+    return Render.model_validate({"size": native, **recommended})

@@ -1,4 +1,4 @@
-"""The base's safety checker, where it brings one."""
+"""The base's safety checker, if it includes one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @torch.inference_mode()
 def check_pictures(checker: Any, feature_extractor: Any, images: np.ndarray) -> tuple[np.ndarray, list[bool]]:
-    """Pictures (B, H, W, 3) uint8 with the flagged ones black, as diffusers leaves them, and which were flagged."""
+    """Pictures (B, H, W, 3) uint8 with the flagged ones black, as in diffusers, and which were flagged."""
     from PIL import Image
 
     weight = next(checker.parameters())

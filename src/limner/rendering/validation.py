@@ -1,4 +1,4 @@
-"""Pictures a training run shows itself by: work/VARIANT/validation/STEP-N.png."""
+"""The validation pictures of a training run: work/VARIANT/validation/STEP-N.png."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def validation_recipe(base: Base) -> tuple[Recipe, tuple[int, int]]:
 
 
 def validation_pictures(base: Base, prompts: Sequence[str], seed: int, *, vae_batch_size: int = 4) -> np.ndarray:
-    """Pictures (N, H, W, 3) uint8 of the base's modules as they are; picture N has the same first noise every time.
+    """Pictures (N, H, W, 3) uint8 of the base's modules as they are now; picture N has the same initial noise every
+    time.
 
-    Parts that wait on the CPU are on the device meanwhile.
+    Parts that are on the CPU are moved to the device meanwhile.
     """
     recipe, size = validation_recipe(base)
     at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
@@ -47,7 +48,7 @@ def validation_pictures(base: Base, prompts: Sequence[str], seed: int, *, vae_ba
 def validation_renderer(
     base: Callable[[], Base], subject: Subject, settings: Validation, folder: Path, *, vae_batch_size: int = 4
 ) -> Callable[[int], np.ndarray] | None:
-    """A function of the step that renders a validation's pictures from the base as training has it just then.
+    """A function of the step that renders a validation's pictures from the base in its present state of training.
 
     It returns them (N, H, W, 3) uint8, and they go to folder/validation/STEP-N.png. None when `settings.every_steps`
     is 0.

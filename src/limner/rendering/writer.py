@@ -1,4 +1,4 @@
-"""Pictures are encoded and written while the next batch computes."""
+"""Encodes and writes pictures while the next batch is computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAITING = 64  # pictures that may wait to be written, so that a slow disk does n
 
 
 class PictureWriter:
-    """Writes pictures whole, in the background; leaving the block waits for all and raises the first failure."""
+    """Writes pictures atomically, in the background; leaving the block waits for all and raises the first error."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "limner-png")
@@ -36,7 +36,7 @@ class PictureWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for every picture; those already made are kept even when the block was interrupted."""
+        """Wait for every picture; finished ones are kept even when the block was interrupted."""
         self._pool.shutdown(wait=True)
         if error is None:
             for future in self._waiting:

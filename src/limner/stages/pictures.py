@@ -51,7 +51,7 @@ def make_missing(
     is rendered with. Raises DiskError when there is no room.
     """
     if not plan.missing:
-        return dict(plan.there)
+        return dict(plan.present)
     require_space(grid.folder, plan.missing_pixels * BYTES_PER_PIXEL)
     loaded = context.base()
     look_at(loaded)
@@ -60,7 +60,7 @@ def make_missing(
     with context.progress.task(title, plan.missing) as advance:
         made = render_plan(loaded, grid, plan, advance, conditions, context.progress.notice)
     torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
-    return {**plan.there, **made}
+    return {**plan.present, **made}
 
 
 def cells_and_keys(cells: Sequence[tuple[Planned, Cell]], flags: Mapping[str, bool | None]) -> dict[str, Any]:

@@ -38,25 +38,25 @@ from limner.photos import (
     LEAST_PHOTOS,
     Candidate,
     CropPlan,
+    CropRequest,
     Focus,
     Listed,
     Listing,
-    Making,
+    ManualCrop,
     Refusal,
     SeenPhoto,
     SheetEntry,
     Twins,
-    Wish,
     bucket_sizes,
     checked_table,
     choose_heads,
     choose_held_out,
     contact_sheet,
+    dissimilar_photos,
     judge,
     list_photos,
     look_and_cut,
-    read_wishes,
-    strangers,
+    read_manual_crops,
     without_head,
 )
 from limner.progress import SILENT, Progress
@@ -78,8 +78,8 @@ def prepare(
     """
     listing = list_photos(photos)
     _require_kept(listing, settings, photos)
-    wishes = read_wishes(photos, [photo.name for photo in listing.photos])
-    specification = specify_prepare(listing, settings, wishes)
+    manual_crops = read_manual_crops(photos, [photo.name for photo in listing.photos])
+    specification = specify_prepare(listing, settings, manual_crops)
     if is_current(out, specification.key):
         done = PhotoSet(out)
         _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
@@ -87,7 +87,7 @@ def prepare(
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
     with whole_folder(out) as folder:
-        made = _make_crops(listing, folder, settings, wishes, progress)
+        made = _make_crops(listing, folder, settings, manual_crops, progress)
         if not made.records:
             raise PhotoError(f"no photo in {photos} can be used: {_listed(made.refused)}")
         _refuse_strictly(made.refused, photos, strict)
@@ -106,9 +106,9 @@ def prepare(
     return PhotoSet(out)
 
 
-def specify_prepare(listing: Listing, settings: Prepare, wishes: dict[str, Wish]) -> Specification:
+def specify_prepare(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualCrop]) -> Specification:
     """What a photo set follows from; every photo is read once, for its hash."""
-    return Specification(STAGE, VERSION, _read(settings), _inputs(listing, settings, wishes))
+    return Specification(STAGE, VERSION, _read(settings), _inputs(listing, settings, manual_crops))
 
 
 def _read(settings: Prepare) -> dict[str, Any]:
@@ -137,12 +137,12 @@ def _refuse_to_replace(out: Path, photos: Path) -> None:
         raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
 
 
-def _inputs(listing: Listing, settings: Prepare, wishes: dict[str, Wish]) -> dict[str, Any]:
+def _inputs(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualCrop]) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "photos": {photo.name: _content_hash(photo, settings) for photo in listing.photos},
         "not_read": [refusal.source for refusal in listing.refused],
         "head_finder": finder_identity(),
-        "focus": {name: asdict(wish) for name, wish in sorted(wishes.items())},
+        "focus": {name: asdict(wish) for name, wish in sorted(manual_crops.items())},
         "checks": CHECKS_VERSION,
         "heif": heif_is_readable(),
     }
@@ -160,12 +160,12 @@ def _content_hash(photo: Listed, settings: Prepare) -> str:
     return "not readable"
 
 
-def _rules(photo: Listed, settings: Prepare, wish: Wish | None = None) -> ReadingRules:
+def _rules(photo: Listed, settings: Prepare, wish: ManualCrop | None = None) -> ReadingRules:
     """What may be decoded; a crop of less than the largest may need every pixel there is."""
     whole = settings.zoom == "head" or (wish is not None and wish.side is not None)
     if photo.name in settings.keep:
-        return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, whole=whole)
-    return ReadingRules(settings.size_px, most_pixels=round(settings.most_megapixels * 1e6), whole=whole)
+        return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, full_scale=whole)
+    return ReadingRules(settings.size_px, most_pixels=round(settings.most_megapixels * 1e6), full_scale=whole)
 
 
 @dataclass
@@ -178,9 +178,11 @@ class Made:
     twins: Twins = field(default_factory=Twins)
 
 
-def _make_crops(listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress) -> Made:
+def _make_crops(
+    listing: Listing, folder: Path, settings: Prepare, manual_crops: dict[str, ManualCrop], progress: Progress
+) -> Made:
     made = Made(list(listing.refused))
-    found = _see_all(listing, folder / CANDIDATES, settings, wishes, progress, made)
+    found = _see_all(listing, folder / CANDIDATES, settings, manual_crops, progress, made)
     chosen = choose_heads([photo.sight for _, photo in found])
     for (listed, photo), place in zip(found, chosen, strict=True):
         _keep(listed, photo, photo.candidates[place], folder, made, in_buckets=settings.shape == "buckets")
@@ -190,7 +192,12 @@ def _make_crops(listing: Listing, folder: Path, settings: Prepare, wishes: dict[
 
 
 def _see_all(
-    listing: Listing, folder: Path, settings: Prepare, wishes: dict[str, Wish], progress: Progress, made: Made
+    listing: Listing,
+    folder: Path,
+    settings: Prepare,
+    manual_crops: dict[str, ManualCrop],
+    progress: Progress,
+    made: Made,
 ) -> list[tuple[Listed, SeenPhoto]]:
     """Every photo decoded, looked at and cut, several at a time; what cannot be read is added to what `made` refuses.
 
@@ -199,11 +206,11 @@ def _see_all(
     folder.mkdir()
     compared = settings.focus != "center" and len(listing.photos) >= LEAST_PHOTOS
     embedder = EfficientNetLite0() if compared else None
-    making = Making(folder, _sizes(settings), settings.focus, settings.zoom, embedder)
-    wanted = [(photo.path, _rules(photo, settings, wishes.get(photo.name))) for photo in listing.photos]
+    request = CropRequest(folder, _sizes(settings), settings.focus, settings.zoom, embedder)
+    wanted = [(photo.path, _rules(photo, settings, manual_crops.get(photo.name))) for photo in listing.photos]
 
     def work(place: int, photo: HeldPhoto) -> SeenPhoto:
-        return look_and_cut(photo, wishes.get(listing.photos[place].name), making, f"{place:04d}")
+        return look_and_cut(photo, manual_crops.get(listing.photos[place].name), request, f"{place:04d}")
 
     found = []
     with (
@@ -281,7 +288,7 @@ def _compare(made: Made, settings: Prepare) -> None:
     for place in without_head([candidate.look.framing != "" for candidate in made.chosen]):
         _warn(made.records[place], "no head was found, as in most others")
     embeddings = [one.crop.embedding for one in made.chosen if one.crop.embedding is not None]
-    for place in strangers(np.stack(embeddings)):
+    for place in dissimilar_photos(np.stack(embeddings)):
         _warn(made.records[place], "unlike the others: perhaps another subject, or hardly any of it")
 
 

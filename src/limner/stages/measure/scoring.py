@@ -77,7 +77,7 @@ def _seen(metric: Metric, view: ModelView) -> Measured | None:
 
 def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) -> ModelView:
     """Everything that an image embedder looks at, embedded. InputError where it cannot be used."""
-    embedder, face_crop = found(location).load_image(inputs.device), found(location).own_crop()
+    embedder, face_crop = found(location).load_image(inputs.device), found(location).required_crop()
     crop, cache, photos = face_crop or inputs.crop, inputs.cache, inputs.compared_photos
     training, views = inputs.photo_set.training_files, [] if face_crop else view_crops()
     total = len(inputs.pictures) * (1 if face_crop else 2) + len(photos) + len(views) * len(training)

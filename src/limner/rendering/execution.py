@@ -1,7 +1,7 @@
-"""Making what a grid lacks, as fast as the device's memory allows.
+"""Renders the missing pictures of a grid, as fast as the device's memory allows.
 
-With all parts of the base on the device one batch follows another. Offloaded, only the parts that work lie there:
-the text encoder while prompts are encoded, the UNet while it denoises, the VAE while it decodes.
+Without offloading all parts of the base are on the device and batches follow one another. With it, only the part that
+works is there: the text encoder for prompts, the UNet for denoising, the VAE for decoding.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from limner.config import Memory
 from limner.errors import LimnerError
 from limner.progress import SILENT, Advance
 from limner.rendering.batch import (
-    Begun,
     Conditioning,
+    PendingBatch,
     PromptEmbeddings,
     begin_batch,
     begin_decoding,
@@ -39,15 +39,15 @@ from limner.rendering.grid import Grid, Plan, Planned, parameters_of, stamp_of
 from limner.rendering.writer import PictureWriter
 
 T = TypeVar("T")
-ROUND = 64  # pictures that are denoised before they are decoded: what an interruption may cost
+ROUND = 64  # pictures that are denoised before they are decoded; an interruption loses at most these
 
-Made = tuple[Sequence[Planned], np.ndarray, list[bool | None]]
+RenderedBatch = tuple[Sequence[Planned], np.ndarray, list[bool | None]]
 """A batch, its pictures (B, H, W, 3) uint8 and the safety checker's verdicts."""
 
 
 @dataclass(frozen=True)
-class Making:
-    """What all batches of a grid are made with."""
+class RenderJob:
+    """What all batches of a grid need."""
 
     base: Base
     grid: Grid
@@ -57,11 +57,11 @@ class Making:
 
     @property
     def controlnet(self):
-        """The ControlNet, where there is one."""
+        """The ControlNet, or None."""
         return self.conditioning.controlnet if self.conditioning else None
 
     def denoiser(self) -> contextlib.AbstractContextManager[Denoiser]:
-        """What denoises the batches, in the precision that the grid asks for."""
+        """The denoiser for the batches, in the precision of the grid."""
         half_products = multiplies_in_bf16(self.grid.precision, self.base.device)
         return fast_denoiser(self.base, self.controlnet, self.notice, half_products=half_products)
 
@@ -74,23 +74,22 @@ def render_plan(
     conditioning: Conditioning | None = None,
     notice: Callable[[str], None] = SILENT.notice,
 ) -> dict[str, bool | None]:
-    """Make what the plan lacks and write it; returns the safety checker's verdict on every new picture.
+    """Render the missing pictures of the plan and write them; returns the safety checker's verdict on each.
 
-    `base` is in the precision to render in; its weights are afterwards bit for bit what they were. Where a GPU's
-    memory is too small, half as many pictures are taken at once, with a notice. Raises LimnerError when it is too
-    small for one.
+    `base` is in the precision to render in; afterwards its weights are restored bit for bit. If a GPU's memory is too
+    small, the batch size is halved, with a notice. Raises LimnerError if it is too small for one picture.
     """
     verdicts: dict[str, bool | None] = {}
     largest = max((cell.request.size for cell in plan.cells), key=math.prod)
     at_once = pictures_at_once(grid.batch_size, largest, _memory_gib(grid.memory, base.device))
 
-    def left() -> Plan:
-        return replace(plan, there={**plan.there, **verdicts})
+    def remaining() -> Plan:
+        return replace(plan, present={**plan.present, **verdicts})
 
     with PictureWriter() as writer, AttachedColumns(base, _texts_of(plan.cells)) as attach:
 
-        def keep(made: Made) -> None:
-            new = [row for row in zip(*made, strict=True) if row[0].file not in left().there]
+        def keep(batch_result: RenderedBatch) -> None:
+            new = [row for row in zip(*batch_result, strict=True) if row[0].file not in remaining().present]
             for cell, image, flagged in new:
                 writer.write(
                     grid.folder / cell.file, image, stamp_of(grid, cell, flagged), parameters_of(base, grid, cell)
@@ -98,21 +97,25 @@ def render_plan(
                 verdicts[cell.file] = flagged
             advance(len(new))
 
-        making = Making(base, grid, attach, conditioning, notice)
-        while not _made(making, left().batches(at_once), at_once, keep):
+        job = RenderJob(base, grid, attach, conditioning, notice)
+        while not _render_batches(job, remaining().batches(at_once), at_once, keep):
             torch.cuda.empty_cache()
-            notice(f"the GPU's memory is too small for {at_once} pictures at once; {at_once // 2} are taken")
+            notice(
+                f"the GPU's memory is too small for {at_once} pictures at once; the batch size is now {at_once // 2}"
+            )
             at_once //= 2
     return verdicts
 
 
-def _made(making: Making, batches: Sequence[Sequence[Planned]], at_once: int, keep: Callable[[Made], None]) -> bool:
-    """Make the batches; False when the GPU's memory was too small for so many pictures at once."""
-    pictures = _in_turns if making.grid.memory.offload else _one_after_another
+def _render_batches(
+    job: RenderJob, batches: Sequence[Sequence[Planned]], at_once: int, keep: Callable[[RenderedBatch], None]
+) -> bool:
+    """Render the batches; False if the GPU's memory was too small for so many pictures at once."""
+    pictures = _render_offloaded if job.grid.memory.offload else _render_pipelined
     try:
-        with contextlib.closing(pictures(making, batches)) as every:
-            for made in every:
-                keep(made)
+        with contextlib.closing(pictures(job, batches)) as every:
+            for batch_result in every:
+                keep(batch_result)
         return True
     except torch.cuda.OutOfMemoryError:
         if at_once == 1:
@@ -123,27 +126,29 @@ def _made(making: Making, batches: Sequence[Sequence[Planned]], at_once: int, ke
         return False
 
 
-def _one_after_another(making: Making, batches: Sequence[Sequence[Planned]]) -> Generator[Made]:
-    """With all parts on the device, a GPU computes the next batch while the host deals with this one."""
-    base, grid = making.base, making.grid
-    with making.denoiser() as denoiser, fast(base.device, base.vae):
+def _render_pipelined(job: RenderJob, batches: Sequence[Sequence[Planned]]) -> Generator[RenderedBatch]:
+    """With all parts on the device, a GPU computes the next batch while the host handles this one."""
+    base, grid = job.base, job.grid
+    with job.denoiser() as denoiser, fast(base.device, base.vae):
 
-        def begin(batch: Sequence[Planned]) -> tuple[Sequence[Planned], Begun]:
-            embeddings, requests = making.attach(_columns_in(batch)), [cell.request for cell in batch]
+        def begin(batch: Sequence[Planned]) -> tuple[Sequence[Planned], PendingBatch]:
+            embeddings, requests = job.attach(_columns_in(batch)), [cell.request for cell in batch]
             slices = grid.memory.vae_batch_size
-            return batch, begin_batch(base, grid.recipe, requests, embeddings, making.conditioning, denoiser, slices)
+            return batch, begin_batch(base, grid.recipe, requests, embeddings, job.conditioning, denoiser, slices)
 
-        for batch, begun in _ahead(map(begin, batches), 1 if base.device.type == "cuda" else 0):
-            yield batch, *checked(base, begun.images(), check=grid.check)
+        for batch, pending in _ahead(map(begin, batches), 1 if base.device.type == "cuda" else 0):
+            yield batch, *checked(base, pending.images(), check=grid.check)
 
 
-def _in_turns(making: Making, batches: Sequence[Sequence[Planned]]) -> Generator[Made]:
-    """The parts take turns on the device, once for each round of batches."""
-    base, grid = making.base, making.grid
+def _render_offloaded(job: RenderJob, batches: Sequence[Sequence[Planned]]) -> Generator[RenderedBatch]:
+    """The parts are moved to the device one after another, once for each round of batches."""
+    base, grid = job.base, job.grid
     for batches_of_round in _rounds(batches):
-        embeddings = making.attach(_columns_in(batches_of_round[0]))  # while the UNet waits: what it displaces does too
-        with modules_placed(base.device, base.unet, making.controlnet):
-            latents = _denoised(making, batches_of_round, embeddings)
+        embeddings = job.attach(
+            _columns_in(batches_of_round[0])
+        )  # while the UNet is on the CPU, so that attaching needs no device memory
+        with modules_placed(base.device, base.unet, job.controlnet):
+            latents = _denoised(job, batches_of_round, embeddings)
         with placed(base, "vae", "safety_checker"), fast(base.device, base.vae):
             for batch, of_batch in zip(batches_of_round, latents, strict=True):
                 images = begin_decoding(base, of_batch, grid.memory.vae_batch_size).images()
@@ -151,11 +156,11 @@ def _in_turns(making: Making, batches: Sequence[Sequence[Planned]]) -> Generator
 
 
 def _denoised(
-    making: Making, batches: Sequence[Sequence[Planned]], embeddings: Sequence[PromptEmbeddings]
+    job: RenderJob, batches: Sequence[Sequence[Planned]], embeddings: Sequence[PromptEmbeddings]
 ) -> list[Tensor]:
-    """Latents (B, 4, H/8, W/8) of every batch; what was captured for them is gone when they are returned."""
-    base, recipe, conditioning = making.base, making.grid.recipe, making.conditioning
-    with making.denoiser() as denoiser:
+    """Latents (B, 4, H/8, W/8) of every batch; captured graphs are released when they are returned."""
+    base, recipe, conditioning = job.base, job.grid.recipe, job.conditioning
+    with job.denoiser() as denoiser:
         return [
             render_latents(base, recipe, [cell.request for cell in batch], embeddings, conditioning, denoiser=denoiser)
             for batch in batches
@@ -163,7 +168,7 @@ def _denoised(
 
 
 def _rounds(batches: Sequence[Sequence[Planned]]) -> Iterator[list[Sequence[Planned]]]:
-    """Batches of the same columns that follow one another, up to ROUND pictures."""
+    """Consecutive batches of the same columns, up to ROUND pictures."""
     together: list[Sequence[Planned]] = []
     for batch in batches:
         full = sum(map(len, together)) + len(batch) > ROUND
@@ -180,7 +185,7 @@ def _columns_in(batch: Sequence[Planned]) -> list[Column]:
 
 
 def _texts_of(cells: Sequence[Planned]) -> dict[str, list[str]]:
-    """What each column's text encoder has to encode, by the column's label."""
+    """The texts to encode for each column, by the column's label."""
     texts: dict[str, list[str]] = {}
     for cell in cells:
         texts.setdefault(cell.column.label, []).extend([cell.request.prompt, cell.request.negative_prompt])
@@ -188,15 +193,15 @@ def _texts_of(cells: Sequence[Planned]) -> dict[str, list[str]]:
 
 
 def _memory_gib(memory: Memory, device: torch.device) -> float | None:
-    """What a GPU has, or what of it may be used."""
-    there = device_memory_gib(device)
-    return there if there is None or memory.budget_gib == "auto" else min(there, memory.budget_gib)
+    """A GPU's memory, or the share of it that may be used."""
+    memory_gib = device_memory_gib(device)
+    return memory_gib if memory_gib is None or memory.budget_gib == "auto" else min(memory_gib, memory.budget_gib)
 
 
-def _ahead(begun: Iterator[T], count: int) -> Iterator[T]:
-    """Each item once `count` more have been begun: a GPU computes those while the host deals with this one."""
+def _ahead(started: Iterator[T], count: int) -> Iterator[T]:
+    """Each item once `count` more were started: a GPU computes those while the host handles this one."""
     waiting: deque[T] = deque()
-    for item in begun:
+    for item in started:
         waiting.append(item)
         if len(waiting) > count:
             yield waiting.popleft()

@@ -94,8 +94,8 @@ def test_out_of_memory_a_grid_is_made_with_half_as_many_at_once(tiny_base, colum
         grid, plan = grid_of(tmp_path / "small", columns, batch_size=8, memory=memory)
         assert made(tiny_base, grid, plan, notice=said.notice) == wanted
     assert said.notices == [
-        "the GPU's memory is too small for 8 pictures at once; 4 are taken",
-        "the GPU's memory is too small for 4 pictures at once; 2 are taken",
+        "the GPU's memory is too small for 8 pictures at once; the batch size is now 4",
+        "the GPU's memory is too small for 4 pictures at once; the batch size is now 2",
     ]
 
 
