@@ -1,55 +1,48 @@
 """Take a study through limner's corridor in this process and note how its work advances.
 
-`python -m bench.ours RECORD STUDY OUT --what STAGE --task TITLE …`. Marks are taken while a task whose title begins
-with TITLE advances, every `--every` units. A training step may be under way when it is told of, so there a mark waits
-for the GPU. A picture is on the host by then, and to wait would be to wait for the batch after it.
+`python -m bench.ours RECORD STUDY OUT --what STAGE --task STAGE …`. Marks are taken while the stage of `--task`
+advances, every `--every` units. A training step may be under way when it is reported; there a mark waits for the GPU.
+A picture is on the host by then, and to wait would be to wait for the batch after it.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from limner.events import Event, Notice, Progressed
+from limner.progress import Progress
 
 STARTED = time.time()
 
 
-class ClockProgress:
-    """A `limner.progress.Progress` that keeps times; it may start a profiler at one unit and stop it at another."""
+class ClockProgress(Progress):
+    """A progress that keeps times; it may start a profiler at one unit and stop it at another."""
 
     def __init__(self, title: str, every: int, profiler: Any = None, profiled: Sequence[int] = (0, 0)) -> None:
+        super().__init__(self.hear, every_seconds=0)
         self.title, self.every = title, every
         self.profiler, self.profiled = profiler, profiled
         self.marks: list[tuple[int, float]] = []
         self.notices: list[str] = []
-        self.units_profiled = self.total_units = 0
+        self.units_profiled = self.total_units = self._before = 0
         self.begun: int | None = None
 
-    @contextlib.contextmanager
-    def task(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Note how the task advances, if it is the one that is timed."""
-        if not title.startswith(self.title):
-            yield lambda units: None
+    def hear(self, event: Event) -> None:
+        """Note how the activity advances, if it is the one that is timed, and keep what limner says."""
+        if isinstance(event, Notice):
+            self.notices.append(event.message)
+        if not isinstance(event, Progressed) or (event.stage, event.activity) != (self.title, ""):
             return
-        self.total_units += total
-        done = self.marks[-1][0] if self.marks else 0
-        counted = [done, done]  # units done, of them at the last mark
-
-        def advance(units: int) -> None:
-            counted[0] += units
-            if counted[0] - counted[1] >= self.every:
-                counted[1] = counted[0]
-                self._mark(counted[0])
-
-        self._mark(done)
-        yield advance
-
-    def notice(self, message: str) -> None:
-        """Keep what limner says."""
-        self.notices.append(message)
+        if event.step == 0 and not event.last:
+            self.total_units += event.total
+            self._before = self.marks[-1][0] if self.marks else 0
+            self._mark(self._before)
+        elif not event.last and self._before + event.step - self.marks[-1][0] >= self.every:
+            self._mark(self._before + event.step)
 
     def _mark(self, units: int) -> None:
         if self.title.startswith("train"):
@@ -108,7 +101,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--what", default="train", help="class-images, base-render, or a stage to go as far as")
-    parser.add_argument("--task", default="train", help="how the title of the timed task begins")
+    parser.add_argument("--task", default="train", help="stage whose own units are timed")
     parser.add_argument("--every", type=int, default=10, help="units between two marks")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--profile", type=int, nargs=2, help="split the GPU's time by kernels between these units")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,17 +14,18 @@ from bench import studies
 from limner.base import Base, find_base, load_base
 from limner.base.devices import rendering_dtype
 from limner.config import Memory, Subject, VariantRun
-from limner.progress import Progress, Silent
+from limner.progress import Progress
 from limner.rendering import Column, Grid, Recipe, Request, render_plan
 from limner.training import EncodedPictures, Training, set_up
 from limner.training.captured import captured
 
 
-@dataclass
-class Notices(Silent):
+class Notices(Progress):
     """A progress that keeps what limner says."""
 
-    said: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
 
     def notice(self, message: str) -> None:
         """Keep it."""

@@ -281,7 +281,7 @@ def class_images(bench: Bench) -> list[Row]:
 
     def ours() -> Figure:
         tables = studies.class_tables(lengths.class_images, lengths.denoising_steps, {"batch_size": CLASS_BATCH})
-        record = bench.run_ours("class", tables, what="class-images", task="class images", every=CLASS_BATCH)
+        record = bench.run_ours("class", tables, what="class-images", task="class-images", every=CLASS_BATCH)
         rate = rendering_rate(record, CLASS_BATCH)
         return _of_500(figure(record, rate.seconds, rate.warm_up_seconds))
 

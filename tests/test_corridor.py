@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +14,8 @@ from limner.adapters import attached, load_adapter, load_trained
 from limner.artifacts import AdapterFolder, RenderSet, hash_file
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
+from limner.events import Notice, Progressed
+from limner.progress import Progress
 from limner.study import Stage, StageClock, open_study, run_study
 from tests.studies import LABELS, Finished, write_study
 
@@ -32,23 +33,20 @@ def copied(finished: Finished, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished.run, tmp_path / "run"))
 
 
-class Stopping:
-    """Presses Ctrl-C once `after` units of the task `title` are done; remembers the notices."""
+class Stopping(Progress):
+    """Presses Ctrl-C once `after` units of the activity `title` are done; remembers the notices."""
 
     def __init__(self, title: str, after: int):
+        super().__init__(self.hear, every_seconds=0)
         self.title, self.after, self.done, self.said = title, after, 0, []
 
-    @contextlib.contextmanager
-    def task(self, title, total):
-        def advance(units):
-            self.done += units if title == self.title else 0
-            if title == self.title and self.done >= self.after:
+    def hear(self, event):
+        if isinstance(event, Notice):
+            self.said.append(event.message)
+        if isinstance(event, Progressed) and event.title == self.title and event.step and not event.last:
+            self.done = event.step
+            if self.done >= self.after:
                 raise KeyboardInterrupt
-
-        yield advance
-
-    def notice(self, message):
-        self.said.append(message)
 
 
 def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
@@ -216,8 +214,8 @@ def test_a_repeated_run_does_nothing(finished, monkeypatch):
 def test_stopped_again_and_again_it_ends_with_the_same_bytes(finished, tiny_folder, tmp_path):
     study, run = write_study(tmp_path / "again", tiny_folder), tmp_path / "again" / "run"
     stops: list[tuple[str, int, Stage]] = [
-        ("prepare photos", 2, "prepare"),
-        ("class images", 1, "class-images"),
+        ("prepare", 2, "prepare"),
+        ("class-images", 1, "class-images"),
         ("train full", 1, "train"),
         ("train full", 3, "train"),
         ("train lora-1, lora-2", 2, "train"),

@@ -1,37 +1,125 @@
-"""How long work tells where it is: stages speak to a `Progress`, the command line draws it."""
+"""How work says where it is: stages report to a `Progress`, which hands typed events to whoever listens."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Protocol
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from limner.events import Answered, CommandName, Event, Notice, Progressed
 
 Advance = Callable[[int], None]
+Listener = Callable[[Event], None]
+Look = Callable[[], Sequence[CommandName]]
+"""Takes the commands that have come since the last time; called between two units of work, so it has to be quick."""
+EVENT_SECONDS = 0.25
 
 
-class Progress(Protocol):
-    """Where a stage reports to."""
+class StopAskedError(KeyboardInterrupt):
+    """Somebody gave the command to stop: what stages answer as they answer Ctrl-C, by saving what they have."""
 
-    def task(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """A piece of work of `total` units; the block calls advance(units)."""
-        ...
+
+class Progress:
+    """What a stage reports to: listeners are called with every event, from the thread that works.
+
+    Of one activity at most one event in `every_seconds` is made, beside its first and last.
+    """
+
+    def __init__(self, *listeners: Listener, every_seconds: float = EVENT_SECONDS, look: Look = lambda: ()) -> None:
+        self.listeners, self.every_seconds, self.look = listeners, every_seconds, look
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to every listener."""
+        for listener in self.listeners:
+            listener(event)
 
     def notice(self, message: str) -> None:
         """One line that the user should see."""
-        ...
-
-
-class Silent:
-    """Reports to nobody."""
+        self.emit(Notice(message=message))
 
     @contextlib.contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        """Count for nobody."""
-        yield lambda units: None
+    def task(
+        self,
+        stage: str,
+        total: int,
+        activity: str = "",
+        *,
+        variants: Sequence[str] = (),
+        unit: str = "pictures",
+        accepts: Collection[CommandName] = (),
+    ) -> Iterator[Activity]:
+        """A piece of work of `total` units; the block calls what it is given with the units that are done.
 
-    def notice(self, message: str) -> None:
-        """Say nothing."""
+        `accepts` are the commands (beside stop) that the block will ask for by `Activity.take`.
+        """
+        begun = Progressed(stage=stage, activity=activity, variants=tuple(variants), step=0, total=total, unit=unit)
+        activity_under_way = Activity(self, begun, accepts)
+        self.emit(begun)
+        yield activity_under_way
+        activity_under_way.end()
 
 
-SILENT = Silent()
+class Activity:
+    """Counts the units of one piece of work. Calling it may raise StopAskedError: between two units is the place."""
+
+    def __init__(self, progress: Progress, begun: Progressed, accepts: Collection[CommandName]) -> None:
+        self.progress, self.begun, self.accepts = progress, begun, accepts
+        self.step, self._skipped = 0, 0
+        self._losses: dict[str, float] = {}
+        self._learning_rates: dict[str, float] = {}
+        self._asked: list[CommandName] = []
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, units: int) -> None:
+        """So many more units are done."""
+        self.step += units
+        now = time.monotonic()
+        if now - self._last >= self.progress.every_seconds:
+            self._last = now
+            self.progress.emit(self._event(now))
+        for command in self.progress.look():
+            self._obey(command)
+
+    def resume(self, step: int) -> None:
+        """The first `step` units were done by an earlier run: they say nothing of the pace."""
+        self.step = self._skipped = step
+
+    def measured(self, variant: str, loss: float, learning_rate: float) -> None:
+        """The newest loss that is known; the next event carries it."""
+        self._losses[variant], self._learning_rates[variant] = loss, learning_rate
+
+    def take(self) -> list[CommandName]:
+        """The commands that have come; whoever takes them answers them by an event."""
+        asked, self._asked = self._asked, []
+        return asked
+
+    def end(self) -> None:
+        """The last event."""
+        self.progress.emit(self._event(time.monotonic(), last=True))
+
+    def _obey(self, command: CommandName) -> None:
+        if command == "stop":
+            self.progress.emit(Answered(command=command, outcome="done", message=f"{self.begun.title} stops here"))
+            raise StopAskedError
+        if command in self.accepts:
+            self._asked.append(command)
+        else:
+            message = f"{self.begun.title}: there is nothing to {command} here; while variants train there is"
+            self.progress.emit(Answered(command=command, outcome="refused", message=message))
+
+    def _event(self, now: float, *, last: bool = False) -> Progressed:
+        seconds, done = now - self._began, self.step - self._skipped
+        left = seconds / done * (self.begun.total - self.step) if done else None
+        changes = {
+            "time": time.time(),
+            "step": self.step,
+            "losses": dict(self._losses),
+            "learning_rates": dict(self._learning_rates),
+            "seconds": seconds,
+            "seconds_left": 0.0 if last else left,
+            "last": last,
+        }
+        return self.begun.model_copy(update=changes)
+
+
+SILENT = Progress()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import torch
 
 from limner.adapters import Adapter, save_adapter
 from limner.artifacts import AdapterFolder, Manifest, file_hashes, whole_folder, write_manifest
+from limner.events import Notice, Progressed
+from limner.progress import Progress
 from tests.adapters.test_adapter import random_low_rank
 
 
@@ -38,26 +38,23 @@ def full_folder(folder, base, label="dreambooth", shift=0.02):
     return adapter_folder(folder / label, Adapter(label, full={"unet": state}))
 
 
-class Recorder:
+class Recorder(Progress):
     """A progress that remembers, and interrupts as Ctrl-C does when asked."""
 
     def __init__(self, interrupt_after=None):
+        super().__init__(self.hear, every_seconds=0)
         self.notices, self.units, self.tasks = [], 0, []
         self.interrupt_after = interrupt_after
 
-    @contextmanager
-    def task(self, title, total):
-        self.tasks.append((title, total))
-
-        def advance(units):
-            self.units += units
+    def hear(self, event):
+        if isinstance(event, Notice):
+            self.notices.append(event.message)
+        if isinstance(event, Progressed):
+            if event.step == 0:
+                self.tasks.append((event.title, event.total))
+            self.units = event.step
             if self.interrupt_after is not None and self.units >= self.interrupt_after:
                 raise KeyboardInterrupt
-
-        yield advance
-
-    def notice(self, message):
-        self.notices.append(message)
 
 
 def never():

@@ -12,7 +12,9 @@ from PIL import Image
 from limner.artifacts import Cell, Manifest, PhotoSet, RenderSet, file_hashes, write_manifest
 from limner.base import BaseLocation
 from limner.config import Measure, Subject
+from limner.events import Event, Notice, Progressed
 from limner.measuring import canny_edges
+from limner.progress import Progress
 from limner.stages.measure import measure
 from tests.drawn import draw_subject
 
@@ -23,26 +25,19 @@ FIDELITY = "prompt_fidelity/base"
 PROMPTS = {"plain": "a photo of {subject}", "night": "{subject} at night"}
 
 
-class Notices:
+class Notices(Progress):
     """A progress that keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__(self.hear)
         self.heard: list[str] = []
         self.done: dict[str, tuple[int, int]] = {}
 
-    def task(self, title: str, total: int):
-        import contextlib
-
-        @contextlib.contextmanager
-        def counting():
-            count = [0]
-            yield lambda units: count.__setitem__(0, count[0] + units)
-            self.done[title] = (count[0], total)
-
-        return counting()
-
-    def notice(self, message: str) -> None:
-        self.heard.append(message)
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.heard.append(event.message)
+        if isinstance(event, Progressed) and event.last:
+            self.done[event.title] = (event.step, event.total)
 
 
 def write_photos(folder: Path, count: int) -> PhotoSet:

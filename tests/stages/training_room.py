@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 
 import torch
 
 from limner.artifacts import AdapterFolder
+from limner.events import Notice, Progressed
+from limner.progress import Progress
 from limner.stages.context import Context
 from limner.stages.train import TrainingRequest, train
 from tests.training.sets import SUBJECT, write_class_set, write_photo_set
@@ -54,25 +55,19 @@ class Room:
         return train(orders, context, self.photo_set, class_set, start, **given)
 
 
-class Speaking:
+class Speaking(Progress):
     """A progress that keeps notices and can interrupt the step after `stop_after`."""
 
     def __init__(self, said, stop_after=None):
+        super().__init__(self.hear, every_seconds=0)
         self.said, self.stop_after = said, stop_after
 
-    def task(self, title, total):
-        done = 0
-
-        def advance(units):
-            nonlocal done
-            done += units
-            if title.startswith("train") and done == self.stop_after and units == 1:
-                signal.raise_signal(signal.SIGINT)
-
-        return contextlib.nullcontext(advance)
-
-    def notice(self, message):
-        self.said.append(message)
+    def hear(self, event):
+        if isinstance(event, Notice):
+            self.said.append(event.message)
+        steps = isinstance(event, Progressed) and event.unit == "steps" and not event.last
+        if steps and event.step == self.stop_after:
+            signal.raise_signal(signal.SIGINT)
 
 
 def snapshot(base):

@@ -364,9 +364,9 @@ def _checked(device: str) -> str:
 
 
 def _progress() -> Any:
-    from limner.cli.terminal import TerminalProgress
+    from limner.running.display import terminal_progress
 
-    return TerminalProgress()
+    return terminal_progress()
 
 
 def _settings(section: str, **values: Any) -> Any:

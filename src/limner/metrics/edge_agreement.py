@@ -22,7 +22,7 @@ def measure_edge_agreement(inputs: MeasureInputs) -> Measured | None:
     given = {row["name"]: read_image(inputs.controls.folder / row["canny"])[..., 0] > 127 for row in references}
     places = inputs.places(lambda place: inputs.pictures[place].cell.reference is not None)
     values = []
-    with inputs.progress.task("measure edges", len(places)) as advance:
+    with inputs.progress.task("measure", len(places), "edges") as advance:
         for picture in inputs.chosen(places):
             edges = canny_edges(read_image(picture.file), low, high)
             values.append(_agreement(edges, given[str(picture.cell.reference)], picture.file))

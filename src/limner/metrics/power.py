@@ -36,7 +36,7 @@ def _shares(view: ModelView, wanted: list[Styles]) -> dict[Styles, float | None]
     cache, files, others = view.inputs.cache, view.inputs.photo_set.files, view.inputs.others.files
     shares: dict[Styles, float | None] = {}
     total = len(wanted) * (len(files) + len(others)) + len(files)
-    with view.inputs.progress.task(f"measure power ({view.embedder.name})", total) as advance:
+    with view.inputs.progress.task("measure", total, f"power ({view.embedder.name})") as advance:
         photos = cache.embed(view.embedder, files, view.crop, advance)
         for styles in wanted:
             crop = _styled(view.crop, styles)

@@ -12,7 +12,7 @@ def measure_prompt_fidelity(inputs: MeasureInputs, pair: PairEmbedder) -> Measur
     """Of every picture (CLIP-T of DreamBench, Ruiz et al. 2023, section 4.2)."""
     prompts = [picture.cell.text or picture.cell.prompt for picture in inputs.pictures]
     texts = [class_text(prompt, inputs.subject.identifier, inputs.subject.class_noun) for prompt in prompts]
-    with inputs.progress.task(f"measure prompt fidelity ({pair.name})", len(inputs.pictures)) as advance:
+    with inputs.progress.task("measure", len(inputs.pictures), f"prompt fidelity ({pair.name})") as advance:
         pictures = inputs.cache.embed(pair, inputs.files, WHOLE, advance)
         of_prompts = inputs.cache.embed_texts(pair, texts)  # (N, D)
     values = prompt_fidelity(pictures.vectors, of_prompts).tolist() if texts else []

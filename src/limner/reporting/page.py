@@ -47,7 +47,7 @@ def write_report(
     """
     gallery = Gallery()
     facts = collect(inputs, gallery)
-    with progress.task("report", 3) as advance:
+    with progress.task("report", 3, unit="parts") as advance:
         gallery.copy_to(folder)
         write_charts(facts["charts"], _template_text(CHART_STYLE) + _light_colours(facts["columns"]), folder)
         advance(1)

@@ -66,7 +66,7 @@ def make_class_images(
     if is_current(out, record.specification.key):
         return ClassSet(out)
     plan = grid.plan(cells)
-    make_missing(context, grid, plan, "class images")
+    make_missing(context, grid, plan, STAGE)
     images = [
         {"file": c.file, "index": c.request.image_index, "key": c.key} | _size(c.request.size, read_shapes)
         for c in cells
@@ -139,7 +139,7 @@ def _take_over(
     if is_current(out, specification.key):
         return ClassSet(out)
     images: list[dict[str, Any]] = []
-    with context.progress.task("class images", settings.count) as advance:
+    with context.progress.task(STAGE, settings.count) as advance:
         for path in sources:
             if len(images) == settings.count:
                 break

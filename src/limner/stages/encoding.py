@@ -55,7 +55,7 @@ class EncodedSet:
         count = sum(len(of_size) for of_size in files.values()) * (1 + flip)
         shared = {"flip": flip, "base_hash": self.context.base_hash, "cache": self.cache}
         shared["at_once"] = self.context.memory.vae_batch_size  # pictures
-        with self.context.progress.task("encode pictures", count) as advance:
+        with self.context.progress.task("train", count, "encode pictures") as advance:
             return [
                 encode_pictures(self.base, of_size, size, **shared, advance=advance) for size, of_size in files.items()
             ]

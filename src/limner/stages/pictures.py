@@ -40,7 +40,7 @@ def make_missing(
     context: Context,
     grid: Grid,
     plan: Plan,
-    title: str,
+    stage: str,
     *,
     look_at: Callable[[Base], None] = lambda loaded: None,
     conditioning: Callable[[Base], Conditioning | None] = lambda loaded: None,
@@ -57,7 +57,7 @@ def make_missing(
     look_at(loaded)
     loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
     conditions = conditioning(loaded)
-    with context.progress.task(title, plan.missing) as advance:
+    with context.progress.task(stage, plan.missing) as advance:
         made = render_plan(loaded, grid, plan, advance, conditions, context.progress.notice)
     torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
     return {**plan.present, **made}

@@ -215,7 +215,7 @@ def _see_all(
     found = []
     with (
         one_thread_each(),
-        progress.task("prepare photos", len(wanted)) as advance,
+        progress.task("prepare", len(wanted), unit="photos") as advance,
         Decoders.for_photos(len(wanted)) as decoders,
     ):
         for listed, outcome in zip(listing.photos, decoders.each(wanted, work), strict=True):

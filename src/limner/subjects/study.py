@@ -69,7 +69,7 @@ def run_tables(
     for name, fault in faults.items():
         progress.notice(f"{name}: {fault}")
     page = pool_runs(out, title, [each.name for each in subjects], faults)
-    with progress.task("subjects", len(jobs)) as advance:
+    with progress.task("subjects", len(jobs), unit="subjects") as advance:
         for ended in run_jobs(jobs, device=device, processes=processes, deadline=deadline):
             if fault := ended.fault or _summarised(ended, out):
                 faults[ended.name] = fault
@@ -118,7 +118,10 @@ def _prepared(
         except LimnerError as error:
             faults[subject.name] = str(error)
 
-    with progress.task("photos", len(subjects)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        progress.task("prepare", len(subjects), "photos of subjects", unit="subjects") as advance,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         for _ in pool.map(take, subjects):
             advance(1)
     return {each.name: photos[each.name] for each in subjects if each.name in photos}, faults

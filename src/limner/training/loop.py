@@ -19,7 +19,8 @@ import torch
 
 from limner.config import FullVariant, LoraVariant, VariantRun
 from limner.errors import LimnerError
-from limner.progress import SILENT, Progress
+from limner.events import Answered, CommandName
+from limner.progress import SILENT, Activity, Progress
 from limner.training.captured import captured
 from limner.training.checkpoint import Checkpoint, write_checkpoint
 from limner.training.choosing import can_judge
@@ -34,6 +35,7 @@ from limner.training.step import RING, Step
 from limner.training.trainable import Trainable
 from limner.training.validation import Curve
 
+COMMANDS: tuple[CommandName, ...] = ("save", "validate")
 SKIPS_ALLOWED = 3  # steps in a row whose loss or gradient may be no number
 IN_FLIGHT = 8  # steps that a GPU may be behind: Ctrl-C waits for them
 # Rounding whole weights of SD 1.5's spread (0.03) to fp16 changes 1.4% of the root mean square of what 800 steps at
@@ -58,6 +60,12 @@ class Place:
     validate: Validate | None = None
     skipped_in_a_row: int = 0
     failure: str = ""  # why it stopped learning
+    newest: StepRecord | None = None  # of those that were read
+
+    def show_newest(self, activity: Activity) -> None:
+        """Have the next event say the newest loss."""
+        if self.newest is not None:
+            activity.measured(self.run.label, self.newest.loss, self.newest.learning_rate)
 
     def due(self, step: int) -> bool:
         """Whether it is validated after this step: it is due, and the rule has not stopped it before."""
@@ -139,12 +147,17 @@ def take_steps(training: Training, places: Sequence[Place], *, progress: Progres
         if training.step == steps or all_stopped(training, places):
             return
         take = captured(training.work, label, progress)
-        with progress.task(f"train {label}", steps) as advance:
-            advance(training.step)
+        labels = [place.run.label for place in places]
+        with progress.task("train", steps, variants=labels, unit="steps", accepts=COMMANDS) as activity:
+            activity.resume(training.step)
             for _ in _steps(training, take):
                 if not training.work.number.is_cuda or training.step - training.read_steps >= RING // 2:
                     settle(training, places, progress)
-                advance(1)
+                    for place in places:
+                        place.show_newest(activity)
+                activity(1)
+                for command in activity.take():
+                    _obey(command, training, places, progress)
                 _attend(training, places, progress)
                 if all_stopped(training, places):
                     progress.notice(f"{label}: stopped early after step {training.step} of {steps}: no better step")
@@ -208,7 +221,8 @@ def _note(
     if applied:
         prior = None if math.isnan(prior_loss) else prior_loss
         rate = learning_rate_of(place.run.variant, number)
-        place.log.write(StepRecord(number + 1, loss, instance_loss, prior, rate, seconds))
+        place.newest = StepRecord(number + 1, loss, instance_loss, prior, rate, seconds)
+        place.log.write(place.newest)
 
 
 def learning_rate_of(variant: FullVariant | LoraVariant, step: int) -> float:
@@ -232,6 +246,23 @@ def _attend(training: Training, places: Sequence[Place], progress: Progress) -> 
             settle(training, places, progress)
             if not place.failure:
                 _validate(training, place, index)
+
+
+def _obey(command: CommandName, training: Training, places: Sequence[Place], progress: Progress) -> None:
+    """Save or show the weights now. A validation that was asked for has no part in which step is delivered."""
+    if command == "save":
+        training.keep(places)
+        progress.emit(Answered(command=command, outcome="done", message=f"saved after step {training.step}"))
+        return
+    shown = []
+    for index, place in enumerate(places):
+        if place.validate is not None and not place.failure:
+            with torch.no_grad(), training.delivered(), training.trainable.only(index):
+                record = place.validate(training.step) or {}
+            shown.append(" ".join([place.run.label, *(f"{name} {value}" for name, value in record.items())]))
+    none = "no variant here has validation.every_steps, by which it knows how to validate"
+    message = f"step {training.step}: {'; '.join(shown)}" if shown else none
+    progress.emit(Answered(command=command, outcome="done" if shown else "refused", message=message))
 
 
 def _catch_up(training: Training, places: Sequence[Place], progress: Progress) -> None:

@@ -81,7 +81,7 @@ def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) ->
     crop, cache, photos = face_crop or inputs.crop, inputs.cache, inputs.compared_photos
     training, views = inputs.photo_set.training_files, [] if face_crop else view_crops()
     total = len(inputs.pictures) * (1 if face_crop else 2) + len(photos) + len(views) * len(training)
-    with inputs.progress.task(f"measure likeness ({name})", total) as advance:
+    with inputs.progress.task("measure", total, f"likeness ({name})") as advance:
         of_photos = cache.embed(embedder, photos, crop, advance)
         renders = cache.embed(embedder, inputs.files, crop, advance)
         if face_crop is None:
