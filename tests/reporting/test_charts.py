@@ -107,7 +107,7 @@ def test_the_most_and_least_alike_are_ordered_apart_and_without_the_base(many):
     photos = [{"file": f"images/photos/{i:04}.png", "source": f"IMG_{i}.jpg"} for i in range(5)]
     found = extremes(many.renders, many.renders.cells, columns, scores, Gallery(), photos)
     assert found
-    best, worst = ([each.shown.likeness for each in part] for part in (found.most, found.least))
+    best, worst = ([each.likeness for each in part] for part in (found.most, found.least))
     assert len(best) == len(worst) == 10
     assert best == sorted(best, reverse=True)
     assert worst == sorted(worst)

@@ -10,22 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.config import resolve_study
+from limner.metrics import all_metrics
 from limner.reporting.columns import Column, make_columns
 from limner.reporting.conclusions import concluded, study_variants
 from limner.reporting.findings import Scores
-from limner.reporting.glossary import GLOSSARY
+from limner.reporting.glossary import TRAINING_SEED
 from limner.reporting.language import Language
-from limner.reporting.phrases import CHAPTERS, METRICS, PHRASES
+from limner.reporting.phrases import PHRASES
 from limner.reporting.sentences import Speaker
 from limner.statistics import Described, Estimated, Mean, Sweep
 from limner.statistics.findings import (
     AgainstBase,
     Conclusions,
-    Copying,
     FewSeeds,
     Front,
     MeanScore,
     NotConcluded,
+    OverLimit,
     Pair,
     PowerUnknown,
     PromptsLeftOut,
@@ -65,8 +66,8 @@ FINDINGS = [
     MeanScore("drift/dino", "full", Mean(0.31, (0.28, 0.34), 3, 12)),
     MeanScore("drift/dino", "full", Mean(0.31, None, 1, 4)),
     *(AgainstBase(metric, "full", SHOWN) for metric in ("class_likeness/dino", "diversity/dino", "edge_agreement")),
-    Copying("copying/dino", {"full": (3, 24), "lora-1": (0, 21)}, (0, 1)),
-    Copying("copying/dino", {"full": (0, 24)}, None),
+    OverLimit("copying/dino", {"full": (3, 24), "lora-1": (0, 21)}, (0, 1)),
+    OverLimit("copying/dino", {"full": (0, 24)}, None),
     Front(LIKENESS, FIDELITY, {"full": (0.7, 0.29)}, {"lora-1": "full"}),
 ]
 
@@ -88,7 +89,11 @@ def test_every_finding_is_said_whole_in_both_languages_with_the_same_figures(fin
 
 
 def test_every_phrase_and_meaning_is_there_in_both_languages():
-    for written in (PHRASES, METRICS, GLOSSARY, CHAPTERS):
+    for written in (
+        PHRASES,
+        {"training seed": TRAINING_SEED},
+        *({metric.name: metric.words} for metric in all_metrics()),
+    ):
         for key, phrases in written.items():
             assert set(phrases) == {"en", "ru"}, key
     for key, phrases in PHRASES.items():
@@ -168,7 +173,7 @@ def test_the_headline_tells_one_of_each_kind_before_a_second(tmp_path):
     half = Sweep("", "alpha = rank", None, 0.5)
     trends = [RankTrend(m, (1, 4), sweep, 1e-4, SHOWN) for m in (LIKENESS, FIDELITY) for sweep in (SWEEP, half)]
     pairs = [Pair(LIKENESS, "a", b, estimated(d, 0.01, 0.01)) for b, d in (("b", 0.3), ("c", 0.4))]
-    others = [Copying("copying/dino", {"a": (2, 8)}, (0, 8)), AgainstBase(LIKENESS, "a", SHOWN)]
+    others = [OverLimit("copying/dino", {"a": (2, 8)}, (0, 8)), AgainstBase(LIKENESS, "a", SHOWN)]
     aside = RankTrend("drift/dino", (1, 4), SWEEP, 1e-4, SHOWN)
     said = EN.headline(Conclusions((aside, *trends, *pairs, *others)))
     assert said == [EN.sentence(each) for each in (trends[0], trends[2], pairs[1], *others, aside)]
@@ -178,7 +183,7 @@ def test_the_headline_tells_one_of_each_kind_before_a_second(tmp_path):
 def test_where_several_models_see_copying_each_sentence_names_its_own(code, seen):
     several = Speaker(Language(code), frozenset({"copying"}))
     for over in ({"full": (3, 24)}, {"full": (0, 24)}):
-        finding = Copying("copying/dino", over, None)
+        finding = OverLimit("copying/dino", over, None)
         alone = Speaker(Language(code)).sentence(finding)
         assert several.sentence(finding) == alone[:-1] + seen
         assert "dino" not in alone

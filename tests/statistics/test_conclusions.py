@@ -10,11 +10,11 @@ import pytest
 from limner.statistics import Described, Estimated, Sweep, Variant, conclude
 from limner.statistics.findings import (
     AgainstBase,
-    Copying,
     FewSeeds,
     Front,
     MeanScore,
     NotConcluded,
+    OverLimit,
     Pair,
     PowerUnknown,
     PromptsLeftOut,
@@ -80,7 +80,7 @@ def test_variants_known_by_construction_are_told_right(variants):
     assert (FIDELITY, "good", "twin") not in shown
     gained = {a.variant for a in named(record, variants, AgainstBase) if a.metric == LIKENESS and a.difference.is_shown}
     assert gained == {"paster", "good", "twin"}
-    (copying,) = named(record, variants, Copying)
+    (copying,) = named(record, variants, OverLimit)
     assert copying.over == {"paster": (18, 18), "good": (0, 18), "twin": (0, 18), "blind": (0, 18)}
     assert copying.base == (0, 6)
     (front,) = named(record, variants, Front)

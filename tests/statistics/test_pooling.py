@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limner.statistics import Described, Estimated, Sweep, Variant
-from limner.statistics.findings import AgainstBase, Copying, NotConcluded, Pair, PromptsLeftOut, RankTrend
+from limner.statistics.findings import AgainstBase, NotConcluded, OverLimit, Pair, PromptsLeftOut, RankTrend
 from limner.statistics.pooling import SubjectScores, pool, pooled_table, spread
 
 LIKENESS = "likeness/model"
@@ -96,6 +96,6 @@ def test_scatter_between_subjects_and_between_seeds_is_kept_apart():
 def test_copies_are_added_up_over_subjects():
     copies = {"copying/model": {"base": (0, 8), "full": (2, 24)}}
     subjects = [SubjectScores(str(n), {}, copies=copies) for n in range(3)]
-    found = _of(Copying, pool(subjects, []))[0]
+    found = _of(OverLimit, pool(subjects, []))[0]
     assert found.over == {"full": (6, 72)}
     assert found.base == (0, 24)

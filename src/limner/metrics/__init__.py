@@ -26,7 +26,7 @@ from limner.metrics.metric import (
 )
 from limner.metrics.others import OtherPictures, find_others
 from limner.metrics.prompt_fidelity import PROMPT_FIDELITY
-from limner.metrics.registry import all_metrics, metric_named, metrics_shown, register
+from limner.metrics.registry import all_metrics, anchors_name, metric_named, metrics_shown, register
 
 for _metric in (
     LIKENESS,
@@ -56,6 +56,7 @@ __all__ = [
     "WholeView",
     "Words",
     "all_metrics",
+    "anchors_name",
     "find_others",
     "metric_named",
     "metrics_shown",

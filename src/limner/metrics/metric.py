@@ -61,7 +61,7 @@ class OfTextModel:
     measure: Callable[[MeasureInputs, PairEmbedder], Measured | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object a metric
 class Metric:
     """One metric. Its rows in scores.json are named `name`, or `name/MODEL` where a model measures it."""
 

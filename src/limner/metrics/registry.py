@@ -35,3 +35,9 @@ def metric_named(name: str) -> Metric:
 def metrics_shown(place: Place) -> list[Metric]:
     """The metrics that are shown somewhere."""
     return [metric for metric in _METRICS.values() if place in metric.shown]
+
+
+def anchors_name(name: str) -> str:
+    """The row metric whose anchors hold for another: `class_likeness/MODEL` is anchored by `likeness/MODEL`."""
+    metric = metric_named(name)
+    return (metric.anchored_by or metric.name) + name[len(metric.name) :]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from limner.metrics import Metric
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate
 from limner.reporting.findings import Scores
@@ -76,6 +77,12 @@ def anchors_of(scores: Scores, metric: str | None) -> list[tuple[str, float]]:
     """Ceiling and floor of a metric, those that there are."""
     found = [(name, scores.anchor(metric, name)) for name in ("ceiling", "floor")]
     return [(name, value) for name, value in found if value is not None]
+
+
+def axis_title(metric: Metric) -> str:
+    """What an axis of a metric's values is called."""
+    noun = metric.words["en"].noun
+    return f"{noun} ({metric.unit})" if metric.unit else noun
 
 
 def frame(panel: Panel, y_axis: Scale, x_title: str, y_title: str, ticks: int = 6) -> list[Markup]:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limner.config import LoraVariant, Study, VariantRun, expand_variants
+from limner.metrics import Code, all_metrics, role_of
 from limner.reporting.columns import Column, run_of
-from limner.reporting.findings import LIKENESS, Scores, role_of
-from limner.reporting.glossary import GLOSSARY
-from limner.reporting.language import Code, Language
-from limner.reporting.phrases import CHAPTERS, FOLDED, HEADINGS
+from limner.reporting.findings import Scores
+from limner.reporting.glossary import meanings
+from limner.reporting.language import Language
+from limner.reporting.phrases import FOLDED, HEADINGS
 from limner.reporting.sentences import Speaker
 from limner.statistics import Conclusions, Estimated, Finding, Sweep, Variant, conclude
-from limner.statistics.findings import AgainstBase, Copying, FewSeeds, Front, Pair, PromptsLeftOut, difference_of
+from limner.statistics.findings import AgainstBase, FewSeeds, Front, OverLimit, Pair, PromptsLeftOut, difference_of
 
 MOST_TOLD = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
 ONLY_TRAINING = 0  # stands for the seed of a LoRA that was made elsewhere, of which there is one
@@ -76,9 +77,9 @@ def _chapters(found: Conclusions, speaker: Speaker) -> list[Chapter]:
 
 def _topic(finding: Finding) -> str:
     if isinstance(finding, Front):
-        return "front"
-    if isinstance(finding, Copying):
-        return "copying"
+        return f"{finding.y} {finding.x}"
+    if isinstance(finding, OverLimit):
+        return role_of(finding.metric)
     return GENERAL if isinstance(finding, FewSeeds) else finding.metric
 
 
@@ -88,11 +89,17 @@ def _chapter(speaker: Speaker, topic: str, findings: Sequence[Finding]) -> Chapt
     undecided = sum(not _is_shown(each) for each in hidden)
     code = speaker.language.code
     return Chapter(
-        CHAPTERS[topic][code] if topic in CHAPTERS else speaker.title(topic) if topic else "",
+        _title(speaker, topic, findings[0]),
         speaker.sentences(Conclusions(tuple(told))),
         speaker.sentences(Conclusions(tuple(hidden))),
         FOLDED[code].format(count=len(hidden), undecided=undecided),
     )
+
+
+def _title(speaker: Speaker, topic: str, first: Finding) -> str:
+    if isinstance(first, Front):
+        return speaker.title_together(first.y, first.x)
+    return speaker.title(topic) if topic else ""
 
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:
@@ -140,7 +147,4 @@ def _sweep(others: str, variant: LoraVariant, rank: int, strength: float) -> Swe
 
 def _meanings(scores: Scores, code: Code) -> list[tuple[str, str]]:
     """What each score is, for those that are named."""
-    named = [role for role in GLOSSARY if scores.metric(role)]
-    if scores.metric(LIKENESS):
-        named[1:1] = ["gain", "share"]
-    return [GLOSSARY[role][code] for role in [*named, "training seed"] if named]
+    return list(meanings([metric for metric in all_metrics() if scores.first(metric.name)], code))

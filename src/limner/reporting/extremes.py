@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from limner.artifacts import Cell, RenderSet
+from limner.metrics import metrics_shown
 from limner.reporting.columns import Column
-from limner.reporting.findings import COPYING, LIKENESS, Scores
+from limner.reporting.findings import Scores
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import Shown, make_shown
 
@@ -30,6 +31,8 @@ class Ranked:
 
     place: int
     shown: Shown
+    likeness: float | None
+    gain: float | None
     prompt: str
     seed: str
     copied: Copied | None
@@ -49,12 +52,12 @@ def extremes(
     photos: Sequence[Mapping[str, str]],
 ) -> Extremes | None:  # fmt: skip
     """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists."""
-    likeness = scores.metric(LIKENESS)
+    ranked_by = _ranked_by(scores)
     by_label = {label: column for column in columns if not column.is_base for label in column.labels}
     known = [
         (value, cell)
         for cell in fit
-        if cell.variant in by_label and not cell.flagged and (value := scores.value(cell, likeness)) is not None
+        if cell.variant in by_label and not cell.flagged and (value := scores.value(cell, ranked_by)) is not None
     ]
     if len(known) < 2:
         return None
@@ -64,16 +67,24 @@ def extremes(
         cell = ordered[place - 1]
         file = gallery.add(rendered.path(cell), f"renders/{cell.file}")
         shown = make_shown(cell, by_label[cell.variant], cell.prompt, file, scores)
-        return Ranked(place, shown, cell.prompt, _seed(cell), copied(cell, scores, photos))
+        value, gain = scores.value(cell, ranked_by), scores.gain(cell, ranked_by)
+        return Ranked(place, shown, value, gain, cell.prompt, _seed(cell), copied(cell, scores, photos))
 
     many = min(SHOWN, len(ordered) // 2)
     least = range(len(ordered), len(ordered) - many, -1)
     return Extremes([ranked(place) for place in range(1, many + 1)], [ranked(p) for p in least], len(ordered))
 
 
+def _ranked_by(scores: Scores) -> str | None:
+    """The metric by which pictures are ranked: of those shown here the one that counts nothing over a limit."""
+    names = [metric.name for metric in metrics_shown("extremes") if metric.limit is None]
+    return next((first for name in names if (first := scores.first(name))), None)
+
+
 def copied(cell: Cell, scores: Scores, photos: Sequence[Mapping[str, str]]) -> Copied | None:
     """The nearest photo of a render that is nearer to it than any two photos are to each other."""
-    metric = scores.metric(COPYING)
+    names = [metric.name for metric in metrics_shown("extremes") if metric.limit is not None]
+    metric = next((first for name in names if (first := scores.first(name))), None)
     value, limit = scores.value(cell, metric), scores.anchor(metric, "ceiling")
     if value is None or limit is None or value <= limit:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import limner
 from limner.artifacts import AdapterFolder, Cell, PhotoSet, RenderSet, ScoreTable
 from limner.config import Study
+from limner.metrics import Metric, all_metrics, metric_named, metrics_shown, role_of
 from limner.reporting import words
 from limner.reporting.charts import Chart
 from limner.reporting.columns import Column, make_columns
@@ -20,14 +21,9 @@ from limner.reporting.curves import training_curves
 from limner.reporting.extremes import extremes
 from limner.reporting.findings import (
     BASE_MODEL,
-    EDGES,
-    LIKENESS,
-    OF_PROMPTS,
-    PROMPT_FIDELITY,
     Finding,
     Scores,
     metric_title,
-    role_of,
 )
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import make_plate
@@ -40,7 +36,7 @@ from limner.reporting.record import (
     settings_tables,
     timings,
 )
-from limner.reporting.scorecard import bars_of, scorecards, side_by_side
+from limner.reporting.scorecard import bars_of, control_metrics, scorecards, side_by_side
 from limner.reporting.trade_off import trade_off_chart
 
 
@@ -77,7 +73,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     findings = scores.findings(columns, inputs.renders.cells)
     cards = scorecards(control, columns, inputs.controls.cells, scores) if control and inputs.controls else []
     found = concluded(study, columns, scores)
-    left_out = prompts_left_out(found, scores.metric(LIKENESS))
+    left_out = prompts_left_out(found, scores.first_shown("trade-off y"))
     fit = [cell for cell in inputs.renders.cells if cell.prompt not in left_out]
     plates = [plate, *([control] if control else [])]
     lines = timings(inputs.artifacts, inputs.run, inputs.scores)
@@ -116,7 +112,10 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "notes": [words.sentence(note) for note in [*read_rank_notices(inputs.run), *scores.record.get("notes", [])]],
         "models": {m: scores.record["models"][m] for m in scores.metrics if m in scores.record.get("models", {})},
         "titles": _titles(scores),
-        "seen_by": {role: _model_name(scores, role) for role in (LIKENESS, PROMPT_FIDELITY)},
+        "seen_by": [(each.words["en"].title, _model_name(scores, each)) for each in _required()],
+        "chart_needs": _chart_needs(),
+        "beneath": _beneath(),
+        "control_titles": [metric.words["en"].title for metric in control_metrics()],
         "safety": words.safety_line(plates),
         "adapters": [
             {"label": a.label, "record": a.record, "code": loading_lines(a, study.base.model, inputs.adapters)}
@@ -130,8 +129,22 @@ def _charts(columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell
     return [chart for chart in drawn if chart]
 
 
-def _model_name(scores: Scores, role: str) -> str:
-    metric = scores.metric(role)
+def _required() -> list[Metric]:
+    return [metric for metric in all_metrics() if metric.required]
+
+
+def _chart_needs() -> str:
+    return " and ".join(metrics_shown(place)[0].words["en"].noun for place in ("trade-off y", "trade-off x"))
+
+
+def _beneath() -> str:
+    """What stands under the pictures of prompts."""
+    shown = [metric for metric in metrics_shown("pictures") if metric.pictures != "references"]
+    return ", ".join(m.words["en"].noun + (" (gain over the base)" if m.has_gain else "") for m in shown)
+
+
+def _model_name(scores: Scores, measured: Metric) -> str:
+    metric = scores.first(measured.name)
     model = scores.record.get("models", {}).get(metric)
     if not model or not any(row["metric"] == metric for row in scores.record["rows"]):
         return "no model"
@@ -147,26 +160,27 @@ def _score_tables(
     scores: Scores, columns: Sequence[Column], findings: Sequence[Finding], controls: RenderSet | None
 ) -> list[dict[str, Any]]:
     """The tables of scores: one for the prompts, one for each conditioning scale."""
-    tables = [_score_table("Prompts", findings, scores, without=(EDGES,))]
+    tables = [_score_table("Prompts", findings, scores, without="references")]
     scales = sorted({cell.conditioning_scale for cell in controls.cells}, key=str) if controls else []
     for scale in scales:
         cells = [cell for cell in controls.cells if cell.conditioning_scale == scale] if controls else []
         title = "References" if len(scales) == 1 else f"References, conditioning scale {scale:g}"
-        tables.append(_score_table(title, scores.findings(columns, cells), scores, without=OF_PROMPTS))
+        tables.append(_score_table(title, scores.findings(columns, cells), scores, without="prompts"))
     return tables
 
 
-def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: Sequence[str]) -> dict[str, Any]:
+def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
     titles = _titles(scores)
-    measured = [m for m in scores.metrics if role_of(m) not in without and any(f.values[m] for f in findings)]
-    needed = [scores.metric(role) for role in (LIKENESS, PROMPT_FIDELITY)]
-    shown = list(dict.fromkeys([*(m for m in needed if m), *measured]))
+    asked = [metric for metric in scores.metrics if metric_named(metric).pictures != without]
+    measured = [metric for metric in asked if any(finding.values[metric] for finding in findings)]
+    needed = [scores.first(metric.name) for metric in _required()]
+    shown = list(dict.fromkeys([*(metric for metric in needed if metric), *measured]))
     return {
         "title": title,
-        "likenesses": scores.likenesses,
+        "with_gains": scores.with_gains,
         "metrics": [(metric, titles[metric]) for metric in shown],
         "findings": findings,
-        "unmeasured": [titles[m] for m in scores.metrics if m not in shown and role_of(m) not in without],
+        "unmeasured": [titles[metric] for metric in asked if metric not in shown],
     }
 
 

@@ -1,8 +1,8 @@
 """What the scores say: per picture, per column, against the base and between the anchors. Nothing is filled in.
 
-A metric's role is its name up to the first "/", so that `likeness/facebook/dinov2-small` is a likeness. The first
-metric of a role that has values is the one that stands under the pictures; the others have columns of their own.
-Gains are taken here, from the likeness of the two pictures, so the rows of `likeness_gain` are not read.
+A row's metric is a registered metric's name, a slash and a model: `likeness/facebook/dinov2-small` is a likeness. Of a
+metric that several models measure, the first that has values stands under the pictures; the others have columns in
+tables. Gains are taken here, from the values of the two pictures, so rows of gains are not read.
 """
 
 from __future__ import annotations
@@ -15,27 +15,11 @@ from functools import cached_property
 from typing import Any
 
 from limner.artifacts import Cell, ScoreTable, unique
+from limner.metrics import Place, metric_named, metrics_shown, role_of
 from limner.reporting.columns import Column
-from limner.statistics.conclusions import (
-    CLASS_LIKENESS,
-    COPYING,
-    DIVERSITY,
-    DRIFT,
-    EDGES,
-    LIKENESS,
-    PROMPT_FIDELITY,
-)
 
 BASE_MODEL = "base"  # what measures with the base's own CLIP is called so
 
-TITLES = {
-    LIKENESS: "Likeness",
-    PROMPT_FIDELITY: "Prompt fidelity",
-    COPYING: "Copying",
-    EDGES: "Edge agreement",
-}
-OF_PROMPTS = (DRIFT, CLASS_LIKENESS, DIVERSITY)  # what is not asked of pictures that were conditioned on references
-DERIVED = "likeness_gain"
 NOT_MEASURABLE = "not measurable"
 
 CellKey = tuple[str, str, str | None, int, int, float | None]
@@ -61,12 +45,12 @@ class Finding:
     column: Column
     count: int
     values: dict[str, Spread | None]
-    gains: dict[str, Spread | None]  # of every likeness
-    shares: dict[str, float | None]  # of every likeness: where its mean lies between floor and ceiling
+    gains: dict[str, Spread | None]  # of every metric that has gains
+    shares: dict[str, float | None]  # of the same: where its mean lies between floor and ceiling
 
     @property
     def gain(self) -> Spread | None:
-        """The gain by the likeness that stands under the pictures."""
+        """The gain by the metric that stands under the pictures."""
         return next(iter(self.gains.values()), None)
 
 
@@ -111,16 +95,20 @@ class Scores:
         named = [row["metric"] for row in self.record["rows"] if row["value"] is not None]
         empty = [row["metric"] for row in self.record["rows"]]
         listed = unique([*named, *empty, *self.record.get("models", {}), *self.record.get("anchors", {})])
-        return [metric for metric in listed if role_of(metric) != DERIVED]
+        return [metric for metric in listed if "tables" in metric_named(metric).shown]
 
     @cached_property
-    def likenesses(self) -> list[str]:
-        """All likeness metrics."""
-        return [metric for metric in self.metrics if role_of(metric) == LIKENESS]
+    def with_gains(self) -> list[str]:
+        """All metrics whose gain over the base stands beside them."""
+        return [metric for metric in self.metrics if metric_named(metric).has_gain]
 
-    def metric(self, role: str) -> str | None:
-        """The first metric of a role."""
-        return next((metric for metric in self.metrics if role_of(metric) == role), None)
+    def first(self, name: str) -> str | None:
+        """A registered metric by the first model that measured it."""
+        return next((metric for metric in self.metrics if role_of(metric) == name), None)
+
+    def first_shown(self, place: Place) -> str | None:
+        """The first metric that is shown at a place."""
+        return next((first for metric in metrics_shown(place) if (first := self.first(metric.name))), None)
 
     def value(self, cell: Cell, metric: str | None, variant: str | None = None) -> float | None:
         """A picture's value, or that of `variant`'s picture of the same row, seed and image."""
@@ -155,14 +143,9 @@ class Scores:
 
     def _finding(self, column: Column, cells: Sequence[Cell]) -> Finding:
         values = {m: spread(self.value(cell, m) for cell in cells) for m in self.metrics}
-        gains = {m: spread(self.gain(cell, m) for cell in cells) for m in self.likenesses}
-        shares = {m: self.share(m, mean.mean) if (mean := values[m]) else None for m in self.likenesses}
+        gains = {m: spread(self.gain(cell, m) for cell in cells) for m in self.with_gains}
+        shares = {m: self.share(m, mean.mean) if (mean := values[m]) else None for m in self.with_gains}
         return Finding(column, len(cells), values, gains, shares)
-
-
-def role_of(metric: str) -> str:
-    """`likeness/facebook/dino-vits16` plays the role `likeness`."""
-    return metric.partition("/")[0]
 
 
 def model_of(metric: str) -> str:
@@ -172,14 +155,12 @@ def model_of(metric: str) -> str:
 
 def is_from_base(metric: str) -> bool:
     """Whether a metric is measured from the base's picture, which has none of its own."""
-    return role_of(metric) == DRIFT
+    return metric_named(metric).from_base
 
 
 def metric_title(metric: str, *, several: bool = False) -> str:
-    """A metric's name as a heading; with its model where several metrics share a role."""
-    role = role_of(metric)
-    title = TITLES.get(role, role.replace("_", " ").capitalize())
-    model = model_of(metric)
+    """A metric's name as a heading; with its model where several measure it."""
+    title, model = metric_named(metric).words["en"].title, model_of(metric)
     return f"{title}, {model}" if several and model else title
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Code = Literal["en", "ru"]
+from limner.metrics import Code
+
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DECIMALS = 3
 NARROW = "\u00a0"  # Russian sets a space before the percent sign, which must not break

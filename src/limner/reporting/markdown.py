@@ -15,7 +15,7 @@ from limner.reporting.extremes import Copied, Ranked
 from limner.reporting.findings import NOT_MEASURABLE, Finding, is_from_base, percent, signed, signless
 from limner.reporting.plates import Group, Plate, Row, Shown
 from limner.reporting.record import SettingsTable, duration
-from limner.reporting.scorecard import Card
+from limner.reporting.scorecard import Card, control_metrics
 
 PICTURE_WIDTH_PX = 180
 
@@ -77,7 +77,7 @@ def plate_table(plate: Plate) -> Markup:
         [
             _row_name(group, row),
             *_given(group, row, bool(given)),
-            *(_cell(shown, group.has_likeness or not plate.has_likeness) for shown in row.cells),
+            *(_cell(plate, group, shown) for shown in row.cells),
         ]
         for group in plate.groups
         for row in group.rows
@@ -97,16 +97,15 @@ def _given(group: Group, row: Row, wanted: bool) -> list[str | Markup]:
     return [image(group.reference, f"Reference {group.name}"), image(group.edges, f"Edges of {group.name}")]
 
 
-def _cell(shown: Shown | None, likened: bool) -> str | Markup:
+def _cell(plate: Plate, group: Group, shown: Shown | None) -> str | Markup:
     if shown is None:
         return ""
     if shown.flagged:
         return Markup('blanked by the safety checker<br><a href="{0}">the file</a>').format(quote(shown.file))
-    gain = f" ({signed(shown.gain)})" if shown.gain is not None else ""
-    lines = [f"likeness {_figure(shown.likeness)}{gain}"] if likened else []
-    lines.append(f"prompt {_figure(shown.prompt_fidelity)}")
-    if shown.edge_agreement is not None:
-        lines.append(f"edges {_figure(shown.edge_agreement)}")
+    lines = [
+        f"{each.label} {_figure(each.value)}" + ("" if each.gain is None else f" ({signed(each.gain)})")
+        for each in plate.said(group, shown)
+    ]
     return Markup("<br>").join([image(shown.file, shown.alt), *map(Markup, lines)])
 
 
@@ -114,7 +113,7 @@ def score_table(scores: Mapping[str, Any]) -> Markup:
     """Means and spreads, a row a column."""
     heads = ["Variant", "Pictures"]
     for metric, title in scores["metrics"]:
-        heads += [title, "Gain over base", "Share of the span"] if metric in scores["likenesses"] else [title]
+        heads += [title, "Gain over base", "Share of the span"] if metric in scores["with_gains"] else [title]
     return table(heads, (_score_row(finding, scores) for finding in scores["findings"]), numbers_from=1)
 
 
@@ -124,7 +123,7 @@ def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
         value = finding.values[metric]
         absent = "–" if finding.column.is_base and is_from_base(metric) else NOT_MEASURABLE
         cells.append(absent if value is None else str(value))
-        if metric in scores["likenesses"]:
+        if metric in scores["with_gains"]:
             cells.append(_gain(finding, metric))
             cells.append(percent(finding.shares[metric]))
     return cells
@@ -156,8 +155,8 @@ def ranked_table(ranked: Sequence[Ranked]) -> Markup:
 def _ranked_row(each: Ranked) -> list[str | Markup]:
     shown = each.shown
     picture = "" if shown.flagged else image(shown.file, shown.alt, 120)
-    gain = NOT_MEASURABLE if shown.gain is None else signed(shown.gain)
-    about = [str(each.place), picture, _figure(shown.likeness), gain, shown.column.name, each.prompt, each.seed]
+    gain = NOT_MEASURABLE if each.gain is None else signed(each.gain)
+    about = [str(each.place), picture, _figure(each.likeness), gain, shown.column.name, each.prompt, each.seed]
     return [*about, _copied(each.copied) if each.copied else ""]
 
 
@@ -169,12 +168,16 @@ def _copied(copied: Copied) -> Markup:
 
 
 def scorecard_table(cards: Sequence[Card]) -> Markup:
-    """Edge agreement and likeness, a row a column and reference, a pair of columns a conditioning scale."""
+    """The scorecard's metrics, a row a column and reference, a column for each metric and conditioning scale."""
     heads = ["Reference", "Variant"]
     for scale in cards[0].scales:
-        heads += [f"Edge agreement, {scale}", f"Likeness, {scale}"]
+        heads += [f"{metric.words['en'].title}, {scale}" for metric in control_metrics()]
     rows = (
-        [card.name, column.name, *(NOT_MEASURABLE if each is None else str(each) for pair in means for each in pair)]
+        [
+            card.name,
+            column.name,
+            *(NOT_MEASURABLE if each is None else str(each) for of_scale in means for each in of_scale),
+        ]
         for card in cards
         for column, means in card.rows
     )

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from limner.reporting.language import Code
-from limner.statistics.conclusions import CLASS_LIKENESS, DIVERSITY, DRIFT, EDGES, LIKENESS, PROMPT_FIDELITY
+from limner.metrics import Code
 
 HEADINGS: dict[Code, str] = {"en": "Conclusions", "ru": "Выводы"}
 FOLDED: dict[Code, str] = {
     "en": "Further comparisons: {count}; no difference could be shown in {undecided} of them",
     "ru": "Остальные сравнения: {count}, из них без выявленной разницы: {undecided}",
 }
-CHAPTERS: dict[str, dict[Code, str]] = {  # of findings that are not of one metric
-    "copying": {"en": "Copying", "ru": "Копирование"},
-    "front": {"en": "Likeness and prompt fidelity together", "ru": "Сходство и соответствие запросу вместе"},
-}
-METRICS: dict[str, dict[Code, str]] = {
-    LIKENESS: {"en": "likeness", "ru": "сходство"},
-    PROMPT_FIDELITY: {"en": "prompt fidelity", "ru": "соответствие запросу"},
-    CLASS_LIKENESS: {"en": "class likeness", "ru": "сходство класса с объектом"},
-    DRIFT: {"en": "drift", "ru": "дрейф"},
-    DIVERSITY: {"en": "diversity", "ru": "разнообразие"},
-    EDGES: {"en": "edge agreement", "ru": "согласие контуров"},
-}
+TOGETHER: dict[Code, str] = {"en": "{Y} and {x} together", "ru": "{Y} и {x} вместе"}
 BASE: dict[str, dict[Code, str]] = {  # Russian: «у …» and «между … и …»
     "of": {"en": "the base", "ru": "базовой модели"},
     "between": {"en": "the base", "ru": "базовой моделью"},
@@ -99,24 +87,13 @@ PHRASES: dict[str, dict[Code, str]] = {
         "en": "learning rate tuned for each rank by the other training seeds",
         "ru": "скорость обучения подобрана для каждого ранга по остальным запускам",
     },
-    "copying": {
-        "en": "Warning of copying: nearer to a training photo than any two photos are to each other are "
-        "{figures}{seen}.",
-        "ru": "Признаки копирования: ближе к обучающей фотографии, чем любые две фотографии друг к другу, находятся "
-        "{figures}{seen}.",
-    },
-    "copied": {"en": "{over} of {pictures} of {a} ({share})", "ru": "{over} из {pictures} у {a} ({share})"},
-    "no copying": {
-        "en": "No picture of a variant is nearer to a training photo than any two photos are to each other{seen}.",
-        "ru": "Ни одно изображение вариантов не ближе к обучающей фотографии, чем любые две фотографии друг к "
-        "другу{seen}.",
-    },
+    "over limit": {"en": "{over} of {pictures} of {a} ({share})", "ru": "{over} из {pictures} у {a} ({share})"},
     "the base's model": {"en": "the base’s CLIP", "ru": "CLIP базовой модели"},
     "seen": {"en": ", as {model} sees them", "ru": " (по данным {model})"},
     "front": {
-        "en": "Trade-off front of likeness and prompt fidelity: {members}. By their means, which were not tested here, "
+        "en": "Trade-off front of {y} and {x}: {members}. By their means, which were not tested here, "
         "no variant surpasses these in both.{surpassed}",
-        "ru": "Граница компромисса между сходством и соответствием запросу: {members}. По средним значениям, "
+        "ru": "Граница компромисса по показателям «{y}» и «{x}»: {members}. По средним значениям, "
         "различия которых здесь не проверялись, ни один вариант не превосходит их сразу по обоим "
         "показателям.{surpassed}",
     },

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from limner.artifacts import Cell, RenderSet
+from limner.metrics import metrics_shown
 from limner.reporting.columns import BASE, Column, number
-from limner.reporting.findings import EDGES, LIKENESS, PROMPT_FIDELITY, Scores
+from limner.reporting.findings import Scores
 from limner.reporting.pictures import Gallery
 
 
@@ -23,6 +25,17 @@ class RowKey(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One value under a picture, with its gain over the base's picture where the metric has one."""
+
+    name: str  # the metric
+    label: str
+    value: float | None
+    gain: float | None
+    required: bool  # said to be missing where it could have been measured
+
+
+@dataclass(frozen=True)
 class Shown:
     """One picture of a plate with what is said of it; `file` is None where the picture is not shown."""
 
@@ -30,10 +43,7 @@ class Shown:
     alt: str
     column: Column
     caption: str
-    likeness: float | None
-    gain: float | None
-    prompt_fidelity: float | None
-    edge_agreement: float | None
+    figures: tuple[Figure, ...]
     flagged: bool
     size: tuple[int, int]
 
@@ -58,10 +68,11 @@ class Group:
     reference: str | None = None  # files of the reference and of its edges
     edges: str | None = None
 
-    @property
-    def has_likeness(self) -> bool:
-        """Whether likeness is known of any picture; it is not asked of prompts that leave the subject out."""
-        return any(shown and shown.likeness is not None for row in self.rows for shown in row.cells)
+    @cached_property
+    def measured(self) -> set[str]:
+        """The metrics that are known of any picture; not every metric is asked of every prompt."""
+        figures = (figure for row in self.rows for shown in row.cells if shown for figure in shown.figures)
+        return {figure.name for figure in figures if figure.value is not None}
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,22 @@ class Plate:
         """Whether the rows begin with a reference and its edges."""
         return any(group.reference for group in self.groups)
 
-    @property
-    def has_likeness(self) -> bool:
-        """Whether likeness is known of any picture."""
-        return any(group.has_likeness for group in self.groups)
+    @cached_property
+    def measured(self) -> set[str]:
+        """The metrics that are known of any picture."""
+        return set().union(*(group.measured for group in self.groups))
+
+    def said(self, group: Group, shown: Shown) -> list[Figure]:
+        """What stands under a picture: what was measured, and what is missing though its prompt asks for it.
+
+        A required metric that no picture of the plate has is missing under each.
+        """
+        known, of_group = self.measured, group.measured
+        return [
+            figure
+            for figure in shown.figures
+            if figure.value is not None or (figure.required and (figure.name in of_group or figure.name not in known))
+        ]
 
     @property
     def pictures(self) -> int:
@@ -179,19 +202,22 @@ def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:
 def make_shown(cell: Cell, column: Column, name: str, file: str, scores: Scores) -> Shown:
     """A picture with what is said of it; `name` is that of its prompt or reference."""
     seed = f"seed {cell.seed}" + (f", image {cell.image_index + 1}" if cell.image_index else "")
-    likeness = scores.metric(LIKENESS)
     return Shown(
         file=file,
         alt=f"{column.name}, {name}, {seed}: {cell.text or cell.prompt}",
         column=column,
         caption=f"{column.name} · {name} · {seed}",
-        likeness=scores.value(cell, likeness),
-        gain=scores.gain(cell, likeness),
-        prompt_fidelity=scores.value(cell, scores.metric(PROMPT_FIDELITY)),
-        edge_agreement=scores.value(cell, scores.metric(EDGES)),
+        figures=tuple(_figures(cell, scores)),
         flagged=bool(cell.flagged),
         size=cell.size if all(cell.size) else (1, 1),
     )
+
+
+def _figures(cell: Cell, scores: Scores) -> Iterator[Figure]:
+    for metric in metrics_shown("pictures"):
+        name = scores.first(metric.name)
+        gain = scores.gain(cell, name) if metric.has_gain else None
+        yield Figure(metric.name, metric.words["en"].short, scores.value(cell, name), gain, metric.required)
 
 
 def _with_reference(group: Group, entry: dict[str, Any] | None, folder: Path, gallery: Gallery) -> Group:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limner.reporting.findings import LIKENESS, PROMPT_FIDELITY, model_of, role_of
+from limner.metrics import Metric, metric_named, metrics_shown, role_of
+from limner.reporting.findings import model_of
 from limner.reporting.language import Language, listed
-from limner.reporting.sentences import LEADING, Speaker
+from limner.reporting.sentences import Speaker
 from limner.statistics import Conclusions, Difference, Estimated, Finding, Variant
-from limner.statistics.conclusions import DRIFT
 from limner.statistics.findings import Pair
 from limner.statistics.pooling import (
     BASE,
@@ -66,9 +66,14 @@ class Pooled:
         """Names of all variants but the base."""
         return [variant.name for variant in self.variants if variant.name != BASE]
 
-    def first(self, role: str) -> PooledTable | None:
-        """The table of a role's first metric."""
-        return next((table for metric, table in self.tables.items() if role_of(metric) == role), None)
+    def first(self, name: str) -> PooledTable | None:
+        """The table of a metric by the first model that measured it."""
+        return next((table for metric, table in self.tables.items() if role_of(metric) == name), None)
+
+    @property
+    def ranked(self) -> PooledTable | None:
+        """The table of the metric that is drawn over ranks."""
+        return next((table for metric in metrics_shown("rank") if (table := self.first(metric.name))), None)
 
     def gain(self, table: PooledTable, variant: str) -> Difference | None:
         """A variant less the base, over subjects."""
@@ -82,7 +87,9 @@ def markdown_of(pooled: Pooled, chart: str = "") -> str:
     parts += [*_faults(pooled)]
     if pooled.subjects:
         parts += [_standfirst(pooled), *_conclusions(pooled), *_variants(pooled)]
-        parts += [f"![Gain in likeness over the rank]({chart})", HOLLOW] if chart else []
+        parts += (
+            [f"![Gain in {metrics_shown('rank')[0].words['en'].noun} over the rank]({chart})", HOLLOW] if chart else []
+        )
         parts += [*_prompts(pooled), *_subjects(pooled), *_scatter(pooled), *_notes(pooled)]
     return "\n\n".join(parts) + "\n"
 
@@ -102,18 +109,25 @@ def _standfirst(pooled: Pooled) -> str:
     return (
         f"{', '.join(said)}. Training seeds {listed([str(seed) for seed in seeds])}; {len(first['prompts'])} prompts; "
         f"{pictures:,} pictures. Intervals are over subjects: each subject is one value, its training seeds averaged. "
-        "Likeness and prompt fidelity are of prompts that name the subject, drift of the others. "
-        f"Models: {models}."
+        f"{_of_prompts()} Models: {models}."
     )
+
+
+def _of_prompts() -> str:
+    """Of which prompts the pooled metrics are."""
+    shown = metrics_shown("pooled")
+    of_subject = listed([metric.words["en"].noun for metric in shown if metric.pooled_prompts == "subject"])
+    of_others = listed([metric.words["en"].noun for metric in shown if metric.from_base])
+    return f"{of_subject[:1].upper()}{of_subject[1:]} are of prompts that name the subject, {of_others} of the others."
 
 
 def _models(pooled: Pooled) -> dict[str, Any]:
     models = {metric: model for summary in pooled.summaries for metric, model in summary["models"].items()}
-    return {metric: model for metric, model in models.items() if role_of(metric) in (LIKENESS, PROMPT_FIDELITY)}
+    return {metric: model for metric, model in models.items() if metric_named(metric).required}
 
 
 def _conclusions(pooled: Pooled) -> Iterator[str]:
-    several = [role_of(metric) for metric in (*pooled.tables, *_copying(pooled))]
+    several = [role_of(metric) for metric in (*pooled.tables, *_with_limits(pooled))]
     speaker = Speaker(EN, frozenset(role for role in several if several.count(role) > 1), "subject")
     parts: dict[str, list[Finding]] = {}
     for finding in pooled.conclusions:
@@ -127,31 +141,22 @@ def _conclusions(pooled: Pooled) -> Iterator[str]:
 
 
 def _part(finding: Finding) -> str:
-    """Under which fold a finding stands; "" where it is told at once."""
+    """Under which fold a finding stands; "" where it is said at once."""
     if isinstance(finding, Pair) and not (isinstance(finding.difference, Estimated) and finding.difference.is_shown):
         return UNDECIDED
-    role = role_of(getattr(finding, "metric", LIKENESS))
-    return "" if role in LEADING else OTHER_SCORES
+    metric = getattr(finding, "metric", "")
+    return "" if not metric or metric_named(metric).leads else OTHER_SCORES
 
 
 def _variants(pooled: Pooled) -> Iterator[str]:
-    likeness, fidelity, drift = (pooled.first(role) for role in (LIKENESS, PROMPT_FIDELITY, DRIFT))
-    copies = _copied(pooled)
-    rows = [
-        [
-            variant,
-            _gain(pooled, likeness, variant),
-            _share(pooled, likeness, variant),
-            _gain(pooled, fidelity, variant),
-            _mean(pooled, drift, variant),
-            copies.get(variant, NONE),
-        ]
-        for variant in pooled.trained
-    ]
+    measured = [metric for metric in metrics_shown("pooled") if metric.compared]
+    columns = [column for metric in measured for column in _columns(pooled, metric)]
+    copies, with_limits = _counts(pooled), _with_limits(pooled)
+    rows = [[variant, *(cell(variant) for _, cell in columns), copies.get(variant, NONE)] for variant in pooled.trained]
     yield "## Variants"
-    heads = ["variant", "likeness less the base's", "share of the span", "prompt fidelity less the base's", "drift"]
-    seen = _copying(pooled)
-    yield markdown_table([*heads, f"copies ({model_of(seen[0])})" if len(seen) > 1 else "copies"], rows)
+    heads = ["variant", *(head for head, _ in columns)]
+    heads += [f"copies ({model_of(with_limits[0])})" if len(with_limits) > 1 else "copies"]
+    yield markdown_table(heads, rows)
     yield (
         "In brackets 95% intervals over subjects, each by itself (the sentences above are corrected for each other). "
         "Span: from the base's pictures to real photos of the subject against each other. Copies: pictures nearer to a "
@@ -159,8 +164,19 @@ def _variants(pooled: Pooled) -> Iterator[str]:
     )
 
 
+def _columns(pooled: Pooled, metric: Metric) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """A metric's columns: what stands over them, and what stands in them for a variant."""
+    table, noun = pooled.first(metric.name), metric.words["en"].noun
+    if metric.from_base:
+        yield noun, lambda variant: _mean(pooled, table, variant)
+        return
+    yield f"{noun} less the base's", lambda variant: _gain(pooled, table, variant)
+    if metric.has_gain:
+        yield "share of the span", lambda variant: _share(pooled, table, variant)
+
+
 def _gain(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
-    return _told(pooled.gain(table, variant), signed=True) if table else NONE
+    return _with_interval(pooled.gain(table, variant), signed=True) if table else NONE
 
 
 def _share(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
@@ -171,10 +187,10 @@ def _share(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
 def _mean(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
     if table is None or variant not in table.variants:
         return NONE
-    return _told(spread(pooled.subjects, table, variant).overall)
+    return _with_interval(spread(pooled.subjects, table, variant).overall)
 
 
-def _told(found: Difference | None, *, signed: bool = False) -> str:
+def _with_interval(found: Difference | None, *, signed: bool = False) -> str:
     """A mean with its interval where it has one."""
     if found is None:
         return NONE
@@ -185,12 +201,12 @@ def _told(found: Difference | None, *, signed: bool = False) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _copying(pooled: Pooled) -> list[str]:
-    """Metrics of copying, one for each model that sees it."""
+def _with_limits(pooled: Pooled) -> list[str]:
+    """Metrics whose pictures over a limit are counted, one for each model."""
     return list(dict.fromkeys(metric for subject in pooled.subjects for metric in subject.copies))
 
 
-def _copied(pooled: Pooled) -> dict[str, str]:
+def _counts(pooled: Pooled) -> dict[str, str]:
     counts: dict[str, list[int]] = {}
     for subject in pooled.subjects:
         for variant, (over, of) in next(iter(subject.copies.values()), {}).items():
@@ -200,8 +216,8 @@ def _copied(pooled: Pooled) -> dict[str, str]:
 
 
 def _prompts(pooled: Pooled) -> Iterator[str]:
-    """Likeness prompt by prompt, weak ones too, with the embedding's power under each."""
-    for metric in [metric for metric in metrics_of(pooled.subjects) if role_of(metric) == LIKENESS]:
+    """Metrics that leave prompts out, prompt by prompt, weak ones too, with the embedding's power under each."""
+    for metric in [metric for metric in metrics_of(pooled.subjects) if metric_named(metric).needs_ceiling]:
         power, texts = pooled_power(pooled.subjects, metric), pooled.summaries[0]["prompts"]
         rows = [
             [f"{prompt}: “{texts.get(prompt, '')}”", *_power(share), *_gains_under(pooled, metric, prompt)]
@@ -232,12 +248,12 @@ def _gains_under(pooled: Pooled, metric: str, prompt: str) -> Iterator[str]:
         for variant, seeds in subject.values.get(metric, {}).items():
             sides.setdefault(variant, {})[place] = over_training_seeds(seeds, others)
     for variant in pooled.trained:
-        yield _told(compare_subjects(sides.get(variant, {}), sides.get(BASE, {})), signed=True)
+        yield _with_interval(compare_subjects(sides.get(variant, {}), sides.get(BASE, {})), signed=True)
 
 
 def _subjects(pooled: Pooled) -> Iterator[str]:
     """What each subject says by itself: its anchors and how far each variant came between them."""
-    table = pooled.first(LIKENESS)
+    table = pooled.ranked
     if table is None:
         return
     rows = []
@@ -264,7 +280,7 @@ def _scatter(pooled: Pooled) -> Iterator[str]:
         for variant in table.variants:
             found = spread(pooled.subjects, table, variant)
             deviations = [NONE if d is None else EN.number(d) for d in (found.between_subjects, found.within_subjects)]
-            rows.append([metric, variant, _told(found.overall), *deviations])
+            rows.append([metric, variant, _with_interval(found.overall), *deviations])
     yield "## Means and what they scatter by"
     yield markdown_table(
         ["metric", "variant", "mean over subjects", "between subjects", "between training seeds"], rows

@@ -1,4 +1,4 @@
-"""Gain in likeness over the rank, with intervals over subjects: one SVG file by itself."""
+"""Gain in a metric over the rank, with intervals over subjects: one SVG file by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup
 
-from limner.reporting.findings import LIKENESS
+from limner.metrics import metric_named
 from limner.reporting.pooled import Pooled
 from limner.reporting.svg import Scale, element, padded, path_through, round_ticks
 from limner.statistics import Difference, Estimated, Variant
@@ -24,17 +24,20 @@ Point = tuple[Variant, Difference]
 
 def rank_chart(pooled: Pooled) -> str:
     """The drawing; empty where fewer than two ranks have a gain."""
-    table = pooled.first(LIKENESS)
-    found = [(v, gain) for v in pooled.variants if table and (gain := pooled.gain(table, v.name)) is not None]
-    ranked = sorted((each for each in found if each[0].rank), key=lambda each: each[0].rank or 0)
-    whole = [each for each in found if not each[0].rank and each[0].name in pooled.trained]
+    table = pooled.ranked
+    gains = [(v, gain) for v in pooled.variants if table and (gain := pooled.gain(table, v.name)) is not None]
+    ranked = sorted((each for each in gains if each[0].rank), key=lambda each: each[0].rank or 0)
+    whole = [each for each in gains if not each[0].rank and each[0].name in pooled.trained]
     if table is None or len(ranked) < 2:
         return ""
     ends = [end for _, gain in [*ranked, *whole] for end in reach(gain)]
     low, high = padded([0.0, *ends, *([table.span] if table.span else [])])
     x_axis = Scale(*padded([math.log2(v.rank or 1) for v, _ in ranked]), LEFT, RIGHT)
     y_axis = Scale(low, high, BOTTOM, TOP)
-    parts = [element("style", Markup(STYLE)), *_frame(ranked, x_axis, y_axis)]
+    parts = [
+        element("style", Markup(STYLE)),
+        *_frame(metric_named(table.metric).words["en"].noun, ranked, x_axis, y_axis),
+    ]
     for variant, gain in whole:
         parts += _band(variant.name, gain, y_axis)
     parts += _level("the base", 0.0, y_axis)
@@ -52,8 +55,8 @@ def reach(gain: Difference) -> tuple[float, float]:
     return gain.interval if isinstance(gain, Estimated) else (gain.difference, gain.difference)
 
 
-def _frame(ranked: list[Point], x_axis: Scale, y_axis: Scale) -> list[Markup]:
-    parts = [element("text", "likeness less the base's, 95% intervals over subjects", x=2.0, y=16.0)]
+def _frame(noun: str, ranked: list[Point], x_axis: Scale, y_axis: Scale) -> list[Markup]:
+    parts = [element("text", f"{noun} less the base's, 95% intervals over subjects", x=2.0, y=16.0)]
     for tick in round_ticks(y_axis.low, y_axis.high, 6):
         y = y_axis(tick)
         parts.append(element("path", d=f"M{LEFT} {y:.1f}H{RIGHT}", class_="grid"))

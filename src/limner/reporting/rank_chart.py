@@ -1,4 +1,4 @@
-"""Likeness over a LoRA's rank, a line a family."""
+"""A metric over a LoRA's rank, a line a family."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from limner.artifacts import Cell
+from limner.metrics import metric_named
 from limner.reporting.charts import (
     LARGE,
     Chart,
     anchors_of,
+    axis_title,
     colour_class,
     end_names,
     frame,
@@ -23,7 +25,7 @@ from limner.reporting.charts import (
 )
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate, bars_sentence, estimate
-from limner.reporting.findings import LIKENESS, Scores, signless
+from limner.reporting.findings import Scores, signless
 from limner.reporting.svg import Scale, element, padded, path_through
 
 Line = list[tuple[int, Column, Estimate]]  # by rank
@@ -32,20 +34,21 @@ SIDESTEP_PX = 6.0  # between lines at the same rank, so that their bars do not c
 
 
 def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores) -> Chart | None:
-    """None when no family has two ranks with a likeness among `cells`."""
-    likeness = scores.metric(LIKENESS)
-    found = [(column, each) for column in columns if (each := estimate(column, cells, scores, likeness))]
-    lines = _lines(found)
-    if not lines:
+    """None when no family has two ranks with a value among `cells`."""
+    name = scores.first_shown("rank")
+    estimates = [(column, each) for column in columns if (each := estimate(column, cells, scores, name))]
+    lines = _lines(estimates)
+    if not lines or name is None:
         return None
-    unranked = [(column.name, each.mean) for column, each in found if column.rank is None]
-    named = unranked + anchors_of(scores, likeness)
+    metric = metric_named(name)
+    unranked = [(column.name, each.mean) for column, each in estimates if column.rank is None]
+    named = unranked + anchors_of(scores, name)
     ranks = sorted({rank for line in lines for rank, *_ in line})
     reach = [value for line in lines for *_, each in line for value in (each.low, each.high)]
     y_axis = PANEL.vertical(*padded([*reach, *(value for _, value in named)]))
     x_axis = PANEL.horizontal(math.log2(ranks[0]) - 0.5, math.log2(ranks[-1]) + 0.5)
     parts = [
-        *frame(PANEL, y_axis, "rank, on a logarithmic scale", "likeness (cosine) ↑"),
+        *frame(PANEL, y_axis, "rank, on a logarithmic scale", f"{axis_title(metric)} ↑"),
         *named_ticks(PANEL, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
         *level_lines(PANEL, y_axis, [value for _, value in named]),
     ]
@@ -57,14 +60,15 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores)
     said = "; ".join(f"rank {rank}: {signless(each.mean)}" for line in lines for rank, _, each in line)
     bars = bars_sentence([each for line in lines for *_, each in line])
     return Chart(
-        "rank", "Likeness over rank", PANEL.drawing(parts, f"Mean likeness over rank. {said}."),
+        "rank", f"{metric.words['en'].title} over rank",
+        PANEL.drawing(parts, f"Mean {metric.words['en'].noun} over rank. {said}."),
         f"Each marker is the mean of a column. {bars} The dashed levels are what has no rank. {_scales(lines)}",
     )  # fmt: skip
 
 
-def _lines(found: Sequence[tuple[Column, Estimate]]) -> list[Line]:
+def _lines(estimates: Sequence[tuple[Column, Estimate]]) -> list[Line]:
     families: dict[tuple[int | None, float], Line] = {}
-    for column, each in found:
+    for column, each in estimates:
         if column.rank is not None:
             families.setdefault((column.family, column.strength), []).append((column.rank, column, each))
     return [sorted(line, key=lambda point: point[0]) for line in families.values() if len(line) > 1]

@@ -1,4 +1,4 @@
-"""The control scorecard: for each reference how far edges and likeness are kept, over conditioning scales."""
+"""The control scorecard: for each reference its metrics (edges kept, likeness kept), over conditioning scales."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from limner.artifacts import Cell
-from limner.reporting.charts import Chart, Panel, colour_class, end_names, frame, mark, named_ticks, upright_bar
+from limner.metrics import Metric, metrics_shown
+from limner.reporting.charts import (
+    Chart,
+    Panel,
+    axis_title,
+    colour_class,
+    end_names,
+    frame,
+    mark,
+    named_ticks,
+    upright_bar,
+)
 from limner.reporting.columns import Column, number
 from limner.reporting.estimates import Estimate, bars_sentence, beside_sentence, estimate
-from limner.reporting.findings import EDGES, LIKENESS, Scores, signless
+from limner.reporting.findings import Scores, signless
 from limner.reporting.plates import Plate
 from limner.reporting.svg import Scale, element, padded, path_through
 
 PANEL = Panel(440.0, 280.0, 48.0, 26.0, 348.0, 234.0)
 SIDESTEP_PX = 4.0
-MEASURES = ((EDGES, "edge agreement", "F1"), (LIKENESS, "likeness", "cosine"))
+
+Means = list[tuple[Estimate | None, ...]]  # for each conditioning scale one of each metric of the scorecard
 
 
-Means = list[tuple[Estimate | None, Estimate | None]]  # edge agreement and likeness, for each conditioning scale
+def control_metrics() -> list[Metric]:
+    """The metrics of the scorecard: those of conditioned pictures alone come first."""
+    return sorted(metrics_shown("control"), key=lambda metric: metric.pictures != "references")
 
 
 @dataclass(frozen=True)
@@ -49,28 +63,28 @@ def scorecards(plate: Plate, columns: Sequence[Column], cells: Sequence[Cell], s
 
 
 def side_by_side(cards: Sequence[Card]) -> list[tuple[Column, Means]]:
-    """The rows of cards of one conditioning scale as one table, with a pair for each card."""
+    """The rows of cards of one conditioning scale as one table, with the means of each card."""
     columns = list(dict.fromkeys(column for card in cards for column, _ in card.rows))
-    by_card = [dict(card.rows) for card in cards]
-    return [(column, [pair for rows in by_card for pair in rows.get(column, [(None, None)])]) for column in columns]
+    by_card, none = [dict(card.rows) for card in cards], (None,) * len(control_metrics())
+    return [(column, [means for rows in by_card for means in rows.get(column, [none])]) for column in columns]
 
 
 def bars_of(cards: Sequence[Card]) -> str:
     """What stands beside the means, or what the bars are."""
-    shown = [each for card in cards for _, means in card.rows for pair in means for each in pair if each]
+    shown = [each for card in cards for _, means in card.rows for of_scale in means for each in of_scale if each]
     return bars_sentence(shown) if any(card.charts for card in cards) else beside_sentence(shown)
 
 
 def _rows(
     columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float], scores: Scores
 ) -> list[tuple[Column, Means]]:
-    edges, likeness = scores.metric(EDGES), scores.metric(LIKENESS)
+    metrics = [scores.first(metric.name) for metric in control_metrics()]
     by_scale = [[cell for cell in cells if cell.conditioning_scale == scale] for scale in scales]
-    found = [
-        (c, [(estimate(c, own, scores, edges), estimate(c, own, scores, likeness)) for own in by_scale])
-        for c in columns
+    rows = [
+        (column, [tuple(estimate(column, of_scale, scores, metric) for metric in metrics) for of_scale in by_scale])
+        for column in columns
     ]
-    return [(column, means) for column, means in found if any(each for pair in means for each in pair)]
+    return [(column, means) for column, means in rows if any(each for of_scale in means for each in of_scale)]
 
 
 def _charts(
@@ -78,18 +92,19 @@ def _charts(
 ) -> list[Chart]:
     if len(scales) < 2:  # a table says as much
         return []
-    found = [_chart(name, place, columns, cells, scales, scores) for place in range(len(MEASURES))]
-    return [chart for chart in found if chart]
+    rows = _rows(columns, cells, scales, scores)
+    charts = [_chart(name, metric, place, columns, rows, scales) for place, metric in enumerate(control_metrics())]
+    return [chart for chart in charts if chart]
 
 
 def _chart(
-    reference: str, measure: int, columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float],
-    scores: Scores,
+    reference: str, metric: Metric, place: int, columns: Sequence[Column], rows: Sequence[tuple[Column, Means]],
+    scales: Sequence[float],
 ) -> Chart | None:  # fmt: skip
-    role, title, unit = MEASURES[measure]
+    title = metric.words["en"].title
     lines = [
-        (column, [(scale, pair[measure]) for scale, pair in zip(scales, means, strict=True)])
-        for column, means in _rows(columns, cells, scales, scores)
+        (column, [(scale, of_scale[place]) for scale, of_scale in zip(scales, means, strict=True)])
+        for column, means in rows
     ]
     drawn = [(column, [(s, each) for s, each in line if each]) for column, line in lines]
     drawn = [(column, line) for column, line in drawn if line]
@@ -99,18 +114,18 @@ def _chart(
     y_axis = PANEL.vertical(*padded([value for each in estimates for value in (each.low, each.high)]))
     x_axis = PANEL.horizontal(*padded(scales))
     parts = [
-        *frame(PANEL, y_axis, "conditioning scale", f"{title} ({unit}) ↑", ticks=5),
+        *frame(PANEL, y_axis, "conditioning scale", f"{axis_title(metric)} ↑", ticks=5),
         *named_ticks(PANEL, [(number(scale), x_axis(scale)) for scale in scales]),
     ]
-    for place, (column, line) in enumerate(drawn):
-        parts += _line(column, line, colour_class(columns, column), x_axis, y_axis, place - (len(drawn) - 1) / 2)
+    for index, (column, line) in enumerate(drawn):
+        parts += _line(column, line, colour_class(columns, column), x_axis, y_axis, index - (len(drawn) - 1) / 2)
     parts += end_names(PANEL, [(column.name, y_axis(line[-1][1].mean)) for column, line in drawn])
     said = "; ".join(
         f"{column.name} " + ", ".join(f"{number(scale)}: {signless(each.mean)}" for scale, each in line)
         for column, line in drawn
     )
-    described = f"{title.capitalize()} over conditioning scale, reference {reference}. {said}."
-    return Chart(f"control-{role}", title.capitalize(), PANEL.drawing(parts, described), bars_sentence(estimates))
+    described = f"{title} over conditioning scale, reference {reference}. {said}."
+    return Chart(f"control-{metric.name}", title, PANEL.drawing(parts, described), bars_sentence(estimates))
 
 
 def _line(

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limner.reporting.findings import BASE_MODEL, model_of, role_of
-from limner.reporting.language import DECIMALS, NUMERALS, Language
-from limner.reporting.phrases import BASE, METRICS, PHRASES
+from limner.metrics import all_metrics, metric_named, role_of
+from limner.reporting.findings import BASE_MODEL, model_of
+from limner.reporting.language import NUMERALS, Language
+from limner.reporting.phrases import BASE, PHRASES, TOGETHER
 from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Difference, Estimated, Finding, Sweep
-from limner.statistics.conclusions import COMPARED, COPYING, LIKENESS, PROMPT_FIDELITY
 from limner.statistics.findings import (
     AgainstBase,
-    Copying,
     FewSeeds,
     Front,
     MeanScore,
     NotConcluded,
+    OverLimit,
     Pair,
     PowerUnknown,
     PromptsLeftOut,
@@ -27,7 +27,6 @@ from limner.statistics.findings import (
 
 MOST_NAMED = 6
 HEADLINE = 6  # sentences
-LEADING = (LIKENESS, PROMPT_FIDELITY, COPYING)  # of other roles the headline has only what is shown
 MOST_DECIMALS = 6  # as many as scores have
 
 
@@ -43,7 +42,7 @@ class Speaker:
     cluster: str = "training seed"
 
     def sentences(self, conclusions: Conclusions) -> list[str]:
-        """All that is to be said, in the order in which it is told."""
+        """All that is to be said, in the order of the findings."""
         described, means, said = _described_by_metric(conclusions), _means_by_metric(conclusions), []
         for finding in conclusions:
             if isinstance(finding, AgainstBase) and isinstance(finding.difference, Described):
@@ -57,6 +56,11 @@ class Speaker:
     def title(self, metric: str) -> str:
         """A metric's name as a heading."""
         return _capital(self._metric(metric))
+
+    def title_together(self, y: str, x: str) -> str:
+        """Two metrics' names as one heading."""
+        names = [metric_named(metric).words[self.language.code].noun for metric in (y, x)]
+        return TOGETHER[self.language.code].format(Y=_capital(names[0]), x=names[1])
 
     def headline(self, conclusions: Conclusions) -> list[str]:
         """The few that stand at the head of the report: of the first metric of each role, what is shown first."""
@@ -78,8 +82,8 @@ class Speaker:
                 said = self._trend(finding)
             case MeanScore():
                 said = self._means([finding])
-            case Copying():
-                said = self._copying(finding)
+            case OverLimit():
+                said = self._over_limit(finding)
             case Front():
                 said = self._front(finding)
             case FewSeeds():
@@ -91,28 +95,33 @@ class Speaker:
     def _difference(self, finding: AgainstBase | Pair) -> str:
         found = finding.difference
         if isinstance(finding, AgainstBase):
-            first, second, beside = finding.variant, *(BASE[case][self.language.code] for case in ("of", "between"))
+            first, second, other = finding.variant, *(BASE[case][self.language.code] for case in ("of", "between"))
         else:
-            first, second, beside = finding.first, finding.second, finding.second
+            first, second, other = finding.first, finding.second, finding.second
         if isinstance(found, Described):
             if found.reason == "few seeds":
                 return ""  # the means say it
-            return self._say("no spread", finding.metric, a=first, b=beside, d=self._signed(found.difference))
+            return self._say(
+                "no spread", finding.metric, a=first, b=other, d=self._signed(finding.metric, found.difference)
+            )
         if not isinstance(found, Estimated):
             return ""
         if not found.is_shown:
-            d, m = self._signed(found.difference), self._number(found.detectable)
-            return self._say("not shown", finding.metric, a=first, b=beside, d=d, m=m, **self._interval(found))
+            d, m = self._signed(finding.metric, found.difference), self._number(finding.metric, found.detectable)
+            interval = self._interval(finding.metric, found)
+            return self._say("not shown", finding.metric, a=first, b=other, d=d, m=m, **interval)
         if found.difference < 0:
             found, first, second = replace(found, difference=-found.difference), second, first
-        return self._say("higher", finding.metric, a=first, b=second, **self._shown(found))
+        return self._say("higher", finding.metric, a=first, b=second, **self._shown(finding.metric, found))
 
     def _ordering(self, findings: Sequence[AgainstBase]) -> str:
         """The means of variants with few training seeds, from highest to lowest."""
         if not findings:
             return ""
         ranked = sorted(findings, key=lambda finding: finding.difference.difference, reverse=True)
-        figures = [f"{f.variant} {self._signed(f.difference.difference)}{self._short_share(f)}" for f in ranked]
+        figures = [
+            f"{f.variant} {self._signed(f.metric, f.difference.difference)}{self._short_share(f)}" for f in ranked
+        ]
         return self._say("described", findings[0].metric, **self._ranked(figures))
 
     def _means(self, findings: Sequence[MeanScore]) -> str:
@@ -123,10 +132,10 @@ class Speaker:
         return self._say("means", findings[0].metric, **self._ranked([self._mean(finding) for finding in ranked]))
 
     def _mean(self, finding: MeanScore) -> str:
-        value = self._number(finding.mean.value)
+        value = self._number(finding.metric, finding.mean.value)
         if finding.mean.interval is None:
             return f"{finding.variant} {value}"
-        low, high = map(self._number, finding.mean.interval)
+        low, high = (self._number(finding.metric, end) for end in finding.mean.interval)
         confidence = self.language.percent(1 - LEVEL, 1)
         return self._text("mean within", a=finding.variant, m=value, low=low, high=high, confidence=confidence)
 
@@ -141,13 +150,13 @@ class Speaker:
     def _trend(self, finding: RankTrend) -> str:
         found, sweep = finding.slope, self._sweep(finding.sweep, finding.ranks, finding.learning_rate)
         if isinstance(found, Estimated) and not found.is_shown:
-            d, m = self._signed(found.difference), self._number(found.detectable)
-            return self._say("no trend", finding.metric, d=d, m=m, sweep=sweep, **self._interval(found))
+            d, m = self._signed(finding.metric, found.difference), self._number(finding.metric, found.detectable)
+            return self._say("no trend", finding.metric, d=d, m=m, sweep=sweep, **self._interval(finding.metric, found))
         goes = self._text("rises" if found.difference >= 0 else "falls")
         found = replace(found, difference=abs(found.difference))
         if isinstance(found, Estimated):
-            return self._say("trend", finding.metric, goes=goes, sweep=sweep, **self._shown(found))
-        figures = {"d": self._number(found.difference), "share": self._share(found)}
+            return self._say("trend", finding.metric, goes=goes, sweep=sweep, **self._shown(finding.metric, found))
+        figures = {"d": self._number(finding.metric, found.difference), "share": self._share(found)}
         return self._say("trend described", finding.metric, goes=goes, sweep=sweep, **figures)
 
     def _sweep(self, sweep: Sweep, ranks: Sequence[int], rate: float | None) -> str:
@@ -160,28 +169,35 @@ class Speaker:
             said.append(self._text("strength", strength=self.language.plain(sweep.strength)))
         return "; ".join(said)
 
-    def _copying(self, finding: Copying) -> str:
+    def _over_limit(self, finding: OverLimit) -> str:
         over = {name: counts for name, counts in finding.over.items() if counts[0]}
-        seen = self._text("seen", model=self._model(finding.metric)) if COPYING in self.several else ""
+        seen = self._text("seen", model=self._model(finding.metric)) if role_of(finding.metric) in self.several else ""
+        limit = metric_named(finding.metric).limit
+        if limit is None:
+            return ""
+        words = limit[self.language.code]
         if not over:
-            return self._text("no copying", seen=seen)
+            return words.none.format(seen=seen)
         base = {BASE["of"][self.language.code]: finding.base} if finding.base else {}
-        figures = [self._copied(name, *counts) for name, counts in (over | base).items()]
-        return self._text("copying", figures=self.language.listed(figures), seen=seen)
+        figures = [self._share_over(name, *counts) for name, counts in (over | base).items()]
+        return words.some.format(figures=self.language.listed(figures), seen=seen)
 
-    def _copied(self, name: str, over: int, pictures: int) -> str:
+    def _share_over(self, name: str, over: int, pictures: int) -> str:
         counted = self.language.count(pictures, "of pictures")
-        return self._text("copied", a=name, over=over, pictures=counted, share=self.language.percent(over / pictures))
+        return self._text(
+            "over limit", a=name, over=over, pictures=counted, share=self.language.percent(over / pictures)
+        )
 
     def _front(self, finding: Front) -> str:
         separator = "; " if self.language.code == "ru" else ", "  # a comma is Russian's decimal point
         members = [
-            f"{name} ({separator.join(self._number(mean) for mean in means)})"
+            f"{name} ({separator.join(map(self._number, (finding.y, finding.x), means))})"
             for name, means in finding.members.items()
         ]
         behind = [self._text("by", a=name, b=other) for name, other in finding.surpassed.items()]
         surpassed = self._text("surpassed", figures=self.language.listed(behind)) if behind else ""
-        return self._text("front", members=self.language.listed(members), surpassed=surpassed)
+        y, x = (metric_named(metric).words[self.language.code].noun for metric in (finding.y, finding.x))
+        return self._text("front", y=y, x=x, members=self.language.listed(members), surpassed=surpassed)
 
     def _few_seeds(self, finding: FewSeeds) -> str:
         count = finding.training_seeds
@@ -209,28 +225,27 @@ class Speaker:
         return PHRASES[key][self.language.code].format(**fields)
 
     def _metric(self, metric: str) -> str:
-        role = role_of(metric)
-        name, model = METRICS[role][self.language.code], self._model(metric)
-        return f"{name} ({model})" if role in self.several and model else name
+        name, model = metric_named(metric).words[self.language.code].noun, self._model(metric)
+        return f"{name} ({model})" if role_of(metric) in self.several and model else name
 
     def _model(self, metric: str) -> str:
         model = model_of(metric)
         return self._text("the base's model") if model == BASE_MODEL else model
 
-    def _interval(self, found: Estimated) -> dict[str, str]:
+    def _interval(self, metric: str, found: Estimated) -> dict[str, str]:
         """Its ends, with as many decimals as it takes that an end which is not zero does not read as zero."""
-        decimals = DECIMALS
+        decimals = metric_named(metric).decimals
         while decimals < MOST_DECIMALS and any(abs(end) < 0.5 / 10**decimals for end in found.interval):
             decimals += 1
         low, high = (self.language.number(end, decimals=decimals) for end in found.interval)
         return {"low": low, "high": high, "confidence": self.language.percent(1 - found.level, 1)}
 
-    def _shown(self, found: Estimated) -> dict[str, str]:
+    def _shown(self, metric: str, found: Estimated) -> dict[str, str]:
         key = "adjusted p" if found.family > 1 else "p"
         return {
-            "d": self._number(found.difference),
+            "d": self._number(metric, found.difference),
             "share": self._share(found),
-            **self._interval(found),
+            **self._interval(metric, found),
             "p": self._text(
                 key,
                 p=self.language.probability(found.adjusted_p),
@@ -247,11 +262,11 @@ class Speaker:
     def _short_share(self, finding: AgainstBase) -> str:
         return self._share(finding.difference, "short share")
 
-    def _number(self, value: float) -> str:
-        return self.language.number(value)
+    def _number(self, metric: str, value: float) -> str:
+        return self.language.number(value, decimals=metric_named(metric).decimals)
 
-    def _signed(self, value: float) -> str:
-        return self.language.number(value, signed=True)
+    def _signed(self, metric: str, value: float) -> str:
+        return self.language.number(value, signed=True, decimals=metric_named(metric).decimals)
 
     def _numeral(self, count: int) -> str:
         return NUMERALS[count] if self.language.code == "en" and count < len(NUMERALS) else str(count)
@@ -275,7 +290,7 @@ def _means_by_metric(conclusions: Conclusions) -> dict[str, list[MeanScore]]:
 
 
 def _one_of_each_kind_first(ordered: Sequence[Finding]) -> list[Finding]:
-    """A second comparison or trend of a metric waits until all others were told; what is only described is one."""
+    """A second comparison or trend of a metric waits until all others were said; what is only described is one."""
     seen: set[tuple[type, str]] = set()
     first: list[Finding] = []
     for finding in ordered:
@@ -289,10 +304,12 @@ def _one_of_each_kind_first(ordered: Sequence[Finding]) -> list[Finding]:
 def _weight(finding: Finding) -> tuple[int, float] | None:
     """What stands further up in the headline has less; None for what has no place there."""
     metric, found = getattr(finding, "metric", ""), difference_of(finding)
-    if role_of(metric) not in LEADING and not (isinstance(found, Estimated) and found.is_shown):
+    leads = bool(metric) and metric_named(metric).leads
+    if not leads and not (isinstance(found, Estimated) and found.is_shown):
         return None
-    role = COMPARED.index(role_of(metric)) if role_of(metric) in COMPARED else 0
-    if role_of(metric) not in LEADING and metric:
+    compared = [each.name for each in all_metrics() if each.compared]
+    role = compared.index(role_of(metric)) if role_of(metric) in compared else 0
+    if not leads:
         return 7, role - abs(found.difference if found else 0.0)
     place: tuple[int, float] | None = None
     match finding, found:
@@ -304,7 +321,7 @@ def _weight(finding: Finding) -> tuple[int, float] | None:
             place = 2, role
         case Pair(), Estimated() if found.is_shown:
             place = 3, role - abs(found.difference)
-        case Copying(), _ if any(over for over, _ in finding.over.values()):
+        case OverLimit(), _ if any(over for over, _ in finding.over.values()):
             place = 4, role
         case AgainstBase(), Estimated() if found.is_shown:
             place = 5, role - abs(found.difference)

@@ -7,7 +7,8 @@ from typing import Any
 
 from limner.artifacts import PhotoSet
 from limner.config import Study, expand_variants
-from limner.reporting.findings import COPYING, LIKENESS, Scores, role_of, signless
+from limner.metrics import metric_named
+from limner.reporting.findings import Scores, signless
 from limner.reporting.language import counted
 from limner.reporting.plates import Plate
 from limner.statistics import FEWEST_SEEDS
@@ -32,16 +33,15 @@ def standfirst(study: Study, photo_set: PhotoSet, pictures: int) -> str:
 def anchor_lines(scores: Scores, titles: Mapping[str, str]) -> list[str]:
     """What each metric is to be seen against; "not measurable" where photos were too few for it."""
     anchors = scores.record.get("anchors", {})
-    lines = [(titles[metric], role_of(metric), anchors[metric]) for metric in scores.metrics if metric in anchors]
-    return [_anchor_line(*line) for line in lines]
+    return [_anchor_line(titles[metric], metric, anchors[metric]) for metric in scores.metrics if metric in anchors]
 
 
-def _anchor_line(title: str, role: str, anchors: Mapping[str, Any]) -> str:
+def _anchor_line(title: str, metric: str, anchors: Mapping[str, Any]) -> str:
     said = []
     for name in ("ceiling", "floor"):
         if anchors.get(name) is not None:
             said.append(f"{name} {signless(anchors[name])}")
-        elif role in (LIKENESS, COPYING):  # the others have no such thing
+        elif metric_named(metric).needs_ceiling or metric_named(metric).limit:  # the others have no such thing
             said.append(f"{name} not measurable")
     note = sentence(anchors.get("note") or "")
     return " ".join([f"{title}: {', '.join(said)}." if said else f"{title}:", *([note] if note else [])])

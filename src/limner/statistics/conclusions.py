@@ -1,7 +1,7 @@
 """From the record of scores to what may be concluded from it. Plain numbers in, findings out, not a word.
 
-Of likeness, the class's included, nothing is concluded where the ceiling could not be measured, and prompts under whose
-style its embedding names the right subject in less than 60% of real photos are left out of it.
+Of a metric that needs a ceiling (likeness, the class's included) nothing is concluded where it could not be measured,
+and prompts under whose style its embedding names the right subject in less than 60% of real photos are left out of it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limner.metrics import Place, all_metrics, anchors_name, metric_named, metrics_shown, role_of
 from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base, mean_over_seeds
 from limner.statistics.corrections import correct
 from limner.statistics.findings import (
     AgainstBase,
     Conclusions,
-    Copying,
     FewSeeds,
     Finding,
     Front,
     MeanScore,
     NotConcluded,
+    OverLimit,
     Pair,
     PowerUnknown,
     PromptsLeftOut,
@@ -33,10 +34,6 @@ from limner.statistics.findings import (
 from limner.statistics.front import surpassed_by
 from limner.statistics.trend import FEWEST_RANKS, best_by_others, rank_trend
 
-LIKENESS, PROMPT_FIDELITY, DRIFT, COPYING = "likeness", "prompt_fidelity", "drift", "copying"
-CLASS_LIKENESS, DIVERSITY, EDGES = "class_likeness", "diversity", "edge_agreement"
-COMPARED = (LIKENESS, PROMPT_FIDELITY, CLASS_LIKENESS, DRIFT, DIVERSITY, EDGES)  # roles: a name up to its first "/"
-ALWAYS_TOLD = (LIKENESS, PROMPT_FIDELITY)  # when they were not measured, that is said
 LEAST_POWER = 0.6  # share of real photos in a style that an embedding must name right
 
 
@@ -53,8 +50,8 @@ class Table:
 def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusions:
     """All that `record` (scores.json: rows, anchors) carries about `variants`, the base among them or not.
 
-    Rows with a reference are read for edge agreement alone, and no others for it. Comparisons with the base, pairs and
-    trends are three families a metric, each corrected by Holm's method.
+    Rows with a reference are read for metrics of conditioned pictures alone, and no others for them. Comparisons with
+    the base, pairs and trends are three families a metric, each corrected by Holm's method.
     """
     trained = [variant for variant in variants if not _is_base(variant)]
     findings: list[Finding] = list(_few_seeds(trained))
@@ -64,10 +61,9 @@ def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusi
         findings += notes
         if table:
             findings += [*_levels(table), *_against_base(table), *_trends(table, trained), *_pairs(table)]
-            tables.setdefault(_role(metric), []).append(table)
-    findings += _copying(record, variants)
-    if likeness := tables.get(LIKENESS):
-        findings += _front(likeness[0], next(iter(tables.get(PROMPT_FIDELITY, [])), None))
+            tables.setdefault(role_of(metric), []).append(table)
+    findings += _over_limits(record, variants)
+    findings += _front(*(_first(tables, place) for place in ("trade-off y", "trade-off x")))
     return Conclusions(tuple(findings))
 
 
@@ -79,12 +75,13 @@ def _few_seeds(trained: Sequence[Variant]) -> Iterator[Finding]:
 
 
 def _metrics(record: Mapping[str, Any]) -> list[str]:
-    """The metrics that are compared, role by role; a role without any that is looked for stands by its own name."""
+    """The metrics that are compared, in their order; a required one without values stands by its own name."""
     named = [row["metric"] for row in record["rows"]]
     listed = list(dict.fromkeys([*named, *record.get("anchors", {})]))
-    found = {role: [metric for metric in listed if _role(metric) == role] for role in COMPARED}
+    compared = [metric for metric in all_metrics() if metric.compared]
+    by_metric = {each: [name for name in listed if role_of(name) == each.name] for each in compared}
     return [
-        metric for role, metrics in found.items() for metric in metrics or ([role] if role in ALWAYS_TOLD else [])
+        name for each, names in by_metric.items() for name in names or ([each.name] if each.required else [])
     ]  # fmt: skip
 
 
@@ -92,12 +89,11 @@ def _read(record: Mapping[str, Any], metric: str, variants: Sequence[Variant]) -
     """A metric's table, or why it has none, and what is to be said of its prompts."""
     rows = [row for row in record["rows"] if _is_read(row, metric)]
     if not rows:
-        return ([NotConcluded(metric, "no values")] if _role(metric) in ALWAYS_TOLD else []), None
-    of_class = _role(metric) == CLASS_LIKENESS  # by the same embedding as likeness, so with its ceiling and power
-    anchored_by = metric.replace(CLASS_LIKENESS, LIKENESS, 1) if of_class else metric
+        return ([NotConcluded(metric, "no values")] if metric_named(metric).required else []), None
+    anchored_by = anchors_name(metric)
     anchors = record.get("anchors", {}).get(anchored_by) or {}
     span = _span(anchors)
-    if _role(anchored_by) != LIKENESS:
+    if not metric_named(anchored_by).needs_ceiling:
         return [], _table(metric, span, rows, variants)
     if anchors.get("ceiling") is None:
         return [NotConcluded(metric, "no ceiling")], None
@@ -151,8 +147,8 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, int, int]:
 
 
 def _levels(table: Table) -> Iterator[Finding]:
-    """Drift is 0 for the base by its definition, so there is a mean and nothing to test it against."""
-    if _role(table.metric) == DRIFT:
+    """What is measured from the base is 0 for it by definition: there is a mean and nothing to test it against."""
+    if metric_named(table.metric).from_base:
         for name, trained in table.variants.items():
             yield MeanScore(table.metric, name, mean_over_seeds(trained))
 
@@ -195,37 +191,44 @@ def _asked_trends(
         if len(rates) > 1:
             ranks = sorted({rank for by_rank in rates.values() for rank in by_rank})
             of_rank = {rank: [by_rank[rank] for by_rank in rates.values() if rank in by_rank] for rank in ranks}
-            yield sweep, None, {rank: best_by_others(candidates) for rank, candidates in of_rank.items()}
+            better = metric_named(table.metric).better
+            if better:
+                yield sweep, None, {rank: best_by_others(each, better) for rank, each in of_rank.items()}
 
 
-def _copying(record: Mapping[str, Any], variants: Sequence[Variant]) -> Iterator[Finding]:
+def _over_limits(record: Mapping[str, Any], variants: Sequence[Variant]) -> Iterator[Finding]:
     """How many pictures are over the limit, which is the metric's ceiling."""
     for metric, anchors in record.get("anchors", {}).items():
         limit = (anchors or {}).get("ceiling")
-        if _role(metric) != COPYING or limit is None:
+        if metric_named(metric).limit is None or limit is None:
             continue
         rows = [row for row in record["rows"] if _is_read(row, metric)]
         over = {v.name: _over(limit, [row["value"] for row in rows if row["variant"] in v.labels]) for v in variants}
         base = next((over[v.name] for v in variants if _is_base(v)), None)
         counted = {v.name: over[v.name] for v in variants if not _is_base(v) and over[v.name][1]}
         if counted:
-            yield Copying(metric, counted, base)
+            yield OverLimit(metric, counted, base)
 
 
 def _over(limit: float, values: Sequence[float]) -> tuple[int, int]:
     return sum(value > limit for value in values), len(values)
 
 
-def _front(likeness: Table, fidelity: Table | None) -> Iterator[Finding]:
+def _first(tables: Mapping[str, Sequence[Table]], place: Place) -> Table | None:
+    """The first table of the metric that is shown at a place."""
+    return next((table for metric in metrics_shown(place) for table in tables.get(metric.name, [])), None)
+
+
+def _front(y: Table | None, x: Table | None) -> Iterator[Finding]:
     """Pareto's front of the means (over training seeds, of means over pictures)."""
-    if fidelity is None:
+    if y is None or x is None:
         return
-    names = [name for name in likeness.variants if name in fidelity.variants]
-    means = {name: (_mean(likeness.variants[name]), _mean(fidelity.variants[name])) for name in names}
+    names = [name for name in y.variants if name in x.variants]
+    means = {name: (_mean(y.variants[name]), _mean(x.variants[name])) for name in names}
     surpassed = surpassed_by(means)
     if len(names) > 1:
         members = {name: mean for name, mean in means.items() if name not in surpassed}
-        yield Front(likeness.metric, fidelity.metric, members, surpassed)
+        yield Front(y.metric, x.metric, members, surpassed)
 
 
 def _mean(trained: Trained) -> float:
@@ -239,12 +242,12 @@ def _span(anchors: Mapping[str, Any]) -> float | None:
 
 def _is_read(row: Mapping[str, Any], metric: str) -> bool:
     conditioned = row.get("reference") is not None
-    return row["metric"] == metric and conditioned == (_role(metric) == EDGES) and row["value"] is not None
+    return (
+        row["metric"] == metric
+        and conditioned == (metric_named(metric).pictures == "references")
+        and row["value"] is not None
+    )
 
 
 def _is_base(variant: Variant) -> bool:
     return all(seed is None for seed in variant.labels.values())
-
-
-def _role(metric: str) -> str:
-    return metric.partition("/")[0]

@@ -106,8 +106,8 @@ class RankTrend:
 
 
 @dataclass(frozen=True)
-class Copying:
-    """How many of each variant's pictures are nearer to a training photo than any two photos are to each other."""
+class OverLimit:
+    """How many of each variant's pictures are above the ceiling of a metric that has a limit, such as copying."""
 
     metric: str
     over: Mapping[str, tuple[int, int]]  # variant -> (pictures over the limit, pictures)
@@ -116,16 +116,16 @@ class Copying:
 
 @dataclass(frozen=True)
 class Front:
-    """Which variants no other surpasses in both likeness and prompt fidelity, by their means."""
+    """Which variants no other surpasses in both metrics of the trade-off, by their means."""
 
-    likeness: str
-    fidelity: str
-    members: Mapping[str, tuple[float, float]]  # variant -> (mean likeness, mean prompt fidelity)
+    y: str
+    x: str
+    members: Mapping[str, tuple[float, float]]  # variant -> (mean of y, mean of x)
     surpassed: Mapping[str, str]  # variant -> one that surpasses it
 
 
 Finding = (
-    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | MeanScore | AgainstBase | Pair | RankTrend | Copying
+    NotConcluded | PromptsLeftOut | PowerUnknown | FewSeeds | MeanScore | AgainstBase | Pair | RankTrend | OverLimit
     | Front
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Several subjects taken together: t intervals over the subjects' means.
 
 Here the subject is the cluster: what is to be known is whether a difference would hold for another subject. The
-training seeds of a subject are averaged first; how far they scatter within a subject is told beside it.
+training seeds of a subject are averaged first; how far they scatter within a subject is given with it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from limner.metrics import all_metrics, metric_named, role_of
 from limner.statistics.comparison import FEWEST_SEEDS, Difference, Trained, Values, over_seeds
-from limner.statistics.conclusions import COMPARED, COPYING, LEAST_POWER, LIKENESS
+from limner.statistics.conclusions import LEAST_POWER
 from limner.statistics.corrections import correct
 from limner.statistics.findings import (
     AgainstBase,
     Conclusions,
-    Copying,
     Finding,
     NotConcluded,
+    OverLimit,
     Pair,
     PowerUnknown,
     PromptsLeftOut,
@@ -77,13 +78,14 @@ def pool(subjects: Sequence[SubjectScores], variants: Sequence[Variant], not_low
         findings += notes
         if table:
             findings += [*_against_base(table), *_trends(table, variants, not_low), *_pairs(table)]
-    return Conclusions((*findings, *_copying(subjects)))
+    return Conclusions((*findings, *_over_limits(subjects)))
 
 
 def metrics_of(subjects: Sequence[SubjectScores]) -> list[str]:
-    """The metrics that are compared, role by role."""
+    """The metrics that are compared, in their order."""
     named = list(dict.fromkeys(metric for subject in subjects for metric in subject.values))
-    return [metric for role in COMPARED for metric in named if _role(metric) == role]
+    compared = [metric.name for metric in all_metrics() if metric.compared]
+    return [metric for name in compared for metric in named if role_of(metric) == name]
 
 
 def pooled_power(subjects: Sequence[SubjectScores], metric: str) -> dict[str, float | None]:
@@ -97,7 +99,7 @@ def pooled_power(subjects: Sequence[SubjectScores], metric: str) -> dict[str, fl
 
 def pooled_table(subjects: Sequence[SubjectScores], metric: str) -> tuple[list[Finding], PooledTable | None]:
     """A metric's means, or why nothing is concluded from it, and what is to be said of its prompts."""
-    if _role(metric) != LIKENESS:
+    if not metric_named(metric).needs_ceiling:
         return [], _table(subjects, metric, None)
     if not any(subject.ceilings.get(metric) is not None for subject in subjects):
         return [NotConcluded(metric, "no ceiling")], None
@@ -201,7 +203,7 @@ def _trends(table: PooledTable, variants: Sequence[Variant], not_low: Sequence[s
             yield RankTrend(table.metric, tuple(ranks), sweep, rate, slope)
 
 
-def _copying(subjects: Sequence[SubjectScores]) -> Iterator[Finding]:
+def _over_limits(subjects: Sequence[SubjectScores]) -> Iterator[Finding]:
     for metric in dict.fromkeys(metric for subject in subjects for metric in subject.copies):
         counts: dict[str, tuple[int, int]] = {}
         for subject in subjects:
@@ -209,9 +211,5 @@ def _copying(subjects: Sequence[SubjectScores]) -> Iterator[Finding]:
                 before = counts.get(variant, (0, 0))
                 counts[variant] = before[0] + over, before[1] + pictures
         trained = {variant: count for variant, count in counts.items() if variant != BASE}
-        if trained and _role(metric) == COPYING:
-            yield Copying(metric, trained, counts.get(BASE))
-
-
-def _role(metric: str) -> str:
-    return metric.partition("/")[0]
+        if trained and metric_named(metric).limit:
+            yield OverLimit(metric, trained, counts.get(BASE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from limner.statistics.comparison import Difference, Trained, Values, over_seeds
 
@@ -26,14 +27,15 @@ def rank_trend(by_rank: Mapping[int, Trained], span: float | None = None) -> Dif
     return over_seeds([slope for slope, _ in slopes], span, sum(count for _, count in slopes), "paired")
 
 
-def best_by_others(candidates: Sequence[Trained]) -> Trained:
+def best_by_others(candidates: Sequence[Trained], better: Literal["higher", "lower"] = "higher") -> Trained:
     """Of one rank's learning rates, for each training seed the one that is best on average over the other seeds.
 
     Choosing by other seeds than those that are reported keeps the choice out of the result; a seed without others
     takes the first learning rate. Only seeds that every candidate has are used.
     """
     seeds = sorted(set.intersection(*(set(trained) for trained in candidates)))
-    return {seed: max(candidates, key=lambda c, s=seed: _mean_without(c, seeds, s))[seed] for seed in seeds}
+    best = max if better == "higher" else min
+    return {seed: best(candidates, key=lambda c, s=seed: _mean_without(c, seeds, s))[seed] for seed in seeds}
 
 
 def _mean_without(candidate: Trained, seeds: Sequence[int], seed: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from limner.artifacts import PhotoSet, RenderSet, ScoreTable, write_json
 from limner.config import Study
 from limner.measuring import DECIMALS
+from limner.metrics import metric_named
 from limner.opening import LOCK
 from limner.reporting.columns import make_columns
 from limner.reporting.conclusions import study_variants
@@ -19,7 +20,6 @@ from limner.statistics import Sweep, Variant
 from limner.statistics.pooling import SubjectScores
 
 SUMMARY = "summary.json"
-KEPT = ("likeness", "prompt_fidelity", "drift", "diversity", "class_likeness", "copying")  # roles of metrics
 
 
 def summarise(name: str, run: Path) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
     )
     record = ScoreTable(run / "scores.json").record
     variants = study_variants(study, make_columns(study, cells))
-    rows = [row for row in record["rows"] if row["reference"] is None and _role(row["metric"]) in KEPT]
+    rows = [row for row in record["rows"] if row["reference"] is None and _is_pooled(row["metric"])]
     summary = {
         "subject": name,
         "class_noun": study.subject.class_noun,
@@ -44,8 +44,8 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
         "variants": [_variant_record(variant) for variant in variants],
         "not_low": sorted(lock.get("ranks_not_low", {})),
         "notices": list(lock.get("ranks_not_low", {}).values()),
-        "models": {metric: model for metric, model in record["models"].items() if _role(metric) in KEPT},
-        "anchors": {metric: _anchors(found) for metric, found in record["anchors"].items() if _role(metric) in KEPT},
+        "models": {metric: model for metric, model in record["models"].items() if _is_pooled(metric)},
+        "anchors": {metric: _anchors(found) for metric, found in record["anchors"].items() if _is_pooled(metric)},
         "values": _means(rows, variants),
         "copies": _copies(rows, record["anchors"], variants),
         "machine": lock.get("machine", {}),
@@ -56,12 +56,14 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
 
 
 def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
-    """A summary as statistics reads it; prompt fidelity is of the prompts that name the subject."""
+    """A summary as statistics reads it; some metrics are of the prompts that name the subject alone."""
     anchors = summary["anchors"]
     kinds = [found[kind] for found in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
     without_subject = {prompt for prompts in kinds for prompt in prompts}
     values = {
-        metric: _without(by_variant, without_subject) if _role(metric) == "prompt_fidelity" else by_variant
+        metric: _without(by_variant, without_subject)
+        if metric_named(metric).pooled_prompts == "subject"
+        else by_variant
         for metric, by_variant in summary["values"].items()
     }
     return SubjectScores(
@@ -119,7 +121,7 @@ def _copies(rows: Sequence[Mapping[str, Any]], anchors: Mapping[str, Any], varia
     found: dict[str, dict[str, list[int]]] = {}
     for row in rows:
         limit = (anchors.get(row["metric"]) or {}).get("ceiling")
-        if _role(row["metric"]) == "copying" and limit is not None:
+        if metric_named(row["metric"]).limit and limit is not None:
             count = found.setdefault(row["metric"], {}).setdefault(name_of[row["variant"]], [0, 0])
             count[0], count[1] = count[0] + (row["value"] > limit), count[1] + 1
     return found
@@ -137,5 +139,7 @@ def _anchors(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _role(metric: str) -> str:
-    return metric.partition("/")[0]
+def _is_pooled(name: str) -> bool:
+    """Whether a row's metric is taken together over subjects; conditioned pictures are not."""
+    metric = metric_named(name)
+    return metric.pictures != "references" and (metric.compared or metric.limit is not None)
