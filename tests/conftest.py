@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from tests.tiny import write_tiny_base
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     torch.set_num_threads(1)  # tiny models are many times slower with two on a busy machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """Python's handler for Ctrl-C, which is missing where SIGINT is inherited as ignored (a background job)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -103,3 +105,24 @@ def test_every_residual_block_of_the_vae_is_fused(tiny_base):
     kinds = [type(module).__name__ for module in tiny_base.vae.modules()]
     fused_forms = [form for _, form in _forms(tiny_base.vae) if form.__name__ == "residual_block"]
     assert len(fused_forms) == kinds.count("ResnetBlock2D") > 0
+
+
+def test_a_block_that_keeps_its_plain_form_is_named_once_for_each_kind(tiny_base):
+    resnets = [module for module in tiny_base.unet.modules() if type(module).__name__ == "ResnetBlock2D"]
+    for module in resnets[:2]:
+        module.output_scale_factor = 2.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        with fused(tiny_base.unet, tiny_base.vae, tiny_base.text_encoder, everywhere=True):
+            assert "forward" not in vars(resnets[0])
+            assert "forward" in vars(resnets[2])
+    assert [str(warning.message) for warning in caught] == [
+        "a ResnetBlock2D differs from Stable Diffusion 1.5's, so it is computed in its plain form, slower"
+    ]
+
+
+def test_blocks_of_stable_diffusion_give_no_warning(tiny_base):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with fused(tiny_base.unet, tiny_base.vae, tiny_base.text_encoder, everywhere=True):
+            pass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from limner.embeddings import heads as head_finder
-from limner.embeddings.heads import find_heads, head_crop, single_threaded_opencv
+from limner.embeddings.heads import cut_head, find_heads, single_threaded_opencv
 from limner.errors import InputError
 from tests.embeddings.drawn_heads import SIDE_PX, draw_cat_head, draw_person_head, placed
 
@@ -71,7 +71,8 @@ def test_nothing_is_found_in_a_blank_or_noisy_picture():
 
 
 def test_a_head_crop_holds_the_head_at_two_thirds_of_its_side():
-    crop = head_crop(placed(draw_cat_head(), (900, 600), (500, 100), 300), 128)
+    picture = placed(draw_cat_head(), (900, 600), (500, 100), 300)
+    crop = cut_head(picture, 128, find_heads(picture)[0])
     assert crop.found
     assert crop.image.shape == (128, 128, 3)
     fur = np.abs(crop.image.astype(int) - (120, 140, 120)).sum(2) > 60
@@ -82,7 +83,8 @@ def test_a_head_crop_holds_the_head_at_two_thirds_of_its_side():
 def test_without_a_head_the_middle_is_taken_and_said_so():
     pixels = np.zeros((120, 240, 3), np.uint8)
     pixels[20:100, 80:160] = 255  # exactly the middle two thirds of the short side
-    crop = head_crop(pixels, 64)
+    assert find_heads(pixels) == []
+    crop = cut_head(pixels, 64, None)
     assert not crop.found
     assert (crop.image[1:-1, 1:-1] > 240).all()
 

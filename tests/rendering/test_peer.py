@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limner.adapters import Adapter, attached, save_adapter
-from limner.diffusion.latents import decode_latents, images_from_pixels
+from limner.diffusion.latents import bytes_from_pixels, decoded_slices
 from limner.diffusion.samplers import CLASSES
 from limner.rendering import Conditioning, PromptEmbeddings, Recipe, Request, initial_latents, render_latents
 from limner.rendering.canny import conditioning_tensor
@@ -75,7 +75,7 @@ def test_text_to_image(tiny_base, tiny_folder, sampler, guidance_scale):
 def test_pictures_equal_the_pipelines(tiny_base, tiny_folder):
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tiny_folder)
     latents = ours(tiny_base, Recipe("ddim", STEPS, 7.0), [request()])[-1]
-    own = images_from_pixels(decode_latents(tiny_base.vae, latents))
+    own = bytes_from_pixels(torch.cat([*decoded_slices(tiny_base.vae, latents)])).numpy()
     with torch.no_grad():
         decoded = pipeline.vae.decode(latents.clone() / pipeline.vae.config.scaling_factor).sample
     peer = np.asarray(pipeline.image_processor.postprocess(decoded, output_type="pil")[0])

@@ -25,11 +25,6 @@ def bytes_from_pixels(pixels: Tensor) -> Tensor:
     return (share.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).contiguous()
 
 
-def images_from_pixels(pixels: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8."""
-    return bytes_from_pixels(pixels).cpu().numpy()
-
-
 @torch.no_grad()
 def encode_moments(vae, pixels: Tensor) -> Tensor:
     """Mean and log-variance (B, 8, H/8, W/8) of the posterior, in fp32 and without the scaling factor."""
@@ -46,14 +41,8 @@ def sample_moments(moments: Tensor, noise: Tensor, scaling_factor: float) -> Ten
 
 
 @torch.no_grad()
-def decode_latents(vae, latents: Tensor, slice_size: int = 4) -> Tensor:
-    """Pixels (B, 3, H, W) in [-1, 1] of scaled latents, decoded `slice_size` at a time to bound memory."""
-    return torch.cat(list(decoded_slices(vae, latents, slice_size)))
-
-
-@torch.no_grad()
 def decoded_slices(vae, latents: Tensor, slice_size: int = 4) -> Iterator[Tensor]:
-    """The same, slice after slice: (`slice_size`, 3, H, W) each."""
+    """Pixels (`slice_size`, 3, H, W) in [-1, 1] of scaled latents, slice after slice to bound memory."""
     weight = next(vae.parameters())
     unscaled = latents.to(weight.device, weight.dtype) / vae.config.scaling_factor
     for part in unscaled.split(slice_size):

@@ -112,17 +112,12 @@ def find_heads(image: np.ndarray, kinds: Sequence[str] | None = None) -> list[He
     return separate
 
 
-def head_crop(image: np.ndarray, side_px: int, kinds: Sequence[str] | None = None) -> HeadCrop:
-    """Cut a square around the best head of `image` (H, W, 3) uint8 and resize it to `side_px`.
-
-    The head fills two thirds of the side. If none is found, the square is two thirds of the short side, in the middle,
-    as in a portrait, and `found` is false.
-    """
-    return cut_head(image, side_px, next(iter(find_heads(image, kinds)), None))
-
-
 def cut_head(image: np.ndarray, side_px: int, head: Head | None) -> HeadCrop:
-    """The same around a head that was found before, or None."""
+    """Crop a square around `head` from `image` (H, W, 3) uint8 and resize it to `side_px`.
+
+    The head fills two thirds of the side. Without a head, the square is two thirds of the short side, in the middle, as
+    in a portrait, and `found` is false.
+    """
     height, width = image.shape[:2]
     if head is not None:
         x0, y0, x1, y1 = head.box

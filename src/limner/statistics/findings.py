@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Difference, Estimated, Mean
+from limner.statistics.comparison import Difference, Mean
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -138,11 +138,6 @@ class Conclusions:
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
-
-    @property
-    def is_descriptive(self) -> bool:
-        """Whether nothing could be tested."""
-        return not any(isinstance(difference_of(each), Estimated) for each in self.findings)
 
 
 def difference_of(finding: Finding) -> Difference | None:
