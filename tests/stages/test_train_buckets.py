@@ -9,8 +9,8 @@ from limner.adapters import load_trained
 from limner.config import expand_variants
 from limner.errors import InputError
 from limner.training import EncodedPictures, set_up
+from limner.training.bucket_schedule import bucket_schedule
 from limner.training.step import Step
-from limner.training.turns import take_turns
 from tests.stages.test_train_together import mixed_runs, sweep
 from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT, full_run, lora_run, write_class_set, write_photo_set
@@ -55,7 +55,7 @@ def test_stacked_steps_are_those_of_separate_runs_in_fp64(tiny_base, monkeypatch
         with set_up(of, tiny_base, SUBJECT, PROMPTS, buckets(2, 2, 1), buckets(1, 2, 1, seed=1), None) as training:
             for step in range(6):
                 training.work(training.work.bucket_of(step))
-            assert len(set(training.work.turns.buckets)) == 3
+            assert len(set(training.work.schedule.buckets)) == 3
             return [training.trainable.state(index) for index in range(len(of))]
 
     together = states(runs)
@@ -92,7 +92,7 @@ def test_every_step_is_of_the_bucket_whose_turn_it_is_after_an_interruption_too(
         room.train(run, progress=Speaking(room.said, 3))
     room.train(run)
     shapes = [(8, 8), (16, 8), (8, 16)]  # of latents of two squares, one tall photo, two wide ones
-    turns = take_turns([2, 1, 2], 8).buckets
+    turns = bucket_schedule([2, 1, 2], 8).buckets
     assert taken == [(number, bucket, shapes[bucket]) for number, bucket in enumerate(turns)]
 
 
@@ -100,7 +100,7 @@ def test_the_training_seed_changes_neither_the_buckets_nor_what_else_is_trained(
     orders = []
     for run in (lora_run(steps=20), *expand_variants([lora_run(steps=20, training_seeds=[7]).variant])):
         with set_up([run], tiny_base, SUBJECT, PROMPTS[:1], buckets(2, 1, 1), None, None) as training:
-            orders.append(training.work.turns)
+            orders.append(training.work.schedule)
     assert orders[0] == orders[1]
 
 

@@ -76,7 +76,7 @@ def test_class_images_of_a_bucket_keep_the_class_prompt_whatever_its_photos_capt
     photos = [replace(part, prompt_rows=own) for part, own in zip(buckets(2, 3), rows, strict=True)]
     run = full_run(prior_preservation=True, steps=5)
     with set_up([run], tiny_base, SUBJECT, prompts, photos, buckets(2, 2, seed=1), None) as training:
-        turns = training.work.turns
+        turns = training.work.schedule
         assert Counter(turns.buckets) == {0: 2, 1: 3}
         for step, (bucket, turn) in enumerate(zip(turns.buckets, turns.earlier, strict=True)):
             batch = training.work.draws[bucket](torch.tensor(step), torch.tensor(turn))
@@ -91,7 +91,7 @@ def test_one_shape_is_trained_as_ever(tiny_base):
     states = []
     for photos in (buckets(3)[0], buckets(3)):
         with set_up([full_run()], tiny_base, SUBJECT, PROMPTS[:1], photos, None, None) as training:
-            assert training.work.turns is None
+            assert training.work.schedule is None
             training.work()
             states.append(training.trainable.state())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

@@ -57,7 +57,7 @@ def test_the_average_follows_its_recurrence_and_exchanges_places(dtype):
         decay = min(0.5, (1 + number) / (10 + number))
         expected = decay * expected + (1 - decay) * value
     assert average.average[0, 0].item() == pytest.approx(expected, rel=1e-6)
-    with average.in_place():
+    with average.swapped_in():
         assert weights.read("w").item() == pytest.approx(expected, rel=1e-6)
     assert weights.read("w").item() == pytest.approx(value, rel=1e-7)
 

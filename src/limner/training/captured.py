@@ -38,13 +38,13 @@ class CapturedStep:
         with torch.cuda.graph(graph, pool=self._pool):
             step(bucket)
         step.optimizer.point_at_gradients()
-        return graph, step.optimizer.gradients_at()
+        return graph, step.optimizer.gradient_addresses()
 
     def __call__(self, bucket: int = 0) -> None:
         """Take a step; returns before it is done."""
         graph, addresses = self._graphs[bucket]
         if bucket != self._pointed_at:
-            self._step.optimizer.go_back_to(addresses)
+            self._step.optimizer.restore_gradient_addresses(addresses)
             self._pointed_at = bucket
         graph.replay()
 

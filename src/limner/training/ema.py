@@ -33,7 +33,7 @@ class ExponentialMovingAverage:
         self.average.lerp_(self._masters(), share)
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """Let the modules compute with the average for the time of the block; storage stays where it is.
 
         What it stands in for waits on the CPU: beside a training a GPU may have no room for it.

@@ -25,8 +25,9 @@ class StepRecord:
     loss: float  # the objective: weighted sum over the batch
     instance_loss: float
     prior_loss: float | None
-    learning_rate: float
+    learning_rate: float  # that acted; the first of `learning_rates` where there are several
     seconds: float
+    learning_rates: dict[str, float] | None = None  # of every parameter group, where they are not treated alike
 
 
 def require_trackers(log_to: Sequence[str]) -> None:
@@ -63,14 +64,21 @@ class TrainingLog:
 
     def write(self, record: StepRecord) -> None:
         """Append one step's record."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        self._file.write(json.dumps(_plain(record)) + "\n")
         self._file.flush()
-        numbers = {name: value for name, value in asdict(record).items() if name != "step" and value is not None}
+        numbers = {name: value for name, value in _plain(record).items() if name != "step" and value is not None}
+        numbers |= {f"learning_rate/{group}": rate for group, rate in numbers.pop("learning_rates", {}).items()}
         if self._tensorboard is not None:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(name, value, record.step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=record.step)
+
+
+def _plain(record: StepRecord) -> dict[str, Any]:
+    """A record as it is written: one rate alone says nothing of groups."""
+    fields = asdict(record)
+    return fields if record.learning_rates else {name: fields[name] for name in fields if name != "learning_rates"}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

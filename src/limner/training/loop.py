@@ -20,6 +20,7 @@ import torch
 from limner.config import FullVariant, LoraVariant, VariantRun
 from limner.errors import LimnerError
 from limner.events import Answered, CommandName
+from limner.optimizers import Optimizer, ParameterGroup
 from limner.progress import SILENT, Activity, Progress
 from limner.training.captured import captured
 from limner.training.checkpoint import Checkpoint, write_checkpoint
@@ -27,10 +28,9 @@ from limner.training.choosing import can_judge
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.held_out import HeldOutLoss
 from limner.training.interruption import uninterrupted
-from limner.training.learning_rate_schedule import learning_rate_at
+from limner.training.learning_rates import rates_by_name
 from limner.training.log import StepRecord, TrainingLog
 from limner.training.loss_scale import LossScale
-from limner.training.optimizer import FlatAdamW
 from limner.training.step import RING, Step
 from limner.training.trainable import Trainable
 from limner.training.validation import Curve
@@ -80,7 +80,8 @@ class Training:
 
     runs: Sequence[VariantRun]
     trainable: Trainable
-    optimizer: FlatAdamW
+    groups: Sequence[ParameterGroup]  # the columns of the step's learning rates
+    optimizer: Optimizer
     average: ExponentialMovingAverage | None
     loss_scale: LossScale | None
     work: Step  # what one step is
@@ -131,7 +132,7 @@ class Training:
 
     def delivered(self) -> contextlib.AbstractContextManager[None]:
         """A block in which the modules carry the weights that are delivered: the moving average where one is kept."""
-        return self.average.in_place() if self.average else contextlib.nullcontext()
+        return self.average.swapped_in() if self.average else contextlib.nullcontext()
 
 
 def take_steps(training: Training, places: Sequence[Place], *, progress: Progress = SILENT) -> None:
@@ -202,38 +203,28 @@ def settle(training: Training, places: Sequence[Place], progress: Progress = SIL
     seconds = training.seconds / last
     for number, rows in enumerate(records, first):
         for place, row in zip(places, rows, strict=True):
-            _note(place, number, row, seconds, training.loss_scale is not None, progress)
+            _note(training, place, number, row, seconds, progress)
     if all(place.failure for place in places):
         raise LimnerError("; ".join(place.failure for place in places))
 
 
 def _note(
-    place: Place, number: int, row: Sequence[float], seconds: float, may_overflow: bool, progress: Progress
+    training: Training, place: Place, number: int, row: Sequence[float], seconds: float, progress: Progress
 ) -> None:
-    loss, instance_loss, prior_loss, applied = row
+    """Log one variant's step from its record (`Step.read`), or count it among those that were skipped."""
+    loss, instance_loss, prior_loss, applied, *rates = row
     if place.failure:
         return
-    if not applied and not (may_overflow and math.isfinite(loss)):
+    if not applied and not (training.loss_scale is not None and math.isfinite(loss)):
         place.skipped_in_a_row += 1
         _tell_of_skip(place, number + 1, progress)
         return
     place.skipped_in_a_row = 0
     if applied:
         prior = None if math.isnan(prior_loss) else prior_loss
-        rate = learning_rate_of(place.run.variant, number)
-        place.newest = StepRecord(number + 1, loss, instance_loss, prior, rate, seconds)
+        by_group = rates_by_name(training.groups, rates)
+        place.newest = StepRecord(number + 1, loss, instance_loss, prior, rates[0], seconds, by_group)
         place.log.write(place.newest)
-
-
-def learning_rate_of(variant: FullVariant | LoraVariant, step: int) -> float:
-    """A variant's learning rate at a step, counted from 0."""
-    return learning_rate_at(
-        step,
-        peak=variant.learning_rate,
-        schedule=variant.learning_rate_schedule,
-        warmup_steps=variant.warmup_steps,
-        steps=variant.steps,
-    )
 
 
 def _attend(training: Training, places: Sequence[Place], progress: Progress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.training.trainable import Trainable
+from limner.optimizers import TrainedWeights
 
 FIRST, LARGEST, GROWTH_STEPS = 65536.0, 2.0**24, 2000
 
@@ -17,7 +17,7 @@ class LossScale:
         self.scale = torch.full((variants,), FIRST, device=device)
         self.good_steps = torch.zeros(variants, dtype=torch.int64, device=device)
 
-    def divide(self, trainable: Trainable) -> None:
+    def divide(self, trainable: TrainedWeights) -> None:
         """Take the scale out of the gradients."""
         if trainable.gradient is not None:
             trainable.gradient.div_(self.scale[:, None])

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from limner.adapters import Adapter
 from limner.base import Base, placed
@@ -14,17 +13,17 @@ from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
 from limner.config import LoraVariant, Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
-from limner.kernels.adamw_numbers import Hyperparameters
+from limner.optimizers import FlatAdamW
 from limner.progress import SILENT, Progress
+from limner.training.bucket_schedule import bucket_schedule
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import BatchDraw, Drawing, EncodedPictures
-from limner.training.loop import Training, learning_rate_of
+from limner.training.learning_rates import learning_rates, parameter_groups
+from limner.training.loop import Training
 from limner.training.loss_scale import LossScale
-from limner.training.optimizer import FlatAdamW
 from limner.training.prompts import PromptEmbeds, prompt_ids
 from limner.training.step import Objective, Step
 from limner.training.trainable import LowRankPlan, Trainable, trainable
-from limner.training.turns import take_turns
 
 
 def trained_modules(run: VariantRun) -> tuple[str, ...]:
@@ -103,10 +102,13 @@ def _training(
     accumulation = variant.gradient_accumulation_steps * parts
     average = ExponentialMovingAverage(ready.weights, variant.ema_decay) if variant.ema_decay is not None else None
     loss_scale = LossScale(len(runs), device) if dtype == torch.float16 else None
+    groups = parameter_groups(runs, ready.groups, lambda name: {"weight_decay": variant.weight_decay})
     optimizer = FlatAdamW(
         ready,
+        groups,
         [run.training_seed for run in runs],
-        hyperparameters=Hyperparameters(variant.betas, variant.epsilon, (variant.weight_decay,)),
+        betas=variant.betas,
+        epsilon=variant.epsilon,
         eight_bit=variant.optimizer == "adamw8bit",
         max_norm=variant.max_gradient_norm,
         gradient_scale=1.0 / accumulation,
@@ -137,18 +139,14 @@ def _training(
         [BatchDraw(*bucket, drawing) for bucket in buckets],
         objective,
         optimizer,
-        _learning_rates(runs, device),
-        turns=take_turns([len(pictures) for pictures in instance], variant.steps) if len(instance) > 1 else None,
+        learning_rates(runs, groups, device),
+        schedule=bucket_schedule([len(pictures) for pictures in instance], variant.steps)
+        if len(instance) > 1
+        else None,
         accumulation=accumulation,
         average=average,
         loss_scale=loss_scale,
-        beside=not variant.gradient_checkpointing,  # who asks for that needs the memory more than the time
+        side_stream=not variant.gradient_checkpointing,  # who asks for that needs the memory more than the time
         half_products=dtype == torch.float32 and multiplies_in_bf16(variant.precision, device),
     )
-    return Training(runs, ready, optimizer, average, loss_scale, step)
-
-
-def _learning_rates(runs: Sequence[VariantRun], device: torch.device) -> Tensor:
-    """(steps, V, 1): every variant's learning rate at every step."""
-    rows = [[learning_rate_of(run.variant, step) for run in runs] for step in range(runs[0].variant.steps)]
-    return torch.tensor(rows, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)[..., None]
+    return Training(runs, ready, groups, optimizer, average, loss_scale, step)

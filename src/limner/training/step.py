@@ -22,12 +22,12 @@ from limner.diffusion.noise_schedule import add_noise, snr, target
 from limner.diffusion.objective import min_snr_weights, squared_errors, weighted_loss
 from limner.kernels.half_products import HalfProducts
 from limner.kernels.side_stream import SideStream
+from limner.optimizers import Optimizer
+from limner.training.bucket_schedule import BucketSchedule
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.examples import Batch
 from limner.training.loss_scale import LossScale
-from limner.training.optimizer import FlatAdamW
 from limner.training.prompts import PromptEmbeds
-from limner.training.turns import Turns
 
 RING = 64  # steps whose records wait on the device to be read
 
@@ -84,64 +84,63 @@ class Step:
         self,
         draws: Sequence[Callable[[Tensor, Tensor | None], Batch]],
         objective: Objective,
-        optimizer: FlatAdamW,
+        optimizer: Optimizer,
         rates: Tensor,
         *,
-        turns: Turns | None = None,
+        schedule: BucketSchedule | None = None,
         accumulation: int,
         average: ExponentialMovingAverage | None,
         loss_scale: LossScale | None,
-        beside: bool = True,
+        side_stream: bool = True,
         half_products: bool = False,
     ) -> None:
-        """How the step is taken. Of several `draws`, one a bucket, each step takes the one whose turn it is.
+        """How the step is taken. Of several `draws`, one a bucket, each step takes the one that `schedule` names.
 
-        `half_products` has a processor's fp32 step compute its products in bf16. `beside` computes gradients of weights
-        on a GPU's second stream: faster, and what they read stays longer.
+        `half_products` has a processor's fp32 step compute its products in bf16. `side_stream` computes gradients of
+        weights on a GPU's second stream: faster, and what they read stays longer.
         """
-        self.draws, self.objective, self.optimizer, self.rates = (
-            draws,
-            objective,
-            optimizer,
-            rates,
-        )  # rates (steps, V, G)
+        self.draws, self.objective, self.optimizer = draws, objective, optimizer
+        self.rates = rates  # (steps, V, G): of every step, variant and parameter group
         self.accumulation, self.average, self.loss_scale = accumulation, average, loss_scale
         variants, device = rates.shape[1], rates.device
-        self.turns = turns
-        self._earlier = None if turns is None else torch.tensor(turns.earlier, device=device)  # (steps,)
+        self.schedule = schedule
+        self._earlier = None if schedule is None else torch.tensor(schedule.earlier, device=device)  # (steps,)
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step to be taken, from 0
-        self.records = torch.zeros(RING, variants, 4, device=device)
-        self.way = HalfProducts() if half_products else SideStream(device) if beside and device.type == "cuda" else None
+        self.records = torch.zeros(RING, variants, 4 + rates.shape[2], dtype=rates.dtype, device=device)
+        on_side = side_stream and device.type == "cuda"
+        self.computed_in = HalfProducts() if half_products else SideStream(device) if on_side else None
 
     @property
     def arithmetic(self) -> str:
         """What it computes in, for the record."""
-        products = ", products in torch.bfloat16" if isinstance(self.way, HalfProducts) else ""
+        products = ", products in torch.bfloat16" if isinstance(self.computed_in, HalfProducts) else ""
         return f"{self.objective.dtype}{products}"
 
     def bucket_of(self, number: int) -> int:
-        """Whose turn it is at a step, counted from 0."""
-        return 0 if self.turns is None else self.turns.buckets[number]
+        """Which bucket a step, counted from 0, draws from."""
+        return 0 if self.schedule is None else self.schedule.buckets[number]
 
     def __call__(self, bucket: int = 0) -> None:
         """Take the step that `number` names, whose `bucket_of` is `bucket`."""
         losses = self.collect(bucket)
-        applied = self.optimizer.step(self.rates.index_select(0, self.number[None])[0])
+        rates = self.rates.index_select(0, self.number[None])[0]  # (V, G)
+        applied = self.optimizer.step(rates)
         if self.average is not None:
             self.average.update(self.number.expand(len(applied)) + 1)
         if self.loss_scale is not None:
             self.loss_scale.adapt(applied)
-        record = torch.cat([losses, applied[:, None].to(losses.dtype)], 1).to(self.records.dtype)  # (V, 4)
+        dtype = self.records.dtype
+        record = torch.cat([losses.to(dtype), applied[:, None].to(dtype), rates], 1)  # (V, 4 + G)
         self.records.index_copy_(0, (self.number % RING)[None], record[None])
         self.number += 1
 
     def collect(self, bucket: int = 0) -> Tensor:
         """The gradients of the step's micro-batches; returns their mean objective and errors (V, 3)."""
         self.clear_gradients()
-        draw, first, turn = self.draws[bucket], self.number * self.accumulation, self._turn()
-        with self.way or nullcontext():
+        draw, first, earlier = self.draws[bucket], self.number * self.accumulation, self._earlier_micro_batches()
+        with self.computed_in or nullcontext():
             parts = [
-                self._accumulate(draw(first + part, None if turn is None else turn + part))
+                self._accumulate(draw(first + part, None if earlier is None else earlier + part))
                 for part in range(self.accumulation)
             ]
         if self.loss_scale is not None:
@@ -160,11 +159,14 @@ class Step:
             parameter.grad = None
 
     def read(self, first: int, last: int) -> list[list[list[float]]]:
-        """Records of the steps `first` (from 0) up to `last`, at most RING of them: for each a row of 4 a variant."""
+        """Records of the steps `first` (from 0) up to `last`, at most RING of them: for each a row a variant.
+
+        A row has the objective, its instance and class error, whether the update was applied, and the learning rate of
+        each parameter group."""
         kept = self.records.tolist()
         return [kept[number % RING] for number in range(first, last)]
 
-    def _turn(self) -> Tensor | None:
+    def _earlier_micro_batches(self) -> Tensor | None:
         """How many micro-batches of the same bucket came before the step's first."""
         if self._earlier is None:
             return None

@@ -1,4 +1,4 @@
-"""Whose turn it is: which bucket each step's examples are of, where photos lie in buckets of several shapes.
+"""Which bucket each step's examples are of, where photos lie in buckets of several shapes.
 
 All micro-batches of a step are of one bucket, for a batch has one shape. Which one follows from the step's number
 alone: not from the training seed and not from what else is trained, so that variants of several seeds can share every
@@ -19,15 +19,15 @@ SEED, PURPOSE = 0, "bucket order"
 
 
 @dataclass(frozen=True)
-class Turns:
+class BucketSchedule:
     """Of every step its bucket, and how many steps before it were of the same."""
 
     buckets: tuple[int, ...]
     earlier: tuple[int, ...]
 
 
-def take_turns(examples: Sequence[int], steps: int) -> Turns:
-    """Turns of `steps` steps, in proportion to how many `examples` each bucket has.
+def bucket_schedule(examples: Sequence[int], steps: int) -> BucketSchedule:
+    """The buckets of `steps` steps, in proportion to how many `examples` each bucket has.
 
     They come in epochs: the fewest steps that have the proportion exactly, each epoch in an order of its own.
     """
@@ -41,4 +41,4 @@ def take_turns(examples: Sequence[int], steps: int) -> Turns:
     for bucket in buckets:
         earlier.append(taken[bucket])
         taken[bucket] += 1
-    return Turns(tuple(buckets), tuple(earlier))
+    return BucketSchedule(tuple(buckets), tuple(earlier))
