@@ -85,7 +85,7 @@ MUTATIONS = [
     Mutation("stages/train.py", '"validation", "checkpoint_every_steps"', '"validation", "flip"', KEYS),
     Mutation("stages/train.py", '"photos": photo_set.training_hash,', "", TRAIN),
     Mutation("stages/train.py", '"start": start.content_hash if start else None,', "", KEYS),
-    Mutation("stages/train.py", 'if run.variant.validation.keep != "last"', "if False", KEYS),
+    Mutation("stages/train.py", 'if run.variant.validation.keep != "last":  # then', "if False:  # then", KEYS),
     Mutation("stages/render.py", 'exclude={"batch_size"}', 'exclude={"batch_size", "precision"}', KEYS),
     Mutation("stages/class_images.py", 'exclude={"batch_size", "folder"}', 'exclude={"seed", "folder"}', KEYS),
     Mutation("stages/control.py", 'exclude={"model", "references"}', 'exclude={"model", "seeds", "references"}', KEYS),

@@ -38,3 +38,6 @@ def test_the_examples_make_what_they_say(names):
     assert (folder / names["picture"]).is_file()
     assert not (folder / "runs/other").exists()
     assert "rank 0 is not possible" in names["faults"][0]
+    assert names["steps"][0][:3] == (("longer",), 0, 5)
+    assert names["steps"][-1][1] == 5
+    assert names["steps"][-1][3]["longer"] > 0

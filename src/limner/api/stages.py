@@ -12,14 +12,14 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from limner.api.notebook import default_progress
+from limner.api.listening import progress_for
 from limner.api.run_folder import RunFolder
 from limner.api.sources import StudyLike, study_file
 from limner.artifacts import PhotoSet
 from limner.base.devices import choose_device
 from limner.config import Prepare
 from limner.errors import InputError
-from limner.progress import Progress
+from limner.progress import Listener
 from limner.quick_look import quick_look
 from limner.stages.prepare import prepare as prepare_photos
 from limner.study import RUNS, Stage, run_study
@@ -36,7 +36,7 @@ def run(
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
     strict: bool = False,
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Take a study from its photos to its report, as far as the stage `until`; returns the run's folder.
 
@@ -46,8 +46,9 @@ def run(
 
     `device` is "auto", "cuda", "mps" or "cpu". `memory_gib` is the GPU memory to do with, in GiB, or "auto"; left out,
     the study and the run that has begun decide. `keep` names photos to use although they are too small or too large;
-    `strict` refuses a set of photos when a single one cannot be used. `progress` hears how it goes: left out, it is
-    shown in a notebook and on a terminal, and nowhere else.
+    `strict` refuses a set of photos when a single one cannot be used. `on_event` is called with every event of the run
+    (`limner.events`), from the thread that works, so it should be quick; left out, a bar is shown in a notebook and on
+    a terminal, and nothing elsewhere.
 
     Raises StudyError with every fault at once, PhotoError, BaseError and the other kinds of InputError before anything
     is trained; LimnerError for what fails later, after saving what can be resumed.
@@ -63,7 +64,7 @@ def run(
             memory="" if memory_gib is None else str(memory_gib),
             keep=keep,
             strict=strict,
-            progress=progress or default_progress(),
+            progress=progress_for(on_event),
         )
     return RunFolder(folder)
 
@@ -75,10 +76,10 @@ def train(
     device: str = "auto",
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Train every variant of a study. Arguments, result and errors are those of `run`; see `RunFolder.adapters`."""
-    return run(study, out, until="train", device=device, memory_gib=memory_gib, keep=keep, progress=progress)
+    return run(study, out, until="train", device=device, memory_gib=memory_gib, keep=keep, on_event=on_event)
 
 
 def render(
@@ -88,13 +89,13 @@ def render(
     device: str = "auto",
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Render every prompt and seed with the untouched base and with every variant.
 
     Arguments, result and errors are those of `run`; see `RunFolder.renders`. For one picture see `render_prompt`.
     """
-    return run(study, out, until="render", device=device, memory_gib=memory_gib, keep=keep, progress=progress)
+    return run(study, out, until="render", device=device, memory_gib=memory_gib, keep=keep, on_event=on_event)
 
 
 def control(
@@ -104,13 +105,13 @@ def control(
     device: str = "auto",
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Render a study's references through ControlNet-canny with the untouched base and with every variant.
 
     Arguments, result and errors are those of `run`; see `RunFolder.controls`, which is None without references.
     """
-    return run(study, out, until="control", device=device, memory_gib=memory_gib, keep=keep, progress=progress)
+    return run(study, out, until="control", device=device, memory_gib=memory_gib, keep=keep, on_event=on_event)
 
 
 def measure(
@@ -120,14 +121,14 @@ def measure(
     device: str = "auto",
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Score every picture of a study: likeness, prompt fidelity, copying, agreement of edges.
 
     Arguments, result and errors are those of `run`; see `RunFolder.scores`. A model that is not there is left out and
     named in the score table.
     """
-    return run(study, out, until="measure", device=device, memory_gib=memory_gib, keep=keep, progress=progress)
+    return run(study, out, until="measure", device=device, memory_gib=memory_gib, keep=keep, on_event=on_event)
 
 
 def report(
@@ -137,10 +138,10 @@ def report(
     device: str = "auto",
     memory_gib: Gib | None = None,
     keep: Sequence[str] = (),
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> RunFolder:
     """Write a study's comparison up as one page. Arguments, result and errors are those of `run`, which this is."""
-    return run(study, out, until="report", device=device, memory_gib=memory_gib, keep=keep, progress=progress)
+    return run(study, out, until="report", device=device, memory_gib=memory_gib, keep=keep, on_event=on_event)
 
 
 def prepare(
@@ -153,7 +154,7 @@ def prepare(
     zoom: Literal["picture", "head"] = "picture",
     keep: Sequence[str] = (),
     strict: bool = False,
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> PhotoSet:
     """Crop the pictures in the folder `photos` around their subject into the folder `out`; a study does it by itself.
 
@@ -170,7 +171,7 @@ def prepare(
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise InputError(f"prepare: {'; '.join(faults)}") from None
-    return prepare_photos(Path(photos), Path(out), settings, strict=strict, progress=progress or default_progress())
+    return prepare_photos(Path(photos), Path(out), settings, strict=strict, progress=progress_for(on_event))
 
 
 def render_prompt(
