@@ -14,6 +14,7 @@ from limner.config import merged, read_toml
 from limner.embeddings import find_embedder
 from limner.errors import InputError
 from limner.measuring.prompt_fidelity import names_word
+from limner.metrics import LIKENESS, PROMPT_FIDELITY
 from limner.progress import SILENT, Progress
 from limner.reporting.dreambench import CLIP_I, CLIP_T, DINO, dreambench_markdown
 from limner.subjects import POOLED, SubjectFolder, find_subjects, run_tables, subject_tables
@@ -38,9 +39,9 @@ class Models:
     def metrics(self) -> dict[str, str]:
         """The metric of each of the protocol's three columns."""
         return {
-            DINO: f"likeness/{self.dino}",
-            CLIP_I: f"likeness/{self.clip_image}",
-            CLIP_T: f"prompt_fidelity/{self.clip_text}",
+            DINO: LIKENESS.of(self.dino),
+            CLIP_I: LIKENESS.of(self.clip_image),
+            CLIP_T: PROMPT_FIDELITY.of(self.clip_text),
         }
 
 

@@ -41,6 +41,8 @@ for _metric in (
     register(_metric)
 
 __all__ = [
+    "LIKENESS",
+    "PROMPT_FIDELITY",
     "Code",
     "LimitWords",
     "MeasureInputs",

@@ -32,10 +32,11 @@ class Spread:
     mean: float
     deviation: float | None
     count: int
+    decimals: int = 3
 
     def __str__(self) -> str:
-        around = "" if self.deviation is None else f" ± {self.deviation:.3f}"
-        return f"{signless(self.mean)}{around}"
+        around = "" if self.deviation is None else f" ± {self.deviation:.{self.decimals}f}"
+        return f"{signless(self.mean, self.decimals)}{around}"
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,15 @@ class Finding:
         return next(iter(self.gains.values()), None)
 
 
-def signless(value: float) -> str:
-    """Three decimals with a true minus sign, none before a zero."""
-    return f"{value:z.3f}".replace("-", "−")
+def signless(value: float, decimals: int = 3) -> str:
+    """So many decimals with a true minus sign, none before a zero."""
+    return f"{value:z.{decimals}f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
-    """Three decimals that carry their sign unless they are zero."""
-    return f"{value:+z.3f}".replace("-", "−").replace("+0.000", "0.000")
+def signed(value: float, decimals: int = 3) -> str:
+    """So many decimals that carry their sign unless they are zero."""
+    written = f"{value:+z.{decimals}f}"
+    return (written if float(written) else written.removeprefix("+")).replace("-", "−")
 
 
 def percent(share: float | None) -> str:
@@ -69,12 +71,12 @@ def percent(share: float | None) -> str:
     return NOT_MEASURABLE if share is None else f"{share:z.0%}".replace("-", "−")
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
+def spread(values: Iterable[float | None], decimals: int = 3) -> Spread | None:
     """Mean and spread of the values that are there; None when none is."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known), decimals)
 
 
 class Scores:
@@ -142,8 +144,9 @@ class Scores:
         return [self._finding(column, own) for column, own in chosen if own]
 
     def _finding(self, column: Column, cells: Sequence[Cell]) -> Finding:
-        values = {m: spread(self.value(cell, m) for cell in cells) for m in self.metrics}
-        gains = {m: spread(self.gain(cell, m) for cell in cells) for m in self.with_gains}
+        decimals = {m: metric_named(m).decimals for m in self.metrics}
+        values = {m: spread((self.value(cell, m) for cell in cells), decimals[m]) for m in self.metrics}
+        gains = {m: spread((self.gain(cell, m) for cell in cells), decimals[m]) for m in self.with_gains}
         shares = {m: self.share(m, mean.mean) if (mean := values[m]) else None for m in self.with_gains}
         return Finding(column, len(cells), values, gains, shares)
 

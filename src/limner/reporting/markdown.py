@@ -103,7 +103,7 @@ def _cell(plate: Plate, group: Group, shown: Shown | None) -> str | Markup:
     if shown.flagged:
         return Markup('blanked by the safety checker<br><a href="{0}">the file</a>').format(quote(shown.file))
     lines = [
-        f"{each.label} {_figure(each.value)}" + ("" if each.gain is None else f" ({signed(each.gain)})")
+        f"{each.label} {each.written}" + (f" ({each.written_gain})" if each.written_gain else "")
         for each in plate.said(group, shown)
     ]
     return Markup("<br>").join([image(shown.file, shown.alt), *map(Markup, lines)])
@@ -135,8 +135,8 @@ def _gain(finding: Finding, metric: str) -> str:
         return "–"
     if gain is None:
         return NOT_MEASURABLE
-    around = "" if gain.deviation is None else f" ± {signless(gain.deviation)}"
-    return signed(gain.mean) + around
+    around = "" if gain.deviation is None else f" ± {signless(gain.deviation, gain.decimals)}"
+    return signed(gain.mean, gain.decimals) + around
 
 
 def settings_table(settings: SettingsTable) -> Markup:

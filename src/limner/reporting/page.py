@@ -93,8 +93,8 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "duration": duration,
-        "figure": lambda value: NOT_MEASURABLE if value is None else signless(value),
-        "signed": lambda value: NOT_MEASURABLE if value is None else signed(value),
+        "figure": lambda value, decimals=3: NOT_MEASURABLE if value is None else signless(value, decimals),
+        "signed": lambda value, decimals=3: NOT_MEASURABLE if value is None else signed(value, decimals),
         "percent": percent,
         "unbroken": _unbroken,
         "href": lambda file: Markup(quote(file)),

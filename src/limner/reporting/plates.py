@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
 from limner.reporting.columns import BASE, Column, number
-from limner.reporting.findings import Scores
+from limner.reporting.findings import NOT_MEASURABLE, Scores, signed, signless
 from limner.reporting.pictures import Gallery
 
 
@@ -33,6 +33,17 @@ class Figure:
     value: float | None
     gain: float | None
     required: bool  # said to be missing where it could have been measured
+    decimals: int
+
+    @property
+    def written(self) -> str:
+        """The value as it is shown."""
+        return NOT_MEASURABLE if self.value is None else signless(self.value, self.decimals)
+
+    @property
+    def written_gain(self) -> str:
+        """The gain as it is shown; empty where there is none."""
+        return "" if self.gain is None else signed(self.gain, self.decimals)
 
 
 @dataclass(frozen=True)
@@ -217,7 +228,9 @@ def _figures(cell: Cell, scores: Scores) -> Iterator[Figure]:
     for metric in metrics_shown("pictures"):
         name = scores.first(metric.name)
         gain = scores.gain(cell, name) if metric.has_gain else None
-        yield Figure(metric.name, metric.words["en"].short, scores.value(cell, name), gain, metric.required)
+        yield Figure(
+            metric.name, metric.words["en"].short, scores.value(cell, name), gain, metric.required, metric.decimals
+        )
 
 
 def _with_reference(group: Group, entry: dict[str, Any] | None, folder: Path, gallery: Gallery) -> Group:

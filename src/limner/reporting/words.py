@@ -40,7 +40,7 @@ def _anchor_line(title: str, metric: str, anchors: Mapping[str, Any]) -> str:
     said = []
     for name in ("ceiling", "floor"):
         if anchors.get(name) is not None:
-            said.append(f"{name} {signless(anchors[name])}")
+            said.append(f"{name} {signless(anchors[name], metric_named(metric).decimals)}")
         elif metric_named(metric).needs_ceiling or metric_named(metric).limit:  # the others have no such thing
             said.append(f"{name} not measurable")
     note = sentence(anchors.get("note") or "")

@@ -1,6 +1,6 @@
 """Scores a validation's pictures while training: the function that the corridor hands to the train stage.
 
-Likeness and prompt fidelity are told as shares of what the untouched base and real photos reach, so that they can be
+Likeness and prompt fidelity are given as shares of what the untouched base and real photos reach, so that they can be
 weighed against each other. What is measured, and how, is what the measure stage measures.
 """
 
@@ -43,6 +43,7 @@ from limner.measuring import (
     span_fraction,
     styles_named,
 )
+from limner.metrics import LIKENESS, PROMPT_FIDELITY
 from limner.progress import SILENT, Progress
 from limner.rendering.validation import validation_pictures, validation_prompts
 
@@ -50,8 +51,16 @@ Show = Callable[[int], np.ndarray]
 """Renders a step's pictures (N, H, W, 3) uint8, from the base's modules as they are."""
 
 
+NOT_MEASURED: dict[str, float | None] = {
+    "likeness": None,
+    "likeness_share": None,
+    "copying_share": None,
+    "copying": None,
+}
+
+
 @dataclass(frozen=True)
-class Likeness:
+class LikenessModel:
     """What one image embedder compares with."""
 
     embedder: ImageEmbedder
@@ -63,13 +72,13 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class FidelityModel:
     """What the text model compares with."""
 
     pair: PairEmbedder
     texts: Tensor  # (N, D), each picture's own
-    floor: float | None  # the base's pictures beside the other prompts, where there are any
-    top: float  # beside their own
+    floor: float | None  # the base's pictures with the other prompts, where there are any
+    top: float  # with their own
 
 
 class Scorer:
@@ -93,12 +102,12 @@ class Scorer:
         self.cache, self.device, self.vae_batch_size = EmbeddingCache(cache), device, vae_batch_size
         self.crop: Crop = around_head(subject.class_noun) if measure.crop == "head" else WHOLE
         self.left_out: dict[str, str] = {}
-        found = {f"likeness/{name}": self._find(f"likeness/{name}", name, location) for name in measure.likeness}
-        self.places = {metric: place for metric, place in found.items() if place is not None}
-        self.pair_name = f"prompt_fidelity/{measure.prompt_fidelity}"
-        self.pair_place = self._find(self.pair_name, measure.prompt_fidelity, location)
+        located = {LIKENESS.of(name): self._find(LIKENESS.of(name), name, location) for name in measure.likeness}
+        self.locations = {metric: each for metric, each in located.items() if each is not None}
+        self.pair_name = PROMPT_FIDELITY.of(measure.prompt_fidelity)
+        self.pair_location = self._find(self.pair_name, measure.prompt_fidelity, location)
         self.progress = progress
-        self._models: tuple[dict[str, Likeness], Fidelity | None] | None = None
+        self._models: tuple[dict[str, LikenessModel], FidelityModel | None] | None = None
 
     def _find(self, metric: str, name: str, location: BaseLocation) -> EmbedderLocation | None:
         try:
@@ -109,10 +118,10 @@ class Scorer:
 
     @cached_property
     def judged_by(self) -> dict[str, Any]:
-        """What the scores depend on beside the settings of the validation and the photos."""
+        """What the scores depend on besides the settings of the validation and the photos."""
         return {
-            "likeness": {metric: place.identity for metric, place in self.places.items()},
-            "prompt_fidelity": self.pair_place.identity if self.pair_place else None,
+            "likeness": {metric: each.identity for metric, each in self.locations.items()},
+            "prompt_fidelity": self.pair_location.identity if self.pair_location else None,
             "crop": self.crop.name,
             "prompts": validation_prompts(self.subject, self.settings),
             "against": [hash_file(file) for file in self.likeness_photos],
@@ -130,7 +139,7 @@ class Scorer:
             return
         prompts = validation_prompts(self.subject, self.settings, as_class=True)
         images = validation_pictures(self.base(), prompts, self.settings.seed, vae_batch_size=self.vae_batch_size)
-        self._models = ({m: one for m in self.places if (one := self._likeness(m, images))}, self._fidelity(images))
+        self._models = ({m: one for m in self.locations if (one := self._likeness(m, images))}, self._fidelity(images))
         for metric, reason in self.left_out.items():
             self.progress.notice(f"validation: {metric} is left out: {reason}")
 
@@ -138,10 +147,9 @@ class Scorer:
         """A step's record from its pictures (N, H, W, 3) uint8; what cannot be measured is None."""
         assert self._models is not None  # `begin` comes first
         models, fidelity = self._models
-        own = [self._of_likeness(model, images) for model in models.values()]
-        record = {name: _mean([row[name] for row in own]) for name in ("likeness", "likeness_share", "copying_share")}
-        nearest = _mean([row["copying"] for row in own])
-        record |= {"copying": nearest, "prompt_fidelity": None, "fidelity_share": None}
+        rows = [self._of_likeness(model, images) for model in models.values()]
+        record = {name: _mean([row[name] for row in rows]) for name in NOT_MEASURED}
+        record |= {"prompt_fidelity": None, "fidelity_share": None}
         if fidelity is not None:
             value = float(prompt_fidelity(fidelity.pair.embed([*images]), fidelity.texts).mean())
             record |= {
@@ -150,9 +158,9 @@ class Scorer:
             }
         return record
 
-    def _likeness(self, metric: str, of_base: np.ndarray) -> Likeness | None:
+    def _likeness(self, metric: str, of_base: np.ndarray) -> LikenessModel | None:
         try:
-            embedder = self.places[metric].load_image(self.device)
+            embedder = self.locations[metric].load_image(self.device)
         except InputError as error:
             self.left_out[metric] = str(error)
             return None
@@ -160,13 +168,13 @@ class Scorer:
         training = self.photo_set.training_files
         views = torch.stack([self.cache.embed(embedder, training, crop).vectors for crop in view_crops()], 1)
         floor = float(likeness(self._cut_and_embedded(embedder, of_base), photos).mean())
-        return Likeness(embedder, photos, views, floor, ceiling(photos), photo_spread(views))
+        return LikenessModel(embedder, photos, views, floor, ceiling(photos), photo_spread(views))
 
-    def _fidelity(self, of_base: np.ndarray) -> Fidelity | None:
-        if self.pair_place is None:
+    def _fidelity(self, of_base: np.ndarray) -> FidelityModel | None:
+        if self.pair_location is None:
             return None
         try:
-            pair = self.pair_place.load_pair(self.device)
+            pair = self.pair_location.load_pair(self.device)
         except InputError as error:
             self.left_out[self.pair_name] = str(error)
             return None
@@ -175,16 +183,16 @@ class Scorer:
         similarity = pair.embed([*of_base]) @ texts.T  # (N, N)
         other = torch.tensor([[one != another for another in prompts] for one in prompts])
         floor = float(similarity[other].mean()) if other.any() else None
-        return Fidelity(pair, texts, floor, float(similarity.diagonal().mean()))
+        return FidelityModel(pair, texts, floor, float(similarity.diagonal().mean()))
 
-    def _of_likeness(self, model: Likeness, images: np.ndarray) -> dict[str, float | None]:
+    def _of_likeness(self, model: LikenessModel, images: np.ndarray) -> dict[str, float | None]:
         value = float(likeness(self._cut_and_embedded(model.embedder, images), model.photos).mean())
-        row = {"likeness": value, "likeness_share": span_fraction(value, model.floor, model.top)}
+        row = {**NOT_MEASURED, "likeness": value, "likeness_share": span_fraction(value, model.floor, model.top)}
         if model.spread is None:
-            return {**row, "copying": None, "copying_share": None}
+            return row
         nearest = nearest_photo(model.embedder.embed([*images]), model.views)
         above = float((nearest > model.spread.limit).float().mean())
-        return {**row, "copying": float(nearest.mean()), "copying_share": above}
+        return row | {"copying": float(nearest.mean()), "copying_share": above}
 
     def _cut_and_embedded(self, embedder: ImageEmbedder, images: np.ndarray) -> Tensor:
         """Embeddings of the pictures by which likeness is judged: of those that name no style, if there are any."""
