@@ -123,7 +123,7 @@ def write_turned(folder: Path) -> None:
         stored_as(corners_picture(), orientation).save(folder / f"{orientation}.jpg", exif=exif, quality=95)
 
 
-@case("turned or mirrored by EXIF", write_turned)
+@case("rotated or mirrored by EXIF", write_turned)
 def turned(came: Came) -> None:
     picture = corners_picture()
     side, left = min(picture.size), (picture.width - min(picture.size)) // 2
