@@ -94,7 +94,7 @@ MUTATIONS = [
     Mutation(GRID, '"adapter": column.weights, **self', "**self", CELLS),
     Mutation(GRID, "float(column.strength),", "1.0,", CELLS),
     Mutation(KINDS, "if not names and not repeats:", "if not repeats:", f"tests/stages/test_prepare.py {TRAIN}"),
-    Mutation(KINDS, "if not names and not repeats:", "if not names:", "tests/photos tests/training/test_captions.py"),
+    Mutation(KINDS, "if not names and not repeats:", "if not names:", "tests/stages/test_prepare_checks.py"),
     # Artefacts
     Mutation(DISK, "manifest.key != key", "False", f"tests/artifacts {TRAIN}"),
     Mutation(DISK, "and hash_files(files) == list(manifest.files.values())", "", "tests/artifacts"),
