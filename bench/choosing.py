@@ -26,6 +26,7 @@ from bench.studies import write_toml
 from bench.table import machine_line
 from limner.artifacts import PhotoSet, hash_file
 from limner.errors import LimnerError
+from limner.records import ValidationRecord
 from limner.statistics import Described, Estimated, over_seeds
 
 RULES = ("ours", "last", "loss")
@@ -118,22 +119,22 @@ def choosing_tables(
     }
 
 
-def chosen_steps(curve: Sequence[Mapping[str, Any]], settings: Any) -> dict[str, int]:
+def chosen_steps(curve: Sequence[ValidationRecord], settings: Any) -> dict[str, int]:
     """The step that each rule delivers."""
     from limner.training import choose
 
-    lowest = min(curve, key=lambda record: record["validation_loss"])
-    last = curve[-1]["step"]
-    return {"ours": choose(curve, settings, last).step, "last": last, "loss": lowest["step"]}
+    lowest = min(curve, key=lambda record: record.validation_loss)
+    last = curve[-1].step
+    return {"ours": choose(curve, settings, last).step, "last": last, "loss": lowest.step}
 
 
-def early_stop(curve: Sequence[Mapping[str, Any]], settings: Any) -> tuple[int, int]:
+def early_stop(curve: Sequence[ValidationRecord], settings: Any) -> tuple[int, int]:
     """The step where training would have stopped early, and the one that it would have delivered."""
     from limner.training import choose
 
     patient = settings.model_copy(update={"patience": PATIENCE})
-    choice = choose(curve, patient, curve[-1]["step"])
-    return choice.stopped_at or curve[-1]["step"], choice.step
+    choice = choose(curve, patient, curve[-1].step)
+    return choice.stopped_at or curve[-1].step, choice.step
 
 
 def carry_out(study: Path, out: Path, test_folder: Path, device: torch.device) -> list[dict[str, Any]]:
@@ -157,7 +158,7 @@ def carry_out(study: Path, out: Path, test_folder: Path, device: torch.device) -
     tester = Tester(run, TestPhotos(out / "photos", test.files), device)
     rows = []
     for order, adapter in zip(run.runs, adapters, strict=True):
-        row = tester.row(out / "work" / order.label, adapter.record["validation"], order.variant.validation)
+        row = tester.row(out / "work" / order.label, adapter.record.validation, order.variant.validation)
         rows.append({"seed": order.training_seed, "training_seconds": trained, **row})
     return rows
 
@@ -177,13 +178,13 @@ class Tester:
         )  # fmt: skip
         self.scorer.begin()
 
-    def row(self, work: Path, curve: Sequence[Mapping[str, Any]], settings: Any) -> dict[str, Any]:
+    def row(self, work: Path, curve: Sequence[ValidationRecord], settings: Any) -> dict[str, Any]:
         """What each rule chose of one training, and what that scores."""
         steps = chosen_steps(curve, settings)
         stopped, after_stop = early_stop(curve, settings)
         tested = {step: self.test(work, step) for step in {*steps.values(), after_stop}}
         return {
-            "curve": list(curve),
+            "curve": [record.to_json() for record in curve],
             "steps": steps,
             "tested": {rule: tested[step] for rule, step in steps.items()},
             "early": {"stopped": stopped, "tested": tested[after_stop]},
@@ -200,12 +201,12 @@ class Tester:
         prompts = validation_prompts(self.subject, self.settings)
         adapter = load_adapter(kept_folder(work, step), content_hash="not grouped by")
         with placed(self.base, "unet", "text_encoder"), attached(self.base.modules(), adapter):
-            record = self.scorer(validation_pictures(self.base, prompts, TEST_SEED))
-        if record["likeness_share"] is None or record["fidelity_share"] is None:
+            record = self.scorer(step, validation_pictures(self.base, prompts, TEST_SEED))
+        if record.likeness_share is None or record.fidelity_share is None:
             raise LimnerError("this base's pictures do not tell prompts or subjects apart: there is nothing to compare")
-        shares = record["likeness_share"], record["fidelity_share"]
+        shares = record.likeness_share, record.fidelity_share
         own = {"score": joined(*shares), "halves": statistics.fmean(min(share, 1.0) for share in shares)}
-        return own | {name: record[name] for name in MEASURES if name in record}
+        return own | {name: value for name, value in record.to_json().items() if name in MEASURES}
 
 
 def by_subject(rows: Sequence[Mapping[str, Any]], rule: str, measure: str) -> dict[str, float]:

@@ -20,6 +20,7 @@ from limner.base import find_base
 from limner.base.single_file.names import WEIGHT_PARTS
 from limner.base.weights.streaming import TensorFile
 from limner.memory import read_shapes
+from limner.records import AdapterRecord
 
 RANK = 16
 COPY = """
@@ -117,8 +118,15 @@ def write_lora(folder: Path, base: Path) -> Path:
             low_rank.setdefault(module, {})[name] = LowRankUpdate(fresh.down, up, fresh.alpha)
     with whole_folder(folder) as temporary:
         save_adapter(temporary, Adapter(folder.name, low_rank=low_rank))
-        content = {"label": folder.name, "method": "lora", "rank": RANK, "alpha": RANK / 2}
-        write_manifest(temporary, Manifest("train", 1, "", {}, {}, file_hashes(temporary), {}, content))
+        record = AdapterRecord(
+            label=folder.name,
+            method="lora",
+            method_record={"rank": RANK, "alpha": RANK / 2},
+            training_seed=None,
+            steps=None,
+            start_from=None,
+        )
+        write_manifest(temporary, Manifest("train", 1, "", {}, {}, file_hashes(temporary), record=record))
     return folder
 
 

@@ -94,7 +94,7 @@ def first_photos(folder: Path, count: int | None, out: Path) -> PhotoSet:
     with whole_folder(out) as fresh:
         for file in whole.files[:count]:
             shutil.copyfile(file, fresh / file.name)
-        content = whole.manifest.content | {"photos": whole.photos[:count]}
+        record = whole.record.model_copy(update={"photos": whole.photos[:count]})
         key = f"{whole.manifest.key}-first-{count}"
-        write_manifest(fresh, replace(whole.manifest, key=key, files=file_hashes(fresh), content=content))
+        write_manifest(fresh, replace(whole.manifest, key=key, files=file_hashes(fresh), record=record))
     return PhotoSet(out)

@@ -145,7 +145,7 @@ class Worker:
             for folder in (out, work):
                 shutil.rmtree(folder, ignore_errors=True)
         seconds = time.monotonic() - started
-        return Outcome(task, judgements, seconds, record["seconds_per_step"], record["final_loss"], self.device)
+        return Outcome(task, judgements, seconds, record.seconds_per_step or 0.0, record.loss, self.device)
 
     def judge(self, task: Task, photos: int) -> Judgement:
         """Render from the base's modules as they are, and look at the pictures."""

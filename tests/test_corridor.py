@@ -101,7 +101,8 @@ def test_the_photo_set_says_where_each_crop_came_from(finished):
     assert [photo["source"] for photo in record["photos"]] == [f"photo-{index}.png" for index in range(5)]
     assert [photo["file"] for photo in record["photos"]] == [f"{index:04d}.png" for index in range(5)]
     for photo in record["photos"]:
-        assert photo.keys() == {"source", "file", "size", "crop", "focus", "head", "notes", "warnings"}
+        assert {"source", "file", "size", "crop", "focus", "head", "notes", "warnings", "caption"} < photo.keys()
+        assert (photo["crop_size"], photo["repeats"]) == (None, 1)
         assert photo["crop"].keys() == {"x0", "y0", "x1", "y1"}
         assert photo["crop"]["x1"] - photo["crop"]["x0"] == photo["crop"]["y1"] - photo["crop"]["y0"] > 0
     assert record["refused"] == []
@@ -168,7 +169,7 @@ def test_training_moved_the_weights_of_every_variant(finished, tiny_base):
 def test_a_lora_on_a_full_result_stores_only_its_own_part_and_names_the_other(finished):
     folder = finished.run / "adapters" / "on top"
     assert set(contents(folder)) == {"manifest.json", "pytorch_lora_weights.safetensors"}
-    start = AdapterFolder(folder).record["start_from"]
+    start = AdapterFolder(folder).record.start_from.to_json()
     beside = AdapterFolder(finished.run / "adapters" / "full")
     assert start == {"label": "full", "content_hash": beside.content_hash}
     assert load_trained(AdapterFolder(folder)).full_hash == load_trained(beside).full_hash != ""

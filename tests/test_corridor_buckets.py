@@ -70,10 +70,10 @@ def test_all_variants_are_trained_measured_and_shown(run):
     labels = ["full", "lora-1", "lora-2"]
     for label in labels:
         record = AdapterFolder(run / "adapters" / label).record
-        assert [row["step"] for row in record["log"]] == [1, 2, 3, 4]
-    curve = AdapterFolder(run / "adapters" / "lora-2").record["validation"]
-    assert [record["step"] for record in curve] == [2, 4]
-    assert all(record["validation_loss"] > 0 for record in curve)
+        assert [row.step for row in record.log] == [1, 2, 3, 4]
+    curve = AdapterFolder(run / "adapters" / "lora-2").record.validation
+    assert [record.step for record in curve] == [2, 4]
+    assert all(record.validation_loss > 0 for record in curve)
     rows = json.loads((run / "scores.json").read_text())["rows"]
     assert {row["variant"] for row in rows if row["metric"].startswith("likeness/")} == {"base", *labels}
     assert {row["variant"] for row in rows if row["metric"].startswith("copying/")} == {"base", *labels}

@@ -10,6 +10,9 @@ LimnerError            something failed; exit code 1
     EmbedderError      a model that measures: unknown, absent, unfit
     PromptError        a prompt: unknown placeholder, subject cut off
     DiskError          no space, no permission, a folder in the way
+    RecordError        a record on disk: absent, damaged, of another stage
+      NewerRecordError   written by a newer limner
+  NotFiniteError       a number to be written down is NaN or infinite
 
 A message says what is wrong, which value was met and what to do next.
 """
@@ -66,3 +69,15 @@ class PromptError(InputError):
 
 class DiskError(InputError):
     """The disk is full, a folder cannot be written, or something else lies where a result should go."""
+
+
+class RecordError(InputError):
+    """A manifest or another record on disk is absent, damaged, or another stage's."""
+
+
+class NewerRecordError(RecordError):
+    """A record on disk was written by a newer limner than this one."""
+
+
+class NotFiniteError(LimnerError):
+    """A number that is to be written into a record is NaN or infinite."""

@@ -165,7 +165,7 @@ class Run:
             "consent": self.study.subject.consent,
             "ranks_not_low": not_low,
         }
-        ran_on = {"device": str(self.device), "machine": machine_record()}
+        ran_on = {"device": str(self.device), "machine": machine_record().to_json()}
         if not _says(self.out / LOCK, lock):  # a run that changes nothing leaves the record of the first
             write_json(self.out / LOCK, lock | ran_on)
 
@@ -217,7 +217,7 @@ class Run:
             )
             trained |= {run.label: adapter for run, adapter in zip(runs, adapters, strict=True)}
         self._scorers.clear()  # and with them their models' memory
-        chosen = {label: folder.record["chosen"] for label, folder in trained.items() if "chosen" in folder.record}
+        chosen = {label: step.to_json() for label, folder in trained.items() if (step := folder.record.chosen)}
         if chosen:
             self._note_in_lock({"chosen": chosen})
         return [*self.given.values(), *(trained[run.label] for run in self.runs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from limner.artifacts import (
     write_whole,
 )
 from limner.errors import DiskError
+from tests.recorded import photos
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -57,6 +59,31 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="what a handle is of cannot be asked here")
+def test_the_folder_is_synced_after_a_rename_and_the_content_before(tmp_path, monkeypatch):
+    """Else a crash of the machine could lose the new name, or keep the name and lose the content."""
+    synced: list[tuple[Path, bool]] = []
+
+    def note(handle):
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append((path, (tmp_path / "scores.json").exists() or (tmp_path / "photos").exists()))
+
+    monkeypatch.setattr("os.fsync", note)
+    write_whole(tmp_path / "scores.json", b"new")
+    (file, before), (folder, after) = synced
+    assert (file.name.startswith(".unfinished-"), before) == (True, False)
+    assert (folder, after) == (tmp_path, True)
+    (tmp_path / "scores.json").unlink()
+    synced.clear()
+    with whole_folder(tmp_path / "photos") as new:
+        (new / "0000.png").write_bytes(b"crop")
+    assert synced == [(new / "0000.png", False), (new, False), (tmp_path, True)]
+    synced.clear()
+    with whole_folder(tmp_path / "photos") as newer:
+        (newer / "0000.png").write_bytes(b"another crop")
+    assert synced[-1] == (tmp_path, True)
+
+
 def test_an_interrupted_folder_leaves_the_old_one(tmp_path):
     folder = tmp_path / "photos"
     with whole_folder(folder) as new:
@@ -87,10 +114,10 @@ def test_current_means_same_key_and_every_file_whole(tmp_path):
     folder = tmp_path / "photos"
     with whole_folder(folder) as new:
         (new / "0000.png").write_bytes(b"crop")
-        write_manifest(new, Manifest("prepare", 1, "key", {}, {}, file_hashes(new), content={"photos": [1]}))
+        write_manifest(new, Manifest("prepare", 1, "key", {}, {}, file_hashes(new), record=photos(["0000.png"])))
     assert is_current(folder, "key")
     assert not is_current(folder, "other")
-    assert read_manifest(folder).content == {"photos": [1]}
+    assert read_manifest(folder).record == photos(["0000.png"])
     (folder / "0000.png").write_bytes(b"cr")
     assert not is_current(folder, "key")
 

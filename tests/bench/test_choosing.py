@@ -17,6 +17,7 @@ from bench.choosing import (
 )
 from limner.config import Validation
 from limner.config.study import resolve_study
+from limner.records import ValidationRecord
 from limner.statistics import Described, Estimated
 from tests.drawn import draw_subject
 
@@ -25,7 +26,7 @@ SETTINGS = Validation(every_steps=10, keep="best", neighbours=0)
 
 def record(step, likeness, fidelity, loss):
     shares = {"likeness_share": likeness, "fidelity_share": fidelity, "copying_share": 0.0}
-    return {"step": step, **shares, "validation_loss": loss}
+    return ValidationRecord(step=step, **shares, validation_loss=loss)
 
 
 CURVE = [

@@ -14,7 +14,7 @@ from tests.measuring.test_likeness import cos, unit
 
 
 def picture(variant: str, prompt: str, seed: int = 1, text: str = "", **more: object) -> Picture:
-    return Picture(Cell(variant, prompt, seed, 0, "", text=text, **more), Path())  # type: ignore[arg-type]
+    return Picture(Cell(variant=variant, prompt=prompt, seed=seed, image_index=0, file="", text=text, **more), Path())  # type: ignore[arg-type]
 
 
 def test_drift_is_the_distance_to_the_bases_picture():

@@ -22,6 +22,7 @@ from miniature.individuals import (  # noqa: E402
 from miniature.personalise import STYLED, Judgement  # noqa: E402
 from miniature.subject_results import met, right_count, style_share  # noqa: E402
 from miniature.subjects import make_parser, parse_settings, read_configs, study_of  # noqa: E402
+from tests.recorded import photos  # noqa: E402
 
 REQUIRED = ["--data", "data", "--work", "work"]
 
@@ -115,8 +116,8 @@ def test_the_first_photos_make_a_photo_set_of_their_own(tmp_path: Path) -> None:
     whole.mkdir()
     for index in range(3):
         (whole / f"{index}.png").write_bytes(bytes([index]))
-    content = {"photos": [{"file": f"{index}.png"} for index in range(3)], "refused": []}
-    write_manifest(whole, Manifest("prepare", 1, "key", {"size_px": 64}, {}, file_hashes(whole), {}, content))
+    record = photos([f"{index}.png" for index in range(3)])
+    write_manifest(whole, Manifest("prepare", 1, "key", {"size_px": 64}, {}, file_hashes(whole), record=record))
     assert first_photos(whole, 3, tmp_path / "unused").folder == whole
     first = first_photos(whole, 2, tmp_path / "first")
     assert [file.read_bytes() for file in first.files] == [b"\0", b"\1"]

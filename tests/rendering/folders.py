@@ -8,20 +8,22 @@ from limner.adapters import Adapter, save_adapter
 from limner.artifacts import AdapterFolder, Manifest, file_hashes, whole_folder, write_manifest
 from limner.events import Notice, Progressed
 from limner.progress import Progress
+from limner.records import StartRecord
+from tests import recorded
 from tests.adapters.test_adapter import random_low_rank
 
 
 def adapter_folder(folder, adapter, start=None, training_seed=0):
     """Write `adapter` with its manifest."""
-    content = {
-        "label": adapter.label,
-        "method": "lora" if adapter.low_rank else "full",
-        "training_seed": training_seed,
-        "start_from": {"label": start.label, "content_hash": start.content_hash} if start else None,
-    }
+    record = recorded.adapter(
+        adapter.label,
+        method="lora" if adapter.low_rank else "full",
+        training_seed=training_seed,
+        start_from=StartRecord(label=start.label, content_hash=start.content_hash) if start else None,
+    )
     with whole_folder(folder) as temporary:
         save_adapter(temporary, adapter)
-        write_manifest(temporary, Manifest("train", 1, "", {}, {}, file_hashes(temporary), {}, content))
+        write_manifest(temporary, Manifest("train", 1, "", {}, {}, file_hashes(temporary), record=record))
     return AdapterFolder(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,24 @@ from limner.artifacts import (
     RenderSet,
     ScoreTable,
     file_hashes,
-    write_json,
     write_manifest,
+    write_scores,
 )
+from limner.artifacts.integrity import with_hash
 from limner.config import Study, VariantRun, expand_variants, resolve_study
+from limner.records import (
+    AdapterRecord,
+    ArtifactRecord,
+    ControlReferenceRecord,
+    Made,
+    PhotoSetRecord,
+    RefusedPhoto,
+    ScoresRecord,
+    StartRecord,
+    StepRecord,
+)
 from tests.drawn import draw_subject
+from tests.recorded import grid, photo
 
 LIKENESS, FIDELITY, COPYING = "likeness/efficientnet-lite0", "prompt_fidelity/base", "copying/efficientnet-lite0"
 DRIFT, DIVERSITY, CLASS_LIKENESS = (f"{role}/efficientnet-lite0" for role in ("drift", "diversity", "class_likeness"))
@@ -119,7 +132,7 @@ def write_run(
     photo_set = _write_photos(run / "photos", photos, photo_size, draw)
     adapters = [_write_adapter(run / "adapters" / r.label, r, logged) for r in runs]
     cells = _render_cells(study, runs)
-    cells = [replace(cells[0], flagged=flagged), *(replace(c, flagged=False) for c in cells[1:])] if flagged else cells
+    cells = [c.model_copy(update={"flagged": flagged and c is cells[0]}) for c in cells] if flagged else cells
     renders = _write_set(run / "renders", "render", cells, draw)
     controls = _write_controls(run / "control", study, runs, draw) if study.control else None
     all_cells = cells + (controls.cells if controls else [])
@@ -127,9 +140,9 @@ def write_run(
     return MadeUpRun(run, study, photo_set, adapters, renders, controls, scores)
 
 
-def _finish(folder: Path, stage: str, content: dict[str, Any], seconds: float, settings: Any = None) -> None:
-    made = {**MADE, "seconds": seconds}
-    write_manifest(folder, Manifest(stage, 1, stage * 4, settings or {}, {}, file_hashes(folder), made, content))
+def _finish(folder: Path, stage: str, record: ArtifactRecord, seconds: float, settings: Any = None) -> None:
+    made = Made(**MADE, seconds=seconds)
+    write_manifest(folder, Manifest(stage, 1, stage * 4, settings or {}, {}, file_hashes(folder), made, record))
 
 
 def _write_photos(folder: Path, count: int, size: int, draw: Draw) -> PhotoSet:
@@ -137,12 +150,9 @@ def _write_photos(folder: Path, count: int, size: int, draw: Draw) -> PhotoSet:
     records = []
     for index in range(count):
         draw((size, size), index).save(folder / f"{index:04}.png")
-        crop = {"x0": 0, "y0": 0, "x1": size, "y1": size}
-        records.append(
-            {"source": f"IMG_{2310 + index}.jpg", "file": f"{index:04}.png", "crop": crop, "focus": "head", "notes": []}
-        )
-    refused = [{"source": "broken.jpg", "reason": "cannot be read as a picture"}]
-    _finish(folder, "prepare", {"photos": records, "refused": refused}, 1.5, {"size_px": size})
+        records.append(photo(f"{index:04}.png", source=f"IMG_{2310 + index}.jpg", focus="head"))
+    refused = [RefusedPhoto(source="broken.jpg", reason="cannot be read as a picture")]
+    _finish(folder, "prepare", PhotoSetRecord(photos=records, refused=refused), 1.5, {"size_px": size})
     return PhotoSet(folder)
 
 
@@ -154,22 +164,24 @@ def _write_adapter(folder: Path, run: VariantRun, logged: bool) -> AdapterFolder
     rng = np.random.default_rng(run.rank or 0)
     steps = run.variant.steps
     log = [
-        {
-            "step": step,
-            "loss": float(0.12 + 0.15 * np.exp(-4 * step / steps) + abs(rng.normal(0, 0.09))),
-            "learning_rate": run.variant.learning_rate * min(1.0, step / (steps / 10)),
-            "seconds": step * 0.4,
-        }
+        StepRecord(
+            step=step,
+            loss=float(0.12 + 0.15 * np.exp(-4 * step / steps) + abs(rng.normal(0, 0.09))),
+            instance_loss=0.1,
+            prior_loss=None,
+            learning_rate=run.variant.learning_rate * min(1.0, step / (steps / 10)),
+            seconds=0.4,
+        )
         for step in range(1, steps + 1, max(1, steps // 200))
     ]
-    content = {
-        "label": run.label, "method": run.variant.method, "rank": run.rank, "alpha": run.alpha,
-        "scale": None if full else 1.0, "training_seed": run.training_seed, "steps": steps,
-        "start_from": {"label": run.start_from, "content_hash": "0"} if run.start_from else None,
-        "trainable_parameters": 11_200_000 if full else 90_000 * (run.rank or 1), "seconds": steps * 0.4,
-        "seconds_per_step": 0.4, "final_loss": log[-1]["loss"], "log": log if logged else [],
-    }  # fmt: skip
-    _finish(folder, "train", content, steps * 0.4)
+    record = AdapterRecord(
+        label=run.label, method=run.variant.method, training_seed=run.training_seed, steps=steps,
+        method_record={} if full else {"rank": run.rank, "alpha": run.alpha, "scale": 1.0},
+        start_from=StartRecord(label=run.start_from, content_hash="0") if run.start_from else None,
+        trainable_parameters=11_200_000 if full else 90_000 * (run.rank or 1), seconds=steps * 0.4,
+        seconds_per_step=0.4, loss=log[-1].loss, log=log if logged else [],
+    )  # fmt: skip
+    _finish(folder, "train", record, steps * 0.4)
     return AdapterFolder(folder)
 
 
@@ -186,7 +198,8 @@ def _render_cells(study: Study, runs: list[VariantRun]) -> list[Cell]:
                         text = study.subject.fill(prompt.prompt, as_class=run is None)
                         cells.append(
                             Cell(
-                                label, prompt.name, seed, index, file, text, settings.negative_prompt,
+                                variant=label, prompt=prompt.name, seed=seed, image_index=index, file=file,
+                                text=text, negative_prompt=settings.negative_prompt,
                                 training_seed=run.training_seed if run else None,
                                 lora_scale=scale, size=prompt.size or settings.size,
                             )
@@ -195,12 +208,12 @@ def _render_cells(study: Study, runs: list[VariantRun]) -> list[Cell]:
 
 
 def _write_set(
-    folder: Path, stage: str, cells: list[Cell], draw: Draw, extra: dict[str, Any] | None = None
+    folder: Path, stage: str, cells: list[Cell], draw: Draw, references: list[ControlReferenceRecord] | None = None
 ) -> RenderSet:
     for index, cell in enumerate(cells):
         (folder / cell.file).parent.mkdir(parents=True, exist_ok=True)
         draw(cell.size, index).save(folder / cell.file)
-    _finish(folder, stage, {"cells": [asdict(cell) for cell in cells], **(extra or {})}, 31.0)
+    _finish(folder, stage, grid(cells, references), 31.0)
     return RenderSet(folder)
 
 
@@ -213,12 +226,12 @@ def _write_controls(folder: Path, study: Study, runs: list[VariantRun], draw: Dr
         draw(size, 100 + index).save(folder / "conditioning" / f"{reference.name}.png")
         edges = draw(size, 100 + index).convert("L").point(lambda level: 255 * (90 < level < 110))
         edges.save(folder / "conditioning" / f"{reference.name}-canny.png")
-        record = {
-            "name": reference.name,
-            "image": f"conditioning/{reference.name}.png",
-            "canny": f"conditioning/{reference.name}-canny.png",
-            "size": list(size),
-        }
+        record = ControlReferenceRecord(
+            name=reference.name,
+            image=f"conditioning/{reference.name}.png",
+            canny=f"conditioning/{reference.name}-canny.png",
+            size=size,
+        )
         references.append(record)
         for label, run in [("base", None), *((run.label, run) for run in runs)]:
             for seed in settings.seeds:
@@ -227,12 +240,12 @@ def _write_controls(folder: Path, study: Study, runs: list[VariantRun], draw: Dr
                     text = study.subject.fill(settings.prompt, as_class=run is None)
                     cells.append(
                         Cell(
-                            label, text, seed, 0, f"{label}/{reference.name}{at}/{seed}.png", text,
-                            reference=reference.name,
+                            variant=label, prompt=text, seed=seed, image_index=0, text=text,
+                            file=f"{label}/{reference.name}{at}/{seed}.png", reference=reference.name,
                             conditioning_scale=scale, training_seed=run.training_seed if run else None, size=size,
                         )
                     )  # fmt: skip
-    return _write_set(folder, "control", cells, draw, {"references": references})
+    return _write_set(folder, "control", cells, draw, references)
 
 
 def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> ScoreTable:
@@ -274,9 +287,13 @@ def _write_scores(path: Path, cells: list[Cell], photos: int, scored: bool) -> S
     record = {
         "rows": rows, "nearest_photos": nearest, "anchors": anchors, "models": models,
         "notes": ["likeness is seen on head crops"],
-        "manifest": {"stage": "measure", "key": "k", "inputs": {}, "made": {**MADE, "seconds": 12.0}},
+        "control": [],
+        "manifest": {
+            "stage": "measure", "version": 1, "record_version": 2, "key": "k", "settings": {}, "inputs": {},
+            "made": {**MADE, "seconds": 12.0},
+        },
     }  # fmt: skip
-    write_json(path, record)
+    write_scores(path, ScoresRecord.from_json(record))
     return ScoreTable(path)
 
 
@@ -313,4 +330,4 @@ def rewrite_manifest(artifact: Artifact, change: Callable[[dict[str, Any]], None
     path = artifact.folder / "manifest.json"
     record = json.loads(path.read_text())
     change(record)
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(with_hash(record)))

@@ -20,6 +20,7 @@ from limner.reporting.rank_chart import rank_chart
 from limner.reporting.scorecard import scorecards
 from limner.reporting.trade_off import Point, front_of, trade_off_chart
 from limner.statistics import critical_t, surpassed_by
+from tests.recorded import photo
 from tests.reporting.made_up import LIKENESS, MANY, RAW, write_run
 
 
@@ -104,7 +105,7 @@ def test_a_prompt_that_is_left_out_moves_likeness_alone(few):
 
 def test_the_most_and_least_alike_are_ordered_apart_and_without_the_base(many):
     scores, columns = known(many)
-    photos = [{"file": f"images/photos/{i:04}.png", "source": f"IMG_{i}.jpg"} for i in range(5)]
+    photos = [photo(f"images/photos/{i:04}.png", source=f"IMG_{i}.jpg") for i in range(5)]
     found = extremes(many.renders, many.renders.cells, columns, scores, Gallery(), photos)
     assert found
     best, worst = ([each.likeness for each in part] for part in (found.most, found.least))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 
@@ -11,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.artifacts import Cell, Manifest, ScoreTable
+from limner.artifacts import Cell, Manifest, ScoreTable, write_scores
 from limner.config import resolve_study
+from limner.records import Made
 from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
 from limner.reporting.findings import Scores, metric_title, percent, signed, signless, spread
 from limner.reporting.markdown import escape_markdown
 from limner.reporting.record import duration, origin_of, passes, shown_value
 from limner.reporting.svg import place_labels, round_ticks
+from tests.recorded import scores_record
 
 finite = st.floats(-1e3, 1e3)
 
@@ -62,15 +63,20 @@ def scores(tmp_path):
 
     record = {
         "rows": [row("base", 0.3), row("base", None, seed=2), row("full", 0.7), row("full", 0.9, seed=2)],
-        "anchors": {"likeness/a/dino": {"ceiling": 0.8, "floor": 0.4}},
+        "anchors": {"likeness/a/dino": {"ceiling": 0.8, "floor": 0.4, "note": ""}},
     }
-    (tmp_path / "scores.json").write_text(json.dumps(record))
-    return Scores(ScoreTable(tmp_path / "scores.json"))
+    return Scores(scores_of(tmp_path / "scores.json", record))
+
+
+def scores_of(path, record):
+    write_scores(path, scores_record(**record))
+    return ScoreTable(path)
 
 
 def test_a_gain_needs_both_pictures_and_a_share_both_anchors(scores):
     study = resolve_study({"subject": {"photos": "p", "class_noun": "cat"}, "variants": [{"method": "full"}]}, {})
-    cells = [Cell(variant, "p", seed, 0, "") for variant in ("base", "full") for seed in (1, 2)]
+    pictures = [(variant, seed) for variant in ("base", "full") for seed in (1, 2)]
+    cells = [Cell(variant=variant, prompt="p", seed=seed, image_index=0, file="") for variant, seed in pictures]
     base, full = scores.findings(make_columns(study, cells), cells)
     assert base.gain is None
     assert full.gain is not None
@@ -78,7 +84,8 @@ def test_a_gain_needs_both_pictures_and_a_share_both_anchors(scores):
     assert full.gain.mean == pytest.approx(0.4)
     assert full.shares["likeness/a/dino"] == pytest.approx((0.8 - 0.4) / (0.8 - 0.4))
     assert scores.share("likeness/a/dino", None) is None
-    scores.record["anchors"]["likeness/a/dino"]["ceiling"] = 0.4  # no span
+    anchors = scores.record.anchors
+    anchors["likeness/a/dino"] = anchors["likeness/a/dino"].model_copy(update={"ceiling": 0.4})  # no span
     assert scores.share("likeness/a/dino", 0.5) is None
     assert metric_title("likeness/a/dino", several=True) == "Likeness, dino"
 
@@ -139,7 +146,7 @@ def test_origins_are_found_nested_or_dotted():
 
 def test_variants_of_one_pass_are_timed_once():
     def made(**record):
-        return Manifest("train", 1, "key", {}, {}, {}, record, {})
+        return Manifest("train", 1, "key", {}, {}, {}, Made(**record))
 
     found = [("full", made()), ("lora-1", made(trained_with=["lora-4"])), ("lora-4", made(trained_with=["lora-1"]))]
     assert [name for name, _ in passes(found)] == ["full", "lora-1, lora-4"]

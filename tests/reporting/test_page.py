@@ -91,8 +91,8 @@ def test_every_cell_reference_and_photo_is_there_with_words_for_it(made, page):
     wanted = [f"images/renders/{cell.file}" for cell in made.renders.cells]
     wanted += [f"images/control/{cell.file}" for cell in made.controls.cells]
     wanted += [f"images/photos/{file.name}" for file in made.photo_set.files]
-    for entry in made.controls.manifest.content["references"]:
-        wanted += [f"images/control/{entry['image']}", f"images/control/{entry['canny']}"]
+    for entry in made.controls.references:
+        wanted += [f"images/control/{entry.image}", f"images/control/{entry.canny}"]
     assert sorted(linked) == sorted(wanted)
     shown = [image for image in page.all("img") if "src" in image]
     assert len(shown) == len(wanted) + again + 2  # the two that are compared
@@ -113,7 +113,7 @@ def test_scores_stand_under_their_pictures_and_gains_are_against_the_base(made, 
     def value(variant):
         rows = made.scores.rows
         key = {"variant": variant, "prompt": "garden", "metric": LIKENESS, "reference": None}
-        return next(row["value"] for row in rows if all(row[name] == wanted for name, wanted in key.items()))
+        return next(row.value for row in rows if all(getattr(row, name) == wanted for name, wanted in key.items()))
 
     row = re.findall(r'<tr class="pictures"[^>]*>(.*?)</tr>', page.source, re.S)[0]
     cell = re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)[1]

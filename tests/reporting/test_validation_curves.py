@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from limner.reporting.validation_curves import LEFT, RIGHT, chosen_fact, validation_panel
+from tests.recorded import adapter
 
 CURVE = [
     {"step": 10, "likeness_share": 0.2, "fidelity_share": 1.0, "copying_share": 0.0, "validation_loss": 0.2},
@@ -15,7 +16,7 @@ CHOSEN = {"step": 20, "why": "best of 3 validated steps", "stopped_at": 40}
 
 
 def panel(**record):
-    return validation_panel("lora-2", {"validation": CURVE, "chosen": CHOSEN, **record}, "k1")
+    return validation_panel("lora-2", adapter("lora-2", **{"validation": CURVE, "chosen": CHOSEN, **record}), "k1")
 
 
 def test_every_curve_is_drawn_and_the_chosen_step_is_marked_where_it_is():
@@ -34,7 +35,7 @@ def test_what_was_not_measured_is_not_drawn():
     assert "copies" not in svg
     assert "kept" not in svg
     assert panel(validation=CURVE[:1]) is None
-    assert validation_panel("lora-2", {}, "k1") is None
+    assert validation_panel("lora-2", adapter("lora-2"), "k1") is None
 
 
 def test_lines_stay_within_the_panel_also_where_likeness_falls_below_the_base():
@@ -46,7 +47,7 @@ def test_lines_stay_within_the_panel_also_where_likeness_falls_below_the_base():
 
 
 def test_the_fact_says_which_step_and_why():
-    assert chosen_fact({"chosen": CHOSEN}) == [
+    assert chosen_fact(adapter("lora-2", chosen=CHOSEN)) == [
         "step 20 kept (best of 3 validated steps, training stopped after step 40)"
     ]
-    assert chosen_fact({}) == []
+    assert chosen_fact(adapter("lora-2")) == []

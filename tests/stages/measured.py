@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ from limner.config import Measure, Subject
 from limner.events import Event, Notice, Progressed
 from limner.measuring import canny_edges
 from limner.progress import Progress
+from limner.records import ControlReferenceRecord
 from limner.stages.measure import measure
 from tests.drawn import draw_subject
+from tests.recorded import grid, photos
 
 SUBJECT = Subject(photos=Path("photos"), class_noun="cat")
 SETTINGS = Measure(likeness=["efficientnet-lite0"], prompt_fidelity="base")
@@ -42,21 +43,22 @@ class Notices(Progress):
 
 def write_photos(folder: Path, count: int) -> PhotoSet:
     folder.mkdir(parents=True)
-    photos = [{"source": f"{i}.jpg", "file": f"{i:04}.png"} for i in range(count)]
-    for index, photo in enumerate(photos):
-        draw_subject((64, 64), index).save(folder / photo["file"])
-    content = {"photos": photos, "refused": []}
-    write_manifest(folder, Manifest("prepare", 1, "p", {"size_px": 64}, {}, file_hashes(folder), {}, content))
+    record = photos([f"{index:04}.png" for index in range(count)])
+    for index, photo in enumerate(record.photos):
+        draw_subject((64, 64), index).save(folder / photo.file)
+    hashes = file_hashes(folder)
+    write_manifest(folder, Manifest("prepare", 1, "p", {"size_px": 64}, {}, hashes, record=record))
     return PhotoSet(folder)
 
 
-def write_grid(folder: Path, cells: list[Cell], settings: dict[str, Any], **content: Any) -> RenderSet:
+def write_grid(folder: Path, cells: list[Cell], settings: dict[str, Any], references: Any = None) -> RenderSet:
     for index, cell in enumerate(cells):
         (folder / cell.file).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / cell.file).exists():
             draw_subject((64, 64), 20 + index).save(folder / cell.file)
-    record = {"cells": [asdict(cell) for cell in cells], **content}
-    write_manifest(folder, Manifest("render", 1, "r", settings, {}, file_hashes(folder), {}, record))
+    stage = "render" if references is None else "control"
+    record = grid(cells, references)
+    write_manifest(folder, Manifest(stage, 1, "r", settings, {}, file_hashes(folder), record=record))
     return RenderSet(folder)
 
 
@@ -64,7 +66,7 @@ def render_cells() -> list[Cell]:
     """Two prompts and two seeds of the base and of one variant."""
     return [
         Cell(
-            variant, name, seed, 0, f"{variant}/{name}/{seed}.png",
+            variant=variant, prompt=name, seed=seed, image_index=0, file=f"{variant}/{name}/{seed}.png",
             text=SUBJECT.fill(prompt, as_class=variant == "base"),
             training_seed=None if variant == "base" else 0, size=(64, 64),
         )
@@ -75,7 +77,7 @@ def render_cells() -> list[Cell]:
 def control_cells() -> list[Cell]:
     return [
         Cell(
-            variant, text, 1, 0, f"{variant}/painting/1.png", text=text,
+            variant=variant, prompt=text, seed=1, image_index=0, file=f"{variant}/painting/1.png", text=text,
             reference="painting", conditioning_scale=1.0, size=(64, 64),
         )
         for variant, text in (("base", "portrait of cat"), ("lora-2", "portrait of sks cat"))
@@ -90,9 +92,10 @@ def write_controls(folder: Path) -> RenderSet:
     Image.fromarray(picture).save(folder / "base" / "painting" / "1.png")
     edges = np.repeat(canny_edges(picture, 100, 200)[..., None] * np.uint8(255), 3, 2)
     Image.fromarray(edges).save(folder / "conditioning" / "painting-canny.png")
-    reference = {"name": "painting", "image": "conditioning/painting.png", "canny": "conditioning/painting-canny.png"}
+    names = {"image": "conditioning/painting.png", "canny": "conditioning/painting-canny.png"}
+    reference = ControlReferenceRecord(name="painting", **names, size=(64, 64))
     thresholds = {"canny_low": 100, "canny_high": 200}
-    return write_grid(folder, control_cells(), thresholds, references=[{**reference, "size": [64, 64]}])
+    return write_grid(folder, control_cells(), thresholds, references=[reference])
 
 
 def again(folder: Path, base: BaseLocation, settings: Measure = SETTINGS, **options: Any) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def again(folder: Path, base: BaseLocation, settings: Measure = SETTINGS, **opti
         folder / "scores.json", PhotoSet(folder / "photos"), RenderSet(folder / "renders"), controls,
         SUBJECT, settings, base, "cpu", **options,
     )  # fmt: skip
-    return table.record
+    return table.record.to_json()
 
 
 def values(record: dict[str, Any], metric: str, **where: Any) -> list[float]:

@@ -33,15 +33,15 @@ class Came:
 
     def refused(self, name: str) -> str:
         """Why a file is left out."""
-        return next(refusal["reason"] for refusal in self.photo_set.refused if refusal["source"] == name)
+        return next(refusal.reason for refusal in self.photo_set.refused if refusal.source == name)
 
     def record(self, name: str) -> dict[str, Any]:
         """What the manifest says of a photo that is used."""
-        return next(photo for photo in self.photo_set.photos if photo["source"] == name)
+        return next(photo for photo in self.photo_set.photos if photo.source == name)
 
     def pixels(self, name: str) -> np.ndarray:
         """Its crop (128, 128, 3)."""
-        return np.asarray(Image.open(self.photo_set.folder / self.record(name)["file"])).astype(int)
+        return np.asarray(Image.open(self.photo_set.folder / self.record(name).file)).astype(int)
 
 
 CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Came], Any]]] = {}
@@ -59,7 +59,7 @@ def case(row: str, write: Callable[[Path], Any]) -> Callable[[Callable[[Came], A
 
 @case("CMYK JPEG", lambda folder: Image.new("CMYK", SIDE, (255, 0, 0, 0)).save(folder / "a.jpg", icc_profile=press()))
 def cmyk(came: Came) -> None:
-    assert not any("CMYK" in note or "profile" in note for note in came.record("a.jpg")["notes"])
+    assert not any("CMYK" in note or "profile" in note for note in came.record("a.jpg").notes)
     assert came.pixels("a.jpg")[64, 64, 0] > 60  # read without its profile full cyan has no red at all
 
 
@@ -88,7 +88,7 @@ def write_animation(folder: Path) -> None:
 
 @case("animated GIF", write_animation)
 def animation(came: Came) -> None:
-    assert "the first of 2 frames is used" in came.record("a.gif")["notes"]
+    assert "the first of 2 frames is used" in came.record("a.gif").notes
     assert np.abs(came.pixels("a.gif") - resized(draw_subject(SIDE, 1))).mean() < 12  # 256 colours
 
 
@@ -111,7 +111,7 @@ def write_alpha(folder: Path) -> None:
 
 @case("transparent parts", write_alpha)
 def alpha(came: Came) -> None:
-    assert "transparent parts were put on white" in came.record("a.png")["notes"]
+    assert "transparent parts were put on white" in came.record("a.png").notes
     assert (came.pixels("a.png")[10, 64] == 255).all()  # not the red that hides there
     assert tuple(came.pixels("a.png")[120, 64]) == (0, 0, 200)
 
@@ -130,7 +130,7 @@ def turned(came: Came) -> None:
     upright = resized(picture.crop((left, 0, left + side, side)))
     for name in ("6.jpg", "7.jpg"):
         assert np.abs(came.pixels(name) - upright).mean() < 8
-        assert b"Somebody" not in (came.photo_set.folder / came.record(name)["file"]).read_bytes()
+        assert b"Somebody" not in (came.photo_set.folder / came.record(name).file).read_bytes()
 
 
 @case("1x1 pixel", lambda folder: Image.new("RGB", (1, 1)).save(folder / "a.png"))
@@ -148,8 +148,8 @@ def write_flawed(folder: Path) -> None:
 @case("small, blurred, doubled", write_flawed)
 def flawed(came: Came) -> None:
     assert "too few" in came.refused("small.png")
-    assert "blurred" in came.record("soft.png")["warnings"]
-    assert "nearly the same as twin.png" in came.record("zwin.png")["warnings"]
+    assert "blurred" in came.record("soft.png").warnings
+    assert "nearly the same as twin.png" in came.record("zwin.png").warnings
 
 
 def write_truncated(folder: Path) -> None:
@@ -173,9 +173,9 @@ def write_strays(folder: Path) -> None:
 
 @case("stray files and captions", write_strays)
 def strays(came: Came) -> None:
-    assert [photo["source"] for photo in came.photo_set.photos] == ["a.png", "zz.png"]
+    assert [photo.source for photo in came.photo_set.photos] == ["a.png", "zz.png"]
     assert came.photo_set.refused == []
-    assert came.record("a.png")["caption"] == "on a shelf"
+    assert came.record("a.png").caption == "on a shelf"
 
 
 def write_no_pictures(folder: Path) -> None:
@@ -197,7 +197,7 @@ def bomb(came: Came) -> None:
 
 @case("names in any script", lambda folder: draw_subject(SIDE, 1).save(folder / "Фото 写真 é.jpg"))
 def any_script(came: Came) -> None:
-    assert came.record("Фото 写真 é.jpg")["size"] == [200, 200]
+    assert came.record("Фото 写真 é.jpg").size == (200, 200)
 
 
 @pytest.mark.parametrize("row", CASES)
@@ -208,7 +208,7 @@ def test_bad_input(tmp_path, row):
     write(folder)
     draw_subject(SIDE, 99).save(folder / "zz.png")
     came = Came(prepare(folder, tmp_path / "out", SETTINGS))
-    assert came.record("zz.png")["warnings"] == []  # whatever lies beside it
+    assert came.record("zz.png").warnings == []  # whatever lies beside it
     check(came)
 
 

@@ -39,7 +39,7 @@ def test_the_class_prompt_names_the_class_and_never_the_subject(stage):
     assert [path.name for path in result.files] == ["0000.png", "0001.png", "0002.png"]
     assert all(Image.open(path).size == (64, 64) for path in result.files)
     assert len({path.read_bytes() for path in result.files}) == 3
-    images = read_manifest(stage.out).content["images"]
+    images = [image.to_json() for image in read_manifest(stage.out).record.images]
     assert [(image["file"], image["index"], len(image["key"])) for image in images][1] == ("0001.png", 1, 64)
 
 
@@ -188,7 +188,7 @@ def test_squares_are_what_they_were_before_there_were_shapes(stage):
     again = stage(shapes={(64, 64): 5}, base=never)
     assert again.manifest.key == key
     assert before.folder.joinpath("manifest.json").stat().st_mtime_ns == stamp
-    assert "size" not in again.manifest.content["images"][0]
+    assert again.record.images[0].size is None
     assert set(again.manifest.settings) == {
         "count", "prompt", "sampler", "steps", "guidance_scale", "negative_prompt", "seed", "size_px",
     }  # fmt: skip
@@ -197,8 +197,6 @@ def test_squares_are_what_they_were_before_there_were_shapes(stage):
 def test_your_own_pictures_are_cut_to_the_shapes(stage, photo_folder):
     result = stage(base=never, folder=photo_folder, count=5, shapes=SHAPES)
     assert {Image.open(path).size for path in result.files} == set(SHAPES)
-    assert [image["size"] for image in result.manifest.content["images"]] == [
-        list(Image.open(path).size) for path in result.files
-    ]
+    assert [image.size for image in result.record.images] == [Image.open(path).size for path in result.files]
     with pytest.raises(InputError, match="count is 2 and the photos have 3 shapes"):
         stage(base=never, folder=photo_folder, count=2, shapes=SHAPES)

@@ -65,7 +65,7 @@ def test_one_scale_needs_no_mark(stage):
 
 def test_conditioning_pictures_lie_beside_and_stand_in_the_manifest(stage):
     result = stage()
-    wide, tall = result.manifest.content["references"]
+    wide, tall = (reference.to_json() for reference in result.references)
     assert wide == {
         "name": "wide",
         "image": "conditioning/wide.png",

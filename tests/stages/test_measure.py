@@ -155,20 +155,20 @@ def test_a_copied_photo_is_above_the_ceiling_even_when_mirrored(copy, base):
     (copied,) = values(fresh, COPYING, variant="lora-2", prompt="plain", seed=1)
     anchor = fresh["anchors"][COPYING]
     assert copied == pytest.approx(1, abs=1e-4)
-    assert copied > anchor["ceiling"] == pytest.approx(max(anchor["photos"]), abs=1e-5)
-    assert len(anchor["photos"]) == 5
+    assert copied > anchor["ceiling"] == pytest.approx(max(anchor["photo_similarities"]), abs=1e-5)
+    assert len(anchor["photo_similarities"]) == 5
 
 
 def test_fidelity_reads_the_prompt_with_the_class_noun(copy, base, record):
     """Renaming the identifier in prompt and subject changes no score; another prompt does."""
     cells = RenderSet(copy / "renders").cells
     for old, new, same in (("sks cat", "ohwx cat", True), ("at night", "in snow", False)):
-        texts = [replace(cell, text=cell.text.replace(old, new)) for cell in cells]
+        texts = [cell.model_copy(update={"text": cell.text.replace(old, new)}) for cell in cells]
         renders = write_grid(copy / "renders", texts, {})
         subject = SUBJECT.model_copy(update={"identifier": "ohwx"}) if same else SUBJECT
         fresh = measure(
             copy / "other.json", PhotoSet(copy / "photos"), renders, None, subject, SETTINGS, base, "cpu"
-        ).record
+        ).record.to_json()
         unchanged = values(fresh, FIDELITY) == pytest.approx(values(record, FIDELITY, reference=None), abs=2e-6)
         assert unchanged is same
 
@@ -176,7 +176,8 @@ def test_fidelity_reads_the_prompt_with_the_class_noun(copy, base, record):
 @pytest.mark.parametrize("count", [1, 3])
 def test_with_few_photos_ceiling_and_copying_are_not_measurable(copy, base, count):
     photos = write_photos(copy / "few", count)
-    fresh = measure(copy / "few.json", photos, RenderSet(copy / "renders"), None, SUBJECT, SETTINGS, base, "cpu").record
+    fresh = measure(copy / "few.json", photos, RenderSet(copy / "renders"), None, SUBJECT, SETTINGS, base, "cpu")
+    fresh = fresh.record.to_json()
     assert len(values(fresh, LIKENESS)) == 8
     assert fresh["anchors"][LIKENESS]["ceiling"] is None
     assert fresh["anchors"][LIKENESS]["floor"] is not None
@@ -202,7 +203,9 @@ def test_an_absent_model_is_named_and_left_out_with_its_reason(copy, base, monke
 
 
 def test_blanked_pictures_are_not_scored(copy, base):
-    cells = [replace(cell, flagged=cell.variant == "lora-2" and cell.seed == 1) for cell in render_cells()]
+    cells = [
+        cell.model_copy(update={"flagged": cell.variant == "lora-2" and cell.seed == 1}) for cell in render_cells()
+    ]
     write_grid(copy / "renders", cells, {})
     fresh = again(copy, base)
     assert len(values(fresh, LIKENESS, variant="lora-2", reference=None)) == 2

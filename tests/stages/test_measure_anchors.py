@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from limner.artifacts import Cell, PhotoSet, RenderSet, write_manifest
+from limner.artifacts import Cell, PhotoSet, RenderSet
 from limner.base import BaseLocation, find_base
 from limner.config import Measure
 from limner.embeddings import WHOLE, EfficientNetLite0, EmbeddingCache, around_head, view_crops
@@ -21,6 +20,7 @@ from limner.errors import InputError
 from limner.measuring import likeness, nearest_photo
 from limner.stages.measure import measure
 from tests.drawn import draw_subject
+from tests.recorded import hold_out
 from tests.stages.measured import (
     COPYING,
     LIKENESS,
@@ -48,7 +48,7 @@ SEEDS = (1, 2)
 def cells(prompts: dict[str, str] = PROMPTS) -> list[Cell]:
     return [
         Cell(
-            variant, name, seed, 0, f"{variant}/{name}/{seed}.png",
+            variant=variant, prompt=name, seed=seed, image_index=0, file=f"{variant}/{name}/{seed}.png",
             text=SUBJECT.fill(prompt, as_class=variant == "base"), size=(64, 64),
         )
         for variant in ("base", "full", "lora-2") for name, prompt in prompts.items() for seed in SEEDS
@@ -85,7 +85,7 @@ def score(folder: Path, base: BaseLocation, out: Path, settings: Measure = SETTI
     given = {"cache": folder / "cache"} | options
     controls = given.pop("controls", None)
     renders = given.pop("renders", None) or RenderSet(folder / "renders")
-    return measure(out, photos, renders, controls, SUBJECT, settings, base, "cpu", **given).record
+    return measure(out, photos, renders, controls, SUBJECT, settings, base, "cpu", **given).record.to_json()
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +170,14 @@ def test_power_is_given_for_every_prompt_for_the_subject(record):
     assert 0 <= anchor["power"]["sketch"] <= 1
     assert anchor["power"]["lego"] is None  # no filter stands in for it
     assert anchor["power_styles"] == {"plain": [], "sketch": ["pencil sketch"], "lego": None}
-    assert anchor["power_others"] == {"from": "class images", "pictures": 9, "real": False}
+    assert anchor["power_others"] == {"origin": "class images", "pictures": 9, "real": False}
     assert "at most" in anchor["power_note"]
 
 
 def test_without_enough_others_power_is_not_measurable(grids, base, tmp_path):
     fresh = score(grids, base, tmp_path / "scores.json")
     anchor = fresh["anchors"][LIKENESS]
-    assert anchor["power_others"] == {"from": "the base's renders", "pictures": 6, "real": False}
+    assert anchor["power_others"] == {"origin": "the base's renders", "pictures": 6, "real": False}
     assert set(anchor["power"].values()) == {None}
     assert "not measurable with 6 pictures" in anchor["power_note"]
 
@@ -196,7 +196,7 @@ def test_the_users_own_others_come_before_class_images(grids, base, tmp_path):
     found = {
         name: score(grids, base, tmp_path / f"{name}.json", own)["anchors"][LIKENESS] for name, own in settings.items()
     }
-    assert found["plain"]["power_others"] == {"from": "measure.others", "pictures": 8, "real": True}
+    assert found["plain"]["power_others"] == {"origin": "measure.others", "pictures": 8, "real": True}
     assert "at most" not in found["plain"]["power_note"]
     assert found["plain"]["power"]["plain"] == 1
     assert found["same"]["power"]["plain"] < 0.5
@@ -220,12 +220,7 @@ def test_other_others_make_the_scores_again(grids, base, tmp_path):
 
 
 def test_likeness_is_against_held_out_photos_and_copying_against_the_others(base, grids, tmp_path):
-    photos = write_photos(tmp_path / "photos", 9)
-    content = photos.manifest.content
-    for photo in content["photos"][:4]:
-        photo["held_out"] = True
-    write_manifest(photos.folder, replace(photos.manifest, content=content))
-    photos = PhotoSet(photos.folder)
+    photos = hold_out(write_photos(tmp_path / "photos", 9), 4)
     fresh = score(grids, base, tmp_path / "scores.json", photos=photos)
     model, cache = EfficientNetLite0(), EmbeddingCache(grids / "cache")
     render = [grids / "renders/full/plain/2.png"]
@@ -236,15 +231,12 @@ def test_likeness_is_against_held_out_photos_and_copying_against_the_others(base
     assert values(fresh, LIKENESS, variant="full", prompt="plain", seed=2) == pytest.approx(expected.tolist(), abs=1e-5)
     assert fresh["anchors"][LIKENESS]["held_out"] is True
     assert fresh["anchors"][LIKENESS]["photos"] == 4
-    assert len(fresh["anchors"][COPYING]["photos"]) == 5
+    assert len(fresh["anchors"][COPYING]["photo_similarities"]) == 5
 
 
 def test_too_few_held_out_photos_leave_likeness_to_all(base, grids, tmp_path):
-    photos = write_photos(tmp_path / "photos", 6)
-    content = photos.manifest.content
-    content["photos"][0]["held_out"] = True
-    write_manifest(photos.folder, replace(photos.manifest, content=content))
-    fresh = score(grids, base, tmp_path / "scores.json", photos=PhotoSet(photos.folder))
+    photos = hold_out(write_photos(tmp_path / "photos", 6), 1)
+    fresh = score(grids, base, tmp_path / "scores.json", photos=photos)
     assert fresh["anchors"][LIKENESS]["photos"] == 6
     assert fresh["anchors"][LIKENESS]["held_out"] is False
 
@@ -261,9 +253,12 @@ def test_whole_pictures_are_compared_where_the_study_says_so(grids, base, tmp_pa
 
 def test_control_is_summed_up_by_variant_and_scale(grids, base, tmp_path):
     controls = write_controls(tmp_path / "control")
-    more = [replace(c, conditioning_scale=0.5, file=c.file.replace("/1.", "/2.")) for c in controls.cells]
-    content = {"references": controls.manifest.content["references"]}
-    controls = write_grid(controls.folder, [*controls.cells, *more], controls.manifest.settings, **content)
+    more = [
+        cell.model_copy(update={"conditioning_scale": 0.5, "file": cell.file.replace("/1.", "/2.")})
+        for cell in controls.cells
+    ]
+    given = controls.references
+    controls = write_grid(controls.folder, [*controls.cells, *more], controls.manifest.settings, given)
     fresh = score(grids, base, tmp_path / "scores.json", controls=controls)
     found = {(row["variant"], row["conditioning_scale"]): row for row in fresh["control"]}
     assert set(found) == {(variant, scale) for variant in ("base", "lora-2") for scale in (0.5, 1.0)}

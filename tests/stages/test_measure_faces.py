@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +12,7 @@ from limner.embeddings import Embedded
 from limner.metrics.power import share_recognised
 from limner.stages.measure import measure
 from tests.embeddings.tiny_faces import draw_face, write_recogniser
+from tests.recorded import photos
 from tests.stages.measured import SETTINGS, SUBJECT, render_cells, values, write_grid
 
 PHOTOS, FACELESS_PHOTO = 6, 5
@@ -30,11 +29,10 @@ def face(place: int, mark: str | None) -> Image.Image:
 
 def photos_in(folder, marks) -> PhotoSet:
     folder.mkdir(parents=True)
-    photos = [{"source": f"{i}.jpg", "file": f"{i:04}.png"} for i in range(len(marks))]
-    for index, mark in enumerate(marks):
-        face(index, mark).save(folder / photos[index]["file"])
-    content = {"photos": photos, "refused": []}
-    write_manifest(folder, Manifest("prepare", 1, "p", {"size_px": 160}, {}, file_hashes(folder), {}, content))
+    record = photos([f"{index:04}.png" for index in range(len(marks))])
+    for photo, (index, mark) in zip(record.photos, enumerate(marks), strict=True):
+        face(index, mark).save(folder / photo.file)
+    write_manifest(folder, Manifest("prepare", 1, "p", {"size_px": 160}, {}, file_hashes(folder), record=record))
     return PhotoSet(folder)
 
 
@@ -50,7 +48,7 @@ def scored(tmp_path_factory, models, tiny_folder):
     def score(marks) -> dict:
         folder = tmp_path_factory.mktemp("run")
         photo_set = photos_in(folder / "photos", marks)
-        cells = [replace(cell, size=SIZE) for cell in render_cells()]
+        cells = [cell.model_copy(update={"size": SIZE}) for cell in render_cells()]
         for index, cell in enumerate(cells):
             file = folder / "renders" / cell.file
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +57,8 @@ def scored(tmp_path_factory, models, tiny_folder):
         renders = write_grid(folder / "renders", cells, {})
         settings = SETTINGS.model_copy(update={"likeness": [str(models)]})
         base = find_base(str(tiny_folder))
-        return measure(folder / "scores.json", photo_set, renders, None, SUBJECT, settings, base, "cpu").record
+        table = measure(folder / "scores.json", photo_set, renders, None, SUBJECT, settings, base, "cpu")
+        return table.record.to_json()
 
     return score
 

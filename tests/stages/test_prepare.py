@@ -11,6 +11,7 @@ from PIL import Image
 from limner.artifacts import MANIFEST, read_manifest
 from limner.config import Prepare
 from limner.errors import DiskError, PhotoError
+from limner.records import CropBox
 from limner.stages.prepare import prepare
 from tests.drawn import draw_subject
 
@@ -39,17 +40,17 @@ def content_of(folder):
 @pytest.mark.parametrize("focus", ["auto", "center"])
 def test_a_folder_of_photos_becomes_a_photo_set(photo_folder, tmp_path, focus):
     photo_set = prepare(photo_folder, tmp_path / "out", Prepare(size_px=64, focus=focus))
-    assert [photo["source"] for photo in photo_set.photos] == [f"photo-{index}.png" for index in range(5)]
+    assert [photo.source for photo in photo_set.photos] == [f"photo-{index}.png" for index in range(5)]
     assert [path.name for path in photo_set.files] == [f"000{index}.png" for index in range(5)]
     assert photo_set.size_px == 64
     assert photo_set.refused == []
     for photo, path in zip(photo_set.photos, photo_set.files, strict=True):
-        source = Image.open(photo_folder / photo["source"]).convert("RGB")
-        box = photo["crop"]
-        assert box["x1"] - box["x0"] == box["y1"] - box["y0"] == min(source.size)
-        crop = source.crop((box["x0"], box["y0"], box["x1"], box["y1"])).resize((64, 64), Image.Resampling.LANCZOS)
+        source = Image.open(photo_folder / photo.source).convert("RGB")
+        box = photo.crop
+        assert box.x1 - box.x0 == box.y1 - box.y0 == min(source.size)
+        crop = source.crop((box.x0, box.y0, box.x1, box.y1)).resize((64, 64), Image.Resampling.LANCZOS)
         assert np.array_equal(np.asarray(Image.open(path)), np.asarray(crop))
-        assert photo["focus"]
+        assert photo.focus
     with Image.open(tmp_path / "out" / "contact.jpg") as sheet:
         sheet.load()
         assert sheet.width > 400
@@ -93,17 +94,17 @@ def test_bad_files_are_left_out_listed_and_never_stop_the_run(photo_folder, tmp_
     draw_subject((150, 150), 7).save(photo_folder / "z ünï 写真.png")
     heard = Heard()
     photo_set = prepare(photo_folder, tmp_path / "out", SETTINGS, progress=heard)
-    assert [photo["source"] for photo in photo_set.photos][-1] == "z ünï 写真.png"
+    assert [photo.source for photo in photo_set.photos][-1] == "z ünï 写真.png"
     assert len(photo_set.files) == 6
-    assert [refusal["source"] for refusal in photo_set.refused] == [
+    assert [refusal.source for refusal in photo_set.refused] == [
         "a-cut.png",
         "raw.cr2",
         "z-tiny.png",
         "ünï 写真.jpg",
     ]
-    assert all(refusal["reason"] for refusal in photo_set.refused)
+    assert all(refusal.reason for refusal in photo_set.refused)
     table = next(line for line in heard.lines if "4 are left out" in line)
-    assert all(f"left out  {refusal['source']}" in table for refusal in photo_set.refused)
+    assert all(f"left out  {refusal.source}" in table for refusal in photo_set.refused)
 
 
 def test_strictness_refuses_whether_or_not_the_set_is_current(photo_folder, tmp_path):
@@ -159,7 +160,7 @@ def test_no_metadata_of_the_source_is_kept(tmp_path):
     photo_set = prepare(photos, tmp_path / "out", SETTINGS)
     assert b"SecretCamera" not in photo_set.files[0].read_bytes()
     assert Image.open(photo_set.files[0]).info == {}
-    assert photo_set.photos[0]["crop"]["x1"] <= 140  # upright: 140 wide, 160 high
+    assert photo_set.photos[0].crop.x1 <= 140  # upright: 140 wide, 160 high
 
 
 def test_small_repeated_and_centred_photos_are_noted(tmp_path):
@@ -168,10 +169,10 @@ def test_small_repeated_and_centred_photos_are_noted(tmp_path):
     draw_subject((160, 140), 1).save(photos / "a.png")
     shutil.copy(photos / "a.png", photos / "b.png")
     photo_set = prepare(photos, tmp_path / "out", Prepare(size_px=280, focus="center"))
-    assert photo_set.photos[0]["notes"] == ["enlarged 2.0 times, from 140 px"]
-    assert "nearly the same as a.png" in photo_set.photos[1]["notes"]
-    assert photo_set.photos[0]["crop"] == {"x0": 10, "y0": 0, "x1": 150, "y1": 140}
-    assert photo_set.photos[0]["focus"] == "center"
+    assert photo_set.photos[0].notes == ["enlarged 2.0 times, from 140 px"]
+    assert "nearly the same as a.png" in photo_set.photos[1].notes
+    assert photo_set.photos[0].crop == CropBox(x0=10, y0=0, x1=150, y1=140)
+    assert photo_set.photos[0].focus == "center"
 
 
 def test_the_key_tells_the_settings_and_the_photos(photo_folder, tmp_path):
@@ -185,11 +186,11 @@ def test_the_key_tells_the_settings_and_the_photos(photo_folder, tmp_path):
 def test_held_out_photos_are_marked_whatever_they_are_called(photo_folder, tmp_path):
     settings = SETTINGS.model_copy(update={"held_out": 2})
     first = prepare(photo_folder, tmp_path / "first", settings)
-    held_out = [photo for photo in first.photos if photo.get("held_out")]
+    held_out = [photo for photo in first.photos if photo.held_out]
     assert len(held_out) == len(first.held_out_files) == 2
-    assert all("held out of training" in photo["notes"] for photo in held_out)
+    assert all("held out of training" in photo.notes for photo in held_out)
     assert sorted(first.held_out_files + first.training_files) == first.files
-    for index, source in enumerate(photo["source"] for photo in first.photos):
+    for index, source in enumerate(photo.source for photo in first.photos):
         (photo_folder / source).rename(photo_folder / f"z{9 - index}.png")
     second = prepare(photo_folder, tmp_path / "second", settings)
     assert {path.read_bytes() for path in first.held_out_files} == {path.read_bytes() for path in second.held_out_files}

@@ -8,6 +8,7 @@ from PIL import Image
 
 from limner.artifacts import stage_key
 from limner.config import Prepare
+from limner.records import CropBox
 from limner.stages.prepare import STAGE, VERSION, prepare
 from tests.drawn import draw_subject
 
@@ -29,13 +30,13 @@ def photos(tmp_path):
 def test_each_photo_is_cut_to_the_nearest_shape_and_the_manifest_says_which(photos, tmp_path, focus):
     made = prepare(photos, tmp_path / "out", SETTINGS.model_copy(update={"focus": focus}))
     for photo, file in zip(made.photos, made.files, strict=True):
-        crop, size = Image.open(file), CROPS[photo["source"]]
+        crop, size = Image.open(file), CROPS[photo.source]
         assert crop.size == made.crop_size(photo) == size
-        box, source = photo["crop"], Image.open(photos / photo["source"]).convert("RGB")
-        width, height = box["x1"] - box["x0"], box["y1"] - box["y0"]
+        box, source = photo.crop, Image.open(photos / photo.source).convert("RGB")
+        width, height = box.x1 - box.x0, box.y1 - box.y0
         assert width / height == pytest.approx(size[0] / size[1], rel=0.01)
         assert width == source.width or height == source.height
-        cut = source.crop((box["x0"], box["y0"], box["x1"], box["y1"])).resize(size, Image.Resampling.LANCZOS)
+        cut = source.crop((box.x0, box.y0, box.x1, box.y1)).resize(size, Image.Resampling.LANCZOS)
         assert np.abs(np.asarray(crop).astype(int) - np.asarray(cut)).max() <= 1
     assert made.training_shapes == {(128, 256): 1, (192, 192): 1, (256, 128): 2}
     with Image.open(tmp_path / "out" / "contact.jpg") as sheet:
@@ -45,10 +46,10 @@ def test_each_photo_is_cut_to_the_nearest_shape_and_the_manifest_says_which(phot
 def test_the_focus_by_hand_and_a_closer_crop_keep_the_shape(photos, tmp_path):
     (photos / "focus.toml").write_text('["wide.png"]\nat = [0.1, 0.9]\nside = 0.5\n', encoding="utf-8")
     made = prepare(photos, tmp_path / "out", SETTINGS.model_copy(update={"zoom": "head"}))
-    wide = next(photo for photo in made.photos if photo["source"] == "wide.png")
-    assert wide["crop"] == {"x0": 0, "y0": 125, "x1": 200, "y1": 225}
-    assert Image.open(made.folder / wide["file"]).size == (256, 128)
-    assert any("enlarged 1.3 times" in warning for warning in wide["warnings"])
+    wide = next(photo for photo in made.photos if photo.source == "wide.png")
+    assert wide.crop == CropBox(x0=0, y0=125, x1=200, y1=225)
+    assert Image.open(made.folder / wide.file).size == (256, 128)
+    assert any("enlarged 1.3 times" in warning for warning in wide.warnings)
 
 
 def test_photos_held_out_and_repeats_are_counted(photos, tmp_path):
@@ -66,7 +67,7 @@ def test_squares_have_the_key_that_they_had_before_there_were_buckets(photos, tm
     record = made.manifest
     assert set(record.settings) == {"size_px", "focus", "zoom", "held_out", "most_megapixels", "keep"}
     assert record.key == stage_key(STAGE, VERSION, record.settings, record.inputs)
-    assert all("crop_size" not in photo for photo in made.photos)
+    assert all(photo.crop_size is None for photo in made.photos)
     assert made.training_shapes == {(192, 192): 4}
     before = made.content_hash
     assert prepare(photos, tmp_path / "out", SETTINGS).content_hash != before

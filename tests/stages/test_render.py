@@ -165,7 +165,7 @@ def test_each_picture_says_what_it_is(stage, tiny_base, tmp_path):
     cell = result.cells[-1]
     stamp = read_stamp(result.path(cell))
     assert (stamp["variant"], stamp["prompt"], stamp["seed"]) == ("lora-2", "sks cat at night", 42)
-    assert stamp["key"] == read_manifest(stage.out).content["keys"][cell.file]
+    assert stamp["key"] == read_manifest(stage.out).record.keys[cell.file]
     lines = Image.open(result.path(cell)).info["parameters"].split("\n")
     assert lines[:2] == ["sks cat at night <lora:lora-2:1>", "Negative prompt: blurry, ugly"]
     assert f'Lora hashes: "lora-2: {adapters[0].content_hash[:10]}"' in lines[2]

@@ -36,7 +36,7 @@ def test_what_is_trained_moves_and_the_base_is_as_it_was(room, run):
     before = snapshot(room.base)
     made = room.train(run)
     assert same(snapshot(room.base), before)
-    assert [row["step"] for row in made.record["log"]] == [*range(1, run.variant.steps + 1)]
+    assert [row.step for row in made.record.log] == [*range(1, run.variant.steps + 1)]
     adapter = load_trained(made)
     assert set(adapter.full or adapter.low_rank) >= {"unet"}
     for updates in adapter.low_rank.values():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
 from limner.adapters import load_trained
-from limner.artifacts import PhotoSet, write_manifest
+from limner.records import ValidationRecord
 from limner.stages.context import Context
 from limner.stages.train import TrainingRequest, train
+from tests.recorded import hold_out
 from tests.stages.test_train_together import sweep
 from tests.stages.training_room import EVERYTHING, Room, Speaking, same, same_adapter, snapshot
 from tests.training.sets import SUBJECT, full_run, lora_run, write_photo_set
@@ -24,10 +24,7 @@ def room(tmp_path, tiny_base):
     """Six photos, two of them held out."""
     made = Room(tmp_path, tiny_base)
     photos = write_photo_set(tmp_path / "more", count=6)
-    for record in photos.photos[:2]:
-        record["held_out"] = True
-    write_manifest(photos.folder, replace(photos.manifest, content={"photos": photos.photos, "refused": []}))
-    made.photo_set = PhotoSet(photos.folder)
+    made.photo_set = hold_out(photos, 2)
     return made
 
 
@@ -36,7 +33,8 @@ def best_at(*steps, copies=()):
 
     def validate(step):
         share = 0.1 * (1 + steps.index(step)) if step in steps else 0.0
-        return {"likeness_share": share, "fidelity_share": 1.0, "copying_share": float(step in copies)}
+        shares = {"likeness_share": share, "fidelity_share": 1.0, "copying_share": float(step in copies)}
+        return ValidationRecord(step=step, **shares)
 
     return validate
 
@@ -58,16 +56,16 @@ def test_the_best_step_is_delivered_as_a_training_of_that_many_steps_delivers_it
     made = room.train(run, name="chosen", validate=best_at(1, 3))
     short = room.train(make(steps=3, ema_decay=ema), name="short")
     assert same_adapter(made, short)
-    chosen = made.record["chosen"]
-    assert (chosen["step"], chosen["stopped_at"]) == (3, None)
-    assert "within the copying limit" in chosen["why"]
-    assert [row["step"] for row in made.record["validation"]] == [1, 2, 3, 4, 5]
+    chosen = made.record.chosen
+    assert (chosen.step, chosen.stopped_at) == (3, None)
+    assert "within the copying limit" in chosen.why
+    assert [row.step for row in made.record.validation] == [1, 2, 3, 4, 5]
     assert not list((room.folder / "chosen" / "work").glob("*/kept-*"))
 
 
 def test_a_step_that_copies_is_passed_over(room):
     run = lora_run(steps=4, validation=BEST)
-    assert room.train(run, validate=best_at(2, 3, copies={3})).record["chosen"]["step"] == 2
+    assert room.train(run, validate=best_at(2, 3, copies={3})).record.chosen.step == 2
 
 
 @pytest.mark.parametrize("make", [full_run, lora_run])
@@ -79,30 +77,30 @@ def test_scoring_changes_no_bit_of_what_is_trained(room, make):
     plain = room.train(make(**EVERYTHING), name="plain")
     assert same_adapter(made, plain)
     assert made.manifest.key == plain.manifest.key
-    assert "chosen" not in made.record
-    losses = [row["validation_loss"] for row in made.record["validation"]]
+    assert made.record.chosen is None
+    losses = [row.validation_loss for row in made.record.validation]
     assert all(0 < loss < 10 for loss in losses)
     assert len(set(losses)) == 3  # the weights move, the noise does not
 
 
 def test_the_held_out_loss_of_equal_weights_is_equal_at_every_step(room):
     run = lora_run(steps=3, learning_rate=1e-30, validation={"every_steps": 1, "score": True})
-    rows = room.train(run, validate=best_at(1)).record["validation"]
-    assert rows[0]["validation_loss"] == rows[1]["validation_loss"] == rows[2]["validation_loss"]
+    rows = room.train(run, validate=best_at(1)).record.validation
+    assert rows[0].validation_loss == rows[1].validation_loss == rows[2].validation_loss
 
 
 def test_a_stack_chooses_for_each_variant_and_stops_when_all_have_stopped(room):
     runs = sweep(steps=8, validation=BEST | {"patience": 2}, training_seeds=[0])
     validations = [best_at(1), best_at(2, 4)]
     made = train_each(room, runs, validations, "stack")
-    chosen = [folder.record["chosen"] for folder in made]
-    assert [(one["step"], one["stopped_at"]) for one in chosen] == [(1, 3), (4, 6)]
-    assert [row["step"] for row in made[0].record["validation"]] == [1, 2, 3]
-    assert [row["step"] for row in made[0].record["log"]] == [1, 2, 3, 4, 5, 6]
+    chosen = [folder.record.chosen for folder in made]
+    assert [(one.step, one.stopped_at) for one in chosen] == [(1, 3), (4, 6)]
+    assert [row.step for row in made[0].record.validation] == [1, 2, 3]
+    assert [row.step for row in made[0].record.log] == [1, 2, 3, 4, 5, 6]
     assert any("stopped early after step 6 of 8" in line for line in room.said)
     for run, validate, folder in zip(runs, validations, made, strict=True):
         (alone,) = train_each(room, [run], [validate], "alone")
-        assert alone.record["chosen"] == folder.record["chosen"]
+        assert alone.record.chosen == folder.record.chosen
         for name, update in load_trained(alone).low_rank["unet"].items():
             assert torch.allclose(update.up, load_trained(folder).low_rank["unet"][name].up, atol=1e-3)
 
@@ -117,9 +115,9 @@ def test_stopped_anywhere_the_same_step_is_delivered_to_the_byte(room, stop_afte
         room.train(run, name="stopped", validate=best_at(2), progress=Speaking(room.said, stop_after))
     resumed = room.train(run, name="stopped", validate=best_at(2))
     assert same_adapter(resumed, whole)
-    assert resumed.record["chosen"] == whole.record["chosen"]
-    assert resumed.record["validation"] == whole.record["validation"]
-    assert [row["step"] for row in whole.record["validation"]] == [2, 4, 5]
+    assert resumed.record.chosen == whole.record.chosen
+    assert resumed.record.validation == whole.record.validation
+    assert [row.step for row in whole.record.validation] == [2, 4, 5]
 
 
 def test_a_validation_that_an_interruption_cut_off_is_made_up_for(room):
@@ -135,15 +133,15 @@ def test_a_validation_that_an_interruption_cut_off_is_made_up_for(room):
     with pytest.raises(KeyboardInterrupt):
         room.train(run, validate=validate)
     made = room.train(run, validate=validate)
-    assert [row["step"] for row in made.record["validation"]] == [1, 2, 3, 4]
-    assert made.record["chosen"]["step"] == 2
+    assert [row.step for row in made.record.validation] == [1, 2, 3, 4]
+    assert made.record.chosen.step == 2
 
 
 def test_the_rule_and_what_it_judges_by_name_the_result_and_pictures_do_not(room):
     plain = room.train(lora_run(), name="plain").manifest.key
     pictures = room.train(lora_run(validation={"every_steps": 1}), name="pictures", validate=lambda step: None)
     assert pictures.manifest.key == plain
-    assert "chosen" not in pictures.record
+    assert pictures.record.chosen is None
     keys = [
         room.train(lora_run(validation=BEST | own), name=f"best-{n}", validate=best_at(1)).manifest.key
         for n, own in enumerate([{}, {"likeness_weight": 0.3}])

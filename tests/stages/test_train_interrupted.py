@@ -37,7 +37,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(room, make):
         resumed = room.train(run, name=name)
         assert f"going on after step {stop_after} of 3" in room.said[-1]
         assert same_adapter(resumed, whole)
-        kept, wanted = ([row["loss"] for row in made.record["log"]] for made in (resumed, whole))
+        kept, wanted = ([row.loss for row in made.record.log] for made in (resumed, whole))
         assert kept == wanted
         assert step_folders(room.folder / name / "work" / run.label) == []
 
@@ -86,7 +86,7 @@ def test_other_settings_begin_anew(room):
     room.said.clear()
     changed = room.train(lora_run(learning_rate=2e-2))
     assert room.said == []
-    assert [row["step"] for row in changed.record["log"]] == [1, 2, 3]
+    assert [row.step for row in changed.record.log] == [1, 2, 3]
     assert same_adapter(changed, room.train(lora_run(learning_rate=2e-2), name="fresh"))
 
 
@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_is_skipped_three_times_then_ends_the_training(
 
     monkeypatch.setattr(steps, "squared_errors", sometimes_nan)
     made = room.train(lora_run(steps=6), name="three")
-    assert [row["step"] for row in made.record["log"]] == [1, 5, 6]
+    assert [row.step for row in made.record.log] == [1, 5, 6]
     assert sum("was skipped" in line for line in room.said) == 3
     assert all(torch.isfinite(u.up).all() for u in load_trained(made).low_rank["unet"].values())
 

@@ -72,10 +72,8 @@ def test_ranks_and_seeds_trained_together_give_the_adapters_of_separate_calls(ro
     assert room.loaded == 1
     for run, made in zip(runs, together, strict=True):
         alone = room.train(run, name="alone")
-        assert made.record["trainable_parameters"] == alone.record["trainable_parameters"]
-        assert [row["loss"] for row in made.record["log"]] == pytest.approx(
-            [row["loss"] for row in alone.record["log"]], rel=1e-4
-        )
+        assert made.record.trainable_parameters == alone.record.trainable_parameters
+        assert [row.loss for row in made.record.log] == pytest.approx([row.loss for row in alone.record.log], rel=1e-4)
         first, second = load_trained(made).low_rank["unet"], load_trained(alone).low_rank["unet"]
         for name, update in first.items():
             assert (update.rank, update.alpha) == (run.rank, run.alpha)
@@ -99,15 +97,15 @@ def test_what_is_added_to_a_sweep_is_trained_and_the_rest_is_kept(room):
     first = room.train_together(sweep(rank=[1]))
     made = room.train_together(sweep(rank=[1, 3]))
     assert [same_adapter(*pair) for pair in zip(made[:2], first, strict=True)] == [True, True]
-    assert made[2].record["rank"] == 3
-    assert made[2].manifest.made["trained_with"] == ["lora-3@7"]
+    assert made[2].record.method_record["rank"] == 3
+    assert made[2].manifest.made.trained_with == ["lora-3@7"]
 
 
 def test_where_not_all_have_room_at_once_equal_chunks_are_trained(room):
     made = room.train_together(sweep(), at_once=3)
     labels = ["lora-1@0", "lora-1@7", "lora-3@0", "lora-3@7"]
     assert [folder.label for folder in made] == labels
-    company = [folder.manifest.made["trained_with"] for folder in made]
+    company = [folder.manifest.made.trained_with for folder in made]
     assert company == [[labels[1]], [labels[0]], [labels[3]], [labels[2]]]
 
 
@@ -118,7 +116,7 @@ def test_states_of_another_company_are_gone_on_with(room):
         room.train_together(runs, progress=Speaking(room.said, 2))
     room.train_together(runs[:2])
     assert any("lora-1@0: going on after step 2 of 4" in line for line in room.said)
-    assert [row["step"] for row in room.train(runs[0]).record["log"]] == [1, 2, 3, 4]
+    assert [row.step for row in room.train(runs[0]).record.log] == [1, 2, 3, 4]
 
 
 def test_one_variant_that_learns_nothing_more_does_not_take_the_others_with_it(room):
@@ -165,7 +163,7 @@ def test_a_sweep_too_large_for_the_memory_is_trained_in_halves(room, monkeypatch
     whole = room.train_together(runs, name="whole")
     small_gpu(monkeypatch, lambda variants, examples: variants <= 2)
     halves = room.train_together(runs, name="halves")
-    assert [made.manifest.made["trained_with"] for made in halves] == [
+    assert [made.manifest.made.trained_with for made in halves] == [
         [r] for r in ("lora-1@7", "lora-1@0", "lora-3@7", "lora-3@0")
     ]
     assert any("too small for 4 variants at once" in line for line in room.said)
@@ -180,9 +178,7 @@ def test_a_batch_too_large_for_the_memory_is_taken_in_parts_of_the_same_step(roo
     small_gpu(monkeypatch, lambda variants, examples: examples <= 2)
     parts = room.train(run, name="parts")
     assert any("the same batch is taken in 2 micro-batches" in line for line in room.said)
-    assert [row["loss"] for row in parts.record["log"]] == pytest.approx(
-        [r["loss"] for r in whole.record["log"]], rel=1e-5
-    )
+    assert [row.loss for row in parts.record.log] == pytest.approx([r.loss for r in whole.record.log], rel=1e-5)
     small_gpu(monkeypatch, lambda variants, examples: False)
     with pytest.raises(LimnerError, match="too little memory for 1 picture"):
         room.train(run, name="none")

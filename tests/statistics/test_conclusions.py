@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limner.statistics import Described, Estimated, Sweep, Variant, conclude
+from limner import statistics
+from limner.statistics import Described, Estimated, Sweep, Variant
 from limner.statistics.findings import (
     AgainstBase,
     FewSeeds,
@@ -21,6 +22,7 @@ from limner.statistics.findings import (
     RankTrend,
     difference_of,
 )
+from tests.recorded import scores_record
 
 LIKENESS, FIDELITY, COPYING = "likeness/dino", "prompt_fidelity/clip", "copying/dino"
 SWEEP = Sweep("attention, 500 steps", "alpha = rank")
@@ -56,6 +58,14 @@ def record_of(variants: list[Variant], levels: dict[str, tuple[float, ...]], **a
     likeness = {"ceiling": 0.8, "floor": 0.3, "power": {"garden": 0.95, "pencil": 0.7}, **anchors}
     found = {LIKENESS: likeness, FIDELITY: {"ceiling": None, "floor": None}, COPYING: {"ceiling": 0.9, "floor": 0.4}}
     return {"rows": rows, "anchors": found}
+
+
+def of_others(real: bool) -> dict[str, Any]:
+    return {"origin": "class images", "pictures": 8, "real": real}
+
+
+def conclude(record: dict[str, Any], variants: list[Variant]) -> Any:
+    return statistics.conclude(scores_record(**record), variants)
 
 
 def named(record: dict[str, Any], variants: list[Variant], kind: type) -> list[Any]:
@@ -160,11 +170,15 @@ def lora(rank: int, rate: float = 1e-4, sweep: Sweep = SWEEP, name: str = "") ->
 @pytest.mark.parametrize("real", [True, False])
 def test_beside_renders_a_style_s_power_is_a_bound_that_can_only_rule_out(variants, real):
     styles = {"garden": [], "pencil": ["pencil sketch"]}
-    record = record_of(variants, LEVELS, power_styles=styles, power_others={"real": real})
+    record = record_of(variants, LEVELS, power_styles=styles, power_others=of_others(real))
     unknown = named(record, variants, PowerUnknown)
     assert unknown == ([] if real else [PowerUnknown(LIKENESS, ("pencil",), of_all=False)])
     weak = record_of(
-        variants, LEVELS, power={"garden": 0.9, "pencil": 0.5}, power_styles=styles, power_others={"real": real}
+        variants,
+        LEVELS,
+        power={"garden": 0.9, "pencil": 0.5},
+        power_styles=styles,
+        power_others=of_others(real),
     )
     assert named(weak, variants, PromptsLeftOut) == [PromptsLeftOut(LIKENESS, {"pencil": 0.5})]
 

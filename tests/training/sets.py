@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from limner.artifacts import ClassSet, Manifest, PhotoSet, Size, file_hashes, write_manifest
 from limner.config import FullVariant, LoraVariant, Subject, VariantRun, expand_variants
+from limner.records import PhotoSetRecord
 from tests.drawn import draw_subject
+from tests.recorded import class_set, photo
 
 SUBJECT = Subject(photos=Path("photos"), class_noun="cat")
 
@@ -18,13 +19,9 @@ def write_photo_set(
 ) -> PhotoSet:
     """`sizes`, of as many photos instead, are those of buckets."""
     files = _draw(folder, sizes or [(size_px, size_px)] * count, first)
-    photos: list[dict[str, Any]] = [
-        {"source": name, "file": name, "crop": {}, "focus": [], "notes": []} for name in files
-    ]
-    for photo, size in zip(photos, sizes, strict=False):
-        photo["crop_size"] = [*size]
-    content = {"photos": photos, "refused": []}
-    manifest = Manifest("prepare", 1, "key", {"size_px": size_px}, {}, file_hashes(folder), {}, content)
+    made = [photo(name, crop_size=sizes[place] if sizes else None) for place, name in enumerate(files)]
+    record = PhotoSetRecord(photos=made, refused=[])
+    manifest = Manifest("prepare", 1, "key", {"size_px": size_px}, {}, file_hashes(folder), record=record)
     write_manifest(folder, manifest)
     return PhotoSet(folder)
 
@@ -32,11 +29,8 @@ def write_photo_set(
 def write_class_set(folder: Path, count: int = 2, size_px: int = 64, sizes: Sequence[Size] = ()) -> ClassSet:
     """`sizes`, of as many pictures instead, are those of buckets."""
     files = _draw(folder, sizes or [(size_px, size_px)] * count, first=100)
-    images: list[dict[str, Any]] = [{"file": name} for name in files]
-    for image, size in zip(images, sizes, strict=False):
-        image["size"] = [*size]
-    content = {"images": images, "prompt": "a photo of cat"}
-    write_manifest(folder, Manifest("class-images", 1, "key", {}, {}, file_hashes(folder), {}, content))
+    record = class_set(files, sizes=sizes)
+    write_manifest(folder, Manifest("class-images", 1, "key", {}, {}, file_hashes(folder), record=record))
     return ClassSet(folder)
 
 

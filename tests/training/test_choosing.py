@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from limner.config import Validation
+from limner.records import ValidationRecord
 from limner.training.choosing import choose, judged, possible_steps, stopping_step
 
 BEST = {"every_steps": 10, "keep": "best"}
@@ -21,7 +22,7 @@ def curve(likeness, fidelity=None, copying=None):
     fidelity, copying = fidelity or [1.0] * len(likeness), copying or [0.0] * len(likeness)
     rows = zip(likeness, fidelity, copying, strict=True)
     return [
-        {"step": 10 * (place + 1), "likeness_share": one, "fidelity_share": other, "copying_share": copied}
+        ValidationRecord(step=10 * (place + 1), likeness_share=one, fidelity_share=other, copying_share=copied)
         for place, (one, other, copied) in enumerate(rows)
     ]
 
@@ -67,7 +68,7 @@ def test_likeness_beyond_real_photos_and_fidelity_beyond_the_base_count_no_more(
 
 
 def test_without_measurements_it_is_the_last_step_and_says_so():
-    unmeasured = [{**row, "copying_share": None} for row in curve([0.5, 0.9, 0.1])]
+    unmeasured = [row.model_copy(update={"copying_share": None}) for row in curve([0.5, 0.9, 0.1])]
     found = choose(unmeasured, settings(), 30)
     assert found.step == 30
     assert "could not be measured" in found.why
@@ -93,7 +94,7 @@ rows = st.lists(st.tuples(shares, shares, st.sampled_from([0.0, 0.125, 0.25, 1.0
 def test_the_final_choice_was_never_given_up_on_the_way(values, neighbours, seen):
     """Weights of steps that are not possible any more are deleted, so the choice must be possible at every moment."""
     whole, rule = curve(*map(list, zip(*values, strict=True))), settings(neighbours=neighbours)
-    final = choose(whole, rule, whole[-1]["step"]).step
+    final = choose(whole, rule, whole[-1].step).step
     if final <= 10 * seen:
         assert final in possible_steps(whole[:seen], rule)
 
@@ -106,9 +107,9 @@ def test_where_training_stops_does_not_depend_on_what_comes_after(values, neighb
     )
     stop = stopping_step(whole, rule)
     if stop is not None:
-        seen = [row for row in whole if row["step"] <= stop]
+        seen = [row for row in whole if row.step <= stop]
         assert stopping_step(seen, rule) == stop
-        assert choose(seen, rule, stop).step == choose(whole, rule, whole[-1]["step"]).step
+        assert choose(seen, rule, stop).step == choose(whole, rule, whole[-1].step).step
         assert choose(seen, rule, stop).step <= stop
     assert len(judged(whole, rule)) == len(whole)
 

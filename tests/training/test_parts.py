@@ -11,10 +11,11 @@ from torch import nn
 
 from limner.errors import InputError, PromptError
 from limner.kernels.flat_weights import FlatWeights
+from limner.records import StepRecord
 from limner.training.checkpoint import Checkpoint, newest_checkpoint, step_folders, write_checkpoint
 from limner.training.ema import ExponentialMovingAverage
 from limner.training.learning_rate_schedule import learning_rate_at
-from limner.training.log import LOG_FILE, StepRecord, TrainingLog, read_log, thinned
+from limner.training.log import LOG_FILE, TrainingLog, read_log, thinned
 from limner.training.prompts import PromptEmbeds, prompt_ids
 from tests.training.sets import SUBJECT
 
@@ -63,7 +64,7 @@ def test_the_average_follows_its_recurrence_and_exchanges_places(dtype):
 
 
 def record(step):
-    return StepRecord(step, loss=1.0 / step, instance_loss=0.5, prior_loss=None, learning_rate=1e-4, seconds=0.1)
+    return StepRecord(step=step, loss=1.0 / step, instance_loss=0.5, prior_loss=None, learning_rate=1e-4, seconds=0.1)
 
 
 def test_a_resumed_log_drops_what_lies_after_its_step_and_a_torn_line(tmp_path):

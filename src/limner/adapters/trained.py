@@ -55,7 +55,8 @@ def require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> No
     """Raise InputError unless the variant, whose adapter goes to `out`, can be trained on from `start`."""
     if start is None:
         return
-    method, rank, alpha = start.record["method"], start.record["rank"], start.record["alpha"]
+    method, of_method = start.record.method, start.record.method_record
+    rank, alpha = of_method.get("rank"), of_method.get("alpha")
     fault = ""
     if start.folder.resolve().parent != out.resolve().parent:
         fault = f"lies at {start.folder}, not beside {out}"
@@ -85,17 +86,17 @@ def continuation_fault(run: VariantRun, rank: int | None, alpha: float | None) -
 
 def _start_of(folder: AdapterFolder) -> AdapterFolder | None:
     """The result that a variant started from, as it was then."""
-    start = folder.record.get("start_from")
+    start = folder.record.start_from
     if start is None:
         return None
-    beside = AdapterFolder(folder.folder.parent / start["label"])
+    beside = AdapterFolder(folder.folder.parent / start.label)
     if not beside.folder.is_dir():
         raise AdapterError(
-            f'{folder.folder} starts from "{start["label"]}", and there is no {beside.folder}; train that variant again'
+            f'{folder.folder} starts from "{start.label}", and there is no {beside.folder}; train that variant again'
         )
-    if beside.content_hash != start["content_hash"]:
+    if beside.content_hash != start.content_hash:
         raise AdapterError(
-            f'{folder.folder} was trained on another result of "{start["label"]}" than {beside.folder} holds now; '
+            f'{folder.folder} was trained on another result of "{start.label}" than {beside.folder} holds now; '
             f'train "{folder.label}" again'
         )
     return beside

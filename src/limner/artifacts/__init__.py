@@ -2,7 +2,6 @@
 
 from limner.artifacts.disk import (
     MANIFEST,
-    Manifest,
     Specification,
     canonical_json,
     file_hashes,
@@ -10,9 +9,7 @@ from limner.artifacts.disk import (
     hash_file,
     hash_files,
     installed_versions,
-    is_current,
     machine_record,
-    read_manifest,
     require_absent,
     require_folder,
     require_space,
@@ -21,20 +18,20 @@ from limner.artifacts.disk import (
     whole_folder,
     write_changed,
     write_json,
-    write_manifest,
     write_whole,
 )
 from limner.artifacts.kinds import (
     AdapterFolder,
     Artifact,
-    Cell,
     ClassSet,
     PhotoSet,
     RenderSet,
     ScoreTable,
-    Size,
     unique,
 )
+from limner.artifacts.manifest import Manifest, is_current, load_manifest, read_manifest, write_manifest
+from limner.artifacts.scores import load_scores, scores_are_current, write_scores
+from limner.records import Cell, Size
 
 __all__ = [
     "MANIFEST",
@@ -55,11 +52,14 @@ __all__ = [
     "hash_files",
     "installed_versions",
     "is_current",
+    "load_manifest",
+    "load_scores",
     "machine_record",
     "read_manifest",
     "require_absent",
     "require_folder",
     "require_space",
+    "scores_are_current",
     "stage_key",
     "sweep_unfinished",
     "unique",
@@ -67,5 +67,6 @@ __all__ = [
     "write_changed",
     "write_json",
     "write_manifest",
+    "write_scores",
     "write_whole",
 ]

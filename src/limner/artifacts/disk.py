@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -17,12 +18,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from limner.errors import DiskError, LimnerError
+from limner.errors import DiskError, LimnerError, NotFiniteError
+from limner.records import Made
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = ".unfinished-"
@@ -80,15 +82,30 @@ def hash_files(paths: Iterable[Path]) -> list[str]:
         return list(pool.map(hash_file, paths))
 
 
-def machine_record() -> dict[str, Any]:
-    """What is recorded of the machine and its libraries (never part of a key)."""
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "processors": os.cpu_count(),
-        "versions": installed_versions(RECORDED_PACKAGES),
+def machine_record(
+    *,
+    seconds: float | None = None,
+    rendered: int | None = None,
+    device: str | None = None,
+    arithmetic: str | None = None,
+    trained_with: list[str] | None = None,
+) -> Made:
+    """What is recorded of the machine and its libraries (never part of a key), and more of the making."""
+    more = {
+        "seconds": seconds,
+        "rendered": rendered,
+        "device": device,
+        "arithmetic": arithmetic,
+        "trained_with": trained_with,
     }
+    return Made(
+        time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        processors=os.cpu_count(),
+        versions=installed_versions(RECORDED_PACKAGES),
+        **{name: value for name, value in more.items() if value is not None},
+    )
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
@@ -100,54 +117,8 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a folder holds, which stage made it from what, and how to tell whether it is current.
-
-    `files` maps each file's path relative to the folder to its SHA-256; `content` is the stage's own record.
-    """
-
-    stage: str
-    version: int
-    key: str
-    settings: dict[str, Any]
-    inputs: dict[str, Any]
-    files: dict[str, str] = field(default_factory=dict)
-    made: dict[str, Any] = field(default_factory=dict)
-    content: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def content_hash(self) -> str:
-        """Hash of the files the folder holds: what a later stage names as its input."""
-        return hash_bytes(canonical_json(self.files))
-
-    def to_json(self) -> dict[str, Any]:
-        """The manifest as it lies on disk: the stage's own record stands at the top level."""
-        record = asdict(self)
-        return {**record.pop("content"), **record}
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Read `folder/manifest.json`; None when there is none or it is not one of ours."""
-    try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        known = {name: record.pop(name) for name in Manifest.__dataclass_fields__ if name in record}
-        return Manifest(**known, content=record)
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def is_current(folder: Path, key: str) -> bool:
-    """Whether `folder` holds the whole result that `key` names, every file with the content it was made with."""
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.key != key:
-        return False
-    files = [folder / name for name in manifest.files]
-    return all(file.is_file() for file in files) and hash_files(files) == list(manifest.files.values())
-
-
 @contextlib.contextmanager
-def told_plainly(path: Path) -> Iterator[None]:
+def clear_disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one clear line."""
     try:
         yield
@@ -172,7 +143,7 @@ def write_whole(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that is there whole or not at all: temporary sibling, fsync, rename, fsync of the folder."""
-    with told_plainly(path):
+    with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
         temporary = Path(name)
@@ -196,8 +167,24 @@ def write_changed(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON whole."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+    """Write readable JSON whole. Raises NotFiniteError, which names the field, for a number that JSON cannot hold."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise NotFiniteError(f"{path}: {not_finite(value)}; nothing was written") from None
+    write_whole(path, (text + "\n").encode())
+
+
+def not_finite(value: Any, field: str = "") -> str:
+    """The first number in `value` that is NaN or infinite, with the path of its field; "" where there is none."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{field or 'the value'} is {value}"
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    return next(filter(None, (not_finite(item, f"{field}.{name}" if field else str(name)) for name, item in items)), "")
 
 
 @contextlib.contextmanager
@@ -208,7 +195,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Folders above it that had to be made vanish with it.
     """
     made = [parent for parent in folder.parents if not parent.exists()]
-    with told_plainly(folder):
+    with clear_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
         try:
@@ -222,11 +209,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 for parent in made:
                     parent.rmdir()
             raise
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, last, beside the files that it names."""
-    write_json(folder / MANIFEST, manifest.to_json())
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from limner.base.weights.header import read_header
 from limner.config import BaseSettings, Study
 from limner.errors import AdapterError, BaseError
 from limner.opening import study_of_run
+from limner.records import AdapterRecord
 
 RECORDED = (  # settings of a training that a reader of the result wants to know
     "method", "rank", "alpha", "targets", "steps", "learning_rate", "learning_rate_schedule", "warmup_steps",
@@ -64,7 +65,7 @@ class Source:
         """What its files will say of where it comes from."""
         manifest = self.folder.manifest if self.folder else None
         subject = self.study.subject if self.study else None
-        known: dict[str, Any] = dict(manifest.settings) | dict(manifest.content) if manifest else {}
+        known = self._known()
         return Provenance(
             self.label,
             plain_name(self.base_name),
@@ -78,7 +79,7 @@ class Source:
             base.configuration.prediction_type if base else "epsilon",
             self.settings.clip_skip,
             self._photos(),
-            str(manifest.made.get("time", ""))[:19] if manifest else "",
+            manifest.made.time[:19] if manifest else "",
             {name: known[name] for name in RECORDED if known.get(name) is not None},
         )
 
@@ -95,6 +96,14 @@ class Source:
         }
         return {prompt: path for prompt, path in found.items() if path is not None}
 
+    def _known(self) -> dict[str, Any]:
+        """What the result's training is known by: its settings, and what its record says of the result."""
+        if self.folder is None:
+            return {}
+        record = self.folder.record
+        said = {"method": record.method, "steps": record.steps, "training_seed": record.training_seed}
+        return self.folder.manifest.settings | said | record.method_record
+
     def _photos(self) -> int:
         photos = self.folder.folder.resolve().parent.parent / "photos" if self.folder else None
         return len(PhotoSet(photos).training_files) if photos and (photos / MANIFEST).is_file() else 0
@@ -107,7 +116,7 @@ def open_source(path: Path, base: str = "") -> Source:
     """
     if (path / MANIFEST).is_file():
         folder, study = AdapterFolder(path), study_of_run(path)
-        if "label" not in folder.record:
+        if not isinstance(folder.manifest.record, AdapterRecord):
             raise AdapterError(f"{path} is no adapter: its manifest is another stage's; give RUN/adapters/VARIANT")
         name = base or (study.base.model if study else "")
         return Source(path, folder.label, low_rank_of(folder), full_weights_of(folder), {}, study, folder, name)

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import Cell
+from limner.artifacts import Specification
+from limner.records import (
+    Anchors,
+    Cell,
+    ControlSummary,
+    Made,
+    ModelRecord,
+    NearestPhoto,
+    ScoreRow,
+    ScoresManifest,
+    ScoresRecord,
+)
 
 BASE_VARIANT = "base"
 DECIMALS = 6
@@ -32,38 +43,54 @@ class Picture:
 class Scores:
     """What scores.json will hold."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    anchors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    models: dict[str, dict[str, str]] = field(default_factory=dict)
+    rows: list[ScoreRow] = field(default_factory=list)
+    anchors: dict[str, Anchors] = field(default_factory=dict)
+    models: dict[str, ModelRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    control: list[dict[str, Any]] = field(default_factory=list)
-    nearest_photos: list[dict[str, Any]] = field(default_factory=list)
+    control: list[ControlSummary] = field(default_factory=list)
+    nearest_photos: list[NearestPhoto] = field(default_factory=list)
 
-    def record(self) -> dict[str, Any]:
-        """The scores as they lie on disk."""
-        parts = {"rows": self.rows, "anchors": self.anchors, "models": self.models, "notes": self.notes}
-        return {**parts, "control": self.control, "nearest_photos": self.nearest_photos}
+    def record(self, specification: Specification, made: Made) -> ScoresRecord:
+        """The scores as they lie on disk, with what they follow from."""
+        manifest = ScoresManifest(
+            stage=specification.stage,
+            version=specification.version,
+            record_version=ScoresRecord.RECORD_VERSION,
+            key=specification.key,
+            settings=specification.settings,
+            inputs=specification.inputs,
+            made=made,
+        )
+        return ScoresRecord(
+            rows=self.rows,
+            anchors=self.anchors,
+            models=self.models,
+            notes=self.notes,
+            control=self.control,
+            nearest_photos=self.nearest_photos,
+            manifest=manifest,
+        )
 
     def add(
         self, metric: str, pictures: Sequence[Picture], values: Sequence[float], photos: Sequence[str] = ()
     ) -> None:
         """One row for each picture; `photos` names for each the photo that it is nearest to."""
         for picture, value in zip(pictures, values, strict=True):
-            self.rows.append({**_columns(picture), "metric": metric, "value": round(float(value), DECIMALS)})
+            self.rows.append(ScoreRow(**_columns(picture), metric=metric, value=round(float(value), DECIMALS)))
         for picture, photo in zip(pictures, photos, strict=bool(photos)):
-            self.nearest_photos.append({**_columns(picture), "metric": metric, "photo": photo})
+            self.nearest_photos.append(NearestPhoto(**_columns(picture), metric=metric, photo=photo))
 
     def anchor(self, metric: str, low: float | None, top: float | None, note: str, **more: Any) -> None:
         """What a metric's values are to be seen against."""
-        self.anchors[metric] = {"ceiling": top, "floor": low, "note": note, **more}
+        self.anchors[metric] = Anchors(ceiling=top, floor=low, note=note, **more)
 
     def use(self, metric: str, name: str, note: str = "") -> None:
         """Name the model behind a metric."""
-        self.models[metric] = {"name": name, "status": "used", "note": note}
+        self.models[metric] = ModelRecord(name=name, status="used", note=note)
 
     def leave_out(self, metric: str, name: str, reason: str) -> None:
         """Name a metric that cannot be had, and why."""
-        self.models[metric] = {"name": name, "status": "left out", "note": reason}
+        self.models[metric] = ModelRecord(name=name, status="left out", note=reason)
         self.notes.append(f"{metric} is left out: {reason}")
 
 
@@ -71,22 +98,26 @@ def _columns(picture: Picture) -> dict[str, Any]:
     return {column: getattr(picture.cell, column) for column in COLUMNS}
 
 
-def control_summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def control_summary(rows: Sequence[ScoreRow]) -> list[ControlSummary]:
     """Conditioned pictures by variant and conditioning scale: how many, and the mean of each metric."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, float], list[ScoreRow]] = {}
     for row in rows:
-        if row["reference"] is not None:
-            groups.setdefault((row["variant"], row["conditioning_scale"]), []).append(row)
+        if row.reference is not None and row.conditioning_scale is not None:
+            groups.setdefault((row.variant, row.conditioning_scale), []).append(row)
     return [
-        {
-            "variant": variant,
-            "conditioning_scale": scale,
-            "pictures": len({(row["reference"], row["seed"], row["image_index"]) for row in group}),
-            "means": {metric: _mean([row["value"] for row in group if row["metric"] == metric]) for metric in metrics},
-        }
+        ControlSummary(
+            variant=variant,
+            conditioning_scale=scale,
+            pictures=len({(row.reference, row.seed, row.image_index) for row in group}),
+            means={metric: _mean(_values(group, metric)) for metric in metrics},
+        )
         for (variant, scale), group in groups.items()
-        for metrics in [dict.fromkeys(row["metric"] for row in group)]
+        for metrics in [dict.fromkeys(row.metric for row in group)]
     ]
+
+
+def _values(rows: Sequence[ScoreRow], metric: str) -> list[float]:
+    return [row.value for row in rows if row.metric == metric and row.value is not None]
 
 
 def share_above(pictures: Sequence[Picture], values: Sequence[float], limit: float) -> dict[str, float]:

@@ -29,7 +29,7 @@ def measure_copying(view: WholeView) -> Measured:
         ceiling=spread.limit,
         photos=[photos[place].name for place in nearest.tolist()],
         anchors={
-            "photos": [round(value, DECIMALS) for value in spread.nearest],
+            "photo_similarities": [round(value, DECIMALS) for value in spread.nearest],
             "share_above": share_above(view.inputs.pictures, values, spread.limit),
         },
     )

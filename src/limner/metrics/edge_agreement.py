@@ -18,8 +18,8 @@ def measure_edge_agreement(inputs: MeasureInputs) -> Measured | None:
     if inputs.controls is None:
         return None
     low, high = (int(inputs.controls.manifest.settings[name]) for name in ("canny_low", "canny_high"))
-    references = inputs.controls.manifest.content["references"]
-    given = {row["name"]: read_image(inputs.controls.folder / row["canny"])[..., 0] > 127 for row in references}
+    folder, references = inputs.controls.folder, inputs.controls.references
+    given = {row.name: read_image(folder / row.canny)[..., 0] > 127 for row in references}
     places = inputs.places(lambda place: inputs.pictures[place].cell.reference is not None)
     values = []
     with inputs.progress.task("measure", len(places), "edges") as advance:

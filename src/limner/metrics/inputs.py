@@ -32,7 +32,7 @@ class Measured:
     model: str = ""  # the name of what measured it; the embedder's where it is left out
     model_note: str = ""
     photos: Sequence[str] = ()  # for each place the photo that its value is about
-    anchors: Mapping[str, Any] = field(default_factory=dict)  # further anchors
+    anchors: Mapping[str, Any] = field(default_factory=dict)  # fields of `Anchors`; others in `details`
     notes: Sequence[str] = ()  # for the notes of the whole table
 
 

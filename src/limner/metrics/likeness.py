@@ -8,6 +8,7 @@ from limner.measuring import base_mean, ceiling, likeness
 from limner.metrics.inputs import Measured, ModelView, too_few
 from limner.metrics.metric import Metric, OfImageModel, Words
 from limner.metrics.power import measure_power
+from limner.records import WithoutFace
 
 FURTHER_EN = (
     ("Gain", "likeness less that of the base’s picture of the same prompt, seed and image, then averaged."),
@@ -48,7 +49,7 @@ def measure_likeness(view: ModelView) -> Measured:
     anchors = {"photos": count, "held_out": view.inputs.compares_held_out, **measure_power(view)}
     if view.crop.leaves_out:
         found = {"photos": view.photos.found, "renders": view.renders.found}
-        anchors["without_face"] = {name: int((~each).sum()) for name, each in found.items()}
+        anchors["without_face"] = WithoutFace(**{name: int((~each).sum()) for name, each in found.items()})
     return Measured(
         places,
         chosen,

@@ -9,6 +9,7 @@ import torch
 from limner.embeddings import Crop, Embedded
 from limner.measuring import DECIMALS, FEWEST_OTHERS, FEWEST_PHOTOS, STYLES_VERSION, power, put_through, styles_named
 from limner.metrics.inputs import MeasureInputs, ModelView, too_few
+from limner.records import PowerOthers
 
 Styles = tuple[str, ...]
 MEANING = "how often a photo of the subject, put through the prompt's style, is found among eight"
@@ -26,7 +27,7 @@ def measure_power(view: ModelView) -> dict[str, Any]:
     return {
         "power": {name: share if share is None else round(share, DECIMALS) for name, share in by_prompt.items()},
         "power_styles": {name: style if style is None else list(style) for name, style in styles.items()},
-        "power_others": {"from": others.origin, "pictures": len(others.files), "real": others.real},
+        "power_others": PowerOthers(origin=others.origin, pictures=len(others.files), real=others.real),
         "power_note": note or (MEANING if others.real else f"{MEANING}; at most, since the others are renders"),
     }
 

@@ -32,8 +32,8 @@ class Column:
         """Names all weights beside the base's: the adapter's content and that of the result it started from."""
         if self.adapter is None:
             return ""
-        start = self.adapter.record.get("start_from") or {}
-        return self.adapter.content_hash + (f"+{start['content_hash']}" if start else "")
+        start = self.adapter.record.start_from
+        return self.adapter.content_hash + (f"+{start.content_hash}" if start else "")
 
     @property
     def full(self) -> tuple[str, str] | None:
@@ -42,13 +42,13 @@ class Column:
             return None
         if any(f"{module}.safetensors" in self.adapter.manifest.files for module in MODULES):
             return self.adapter.label, self.adapter.content_hash
-        start = self.adapter.record.get("start_from")
-        return (start["label"], start["content_hash"]) if start else None
+        start = self.adapter.record.start_from
+        return (start.label, start.content_hash) if start else None
 
     @property
     def training_seed(self) -> int | None:
         """Seed that the adapter was trained with."""
-        return None if self.adapter is None else self.adapter.record.get("training_seed")
+        return None if self.adapter is None else self.adapter.record.training_seed
 
     @property
     def low_rank(self) -> tuple[str, str] | None:

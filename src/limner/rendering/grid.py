@@ -19,6 +19,7 @@ from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
 from limner.config import Memory
 from limner.config.values import BatchSize
+from limner.records import ClassSetRecord, RenderSetRecord
 from limner.rendering.batch import Recipe, Request
 from limner.rendering.columns import Column
 from limner.rendering.parameters import generation_parameters, model_name
@@ -119,7 +120,8 @@ class Grid:
 
     def _present(self, cells: Sequence[Planned]) -> dict[str, bool | None]:
         manifest = read_manifest(self.folder)
-        keys = manifest.content.get("keys", {}) if manifest else {}
+        record = manifest.record if manifest else None
+        keys = record.keys if isinstance(record, RenderSetRecord | ClassSetRecord) else {}
         present = {}
         for cell in cells:
             # The hash of a picture counts only if the manifest recorded it with the same key.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from limner.artifacts import AdapterFolder
+from limner.records import AdapterRecord, StepRecord
 from limner.reporting.columns import Column, number
 from limner.reporting.svg import Scale, element, path_through, round_ticks
 from limner.reporting.validation_curves import chosen_fact, validation_panel
@@ -32,7 +32,7 @@ class Curve:
 
 def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]) -> list[Curve]:
     """A panel for each adapter, all on the same scale of loss."""
-    losses = sorted(entry["loss"] for adapter in adapters for entry in _log(adapter))
+    losses = sorted(entry.loss for adapter in adapters for entry in adapter.record.log)
     top = losses[int((len(losses) - 1) * SHOWN_SHARE)] * 1.05 if losses else 1.0
     colours = {label: f"k{index}" for index, column in enumerate(columns) for label in column.labels}
     return [
@@ -43,14 +43,14 @@ def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]
             _panels(adapter, top or 1.0, colours.get(adapter.label, "k0")),
         )
         for adapter in adapters
-        if "made_elsewhere" not in adapter.record
+        if not adapter.record.made_elsewhere
     ]
 
 
 def _panels(adapter: AdapterFolder, top: float, colour: str) -> Markup | None:
     """The panel of losses, and beneath it that of validations where they were scored."""
     panels = [
-        _panel(adapter.label, _log(adapter), top, colour),
+        _panel(adapter.label, adapter.record.log, top, colour),
         validation_panel(adapter.label, adapter.record, colour),
     ]
     drawn = [panel for panel in panels if panel is not None]
@@ -68,18 +68,14 @@ def smoothed(values: Sequence[float]) -> list[float]:
     return result
 
 
-def _log(adapter: AdapterFolder) -> list[dict[str, Any]]:
-    return [entry for entry in adapter.record.get("log") or [] if entry.get("loss") is not None]
-
-
-def _facts(record: dict[str, Any]) -> list[str]:
-    facts = [f"{record['steps']:,} steps"]
-    if parameters := record.get("trainable_parameters"):
-        facts.append(f"{short_count(parameters)} parameters trained")
-    if seconds := record.get("seconds_per_step"):
-        facts.append(f"{seconds * 1000:,.0f} ms a step")
-    if start := record.get("start_from"):
-        facts.append(f"from {start['label']}")
+def _facts(record: AdapterRecord) -> list[str]:
+    facts = [f"{record.steps:,} steps"]
+    if record.trainable_parameters:
+        facts.append(f"{short_count(record.trainable_parameters)} parameters trained")
+    if record.seconds_per_step:
+        facts.append(f"{record.seconds_per_step * 1000:,.0f} ms a step")
+    if record.start_from:
+        facts.append(f"from {record.start_from.label}")
     return facts + chosen_fact(record)
 
 
@@ -91,11 +87,11 @@ def short_count(count: float) -> str:
     return f"{count:g}"
 
 
-def _panel(label: str, log: list[dict[str, Any]], top: float, colour: str) -> Markup | None:
+def _panel(label: str, log: Sequence[StepRecord], top: float, colour: str) -> Markup | None:
     if len(log) < 2:
         return None
-    steps = [float(entry["step"]) for entry in log]
-    losses = [entry["loss"] for entry in log]
+    steps = [float(entry.step) for entry in log]
+    losses = [entry.loss for entry in log]
     x_axis = Scale(0.0, max(steps), LEFT, RIGHT)
     y_axis = Scale(0.0, top, BOTTOM, TOP)
     raw = [(x_axis(step), y_axis(min(loss, top))) for step, loss in zip(steps, losses, strict=True)]
@@ -104,7 +100,7 @@ def _panel(label: str, log: list[dict[str, Any]], top: float, colour: str) -> Ma
         *_axes(x_axis, y_axis),
         element("path", d=path_through(raw), class_=f"raw {colour}"),
         element("path", d=path_through(mean), class_=f"line {colour}"),
-        *_rates([(s, e.get("learning_rate")) for s, e in zip(steps, log, strict=True)], x_axis),
+        *_rates([(s, e.learning_rate) for s, e in zip(steps, log, strict=True)], x_axis),
     ]
     last = smoothed(losses)[-1]
     said = f"{label}: loss over {steps[-1]:,.0f} steps, smoothed {last:.3f} at the last"
@@ -132,14 +128,11 @@ def _axes(x_axis: Scale, y_axis: Scale) -> list[Markup]:
     return parts
 
 
-def _rates(rates: Sequence[tuple[float, float | None]], x_axis: Scale) -> list[Markup]:
-    known = [(step, rate) for step, rate in rates if rate is not None]
-    if len(known) < 2:
-        return []
-    peak = max(rate for _, rate in known)
+def _rates(rates: Sequence[tuple[float, float]], x_axis: Scale) -> list[Markup]:
+    peak = max(rate for _, rate in rates)
     axis = Scale(0.0, peak or 1.0, RATE_BOTTOM, RATE_TOP)
-    line = path_through((x_axis(step), axis(rate)) for step, rate in known)
-    first, last = x_axis(known[0][0]), x_axis(known[-1][0])
+    line = path_through((x_axis(step), axis(rate)) for step, rate in rates)
+    first, last = x_axis(rates[0][0]), x_axis(rates[-1][0])
     return [
         element("path", d=f"{line}L{last:.1f} {RATE_BOTTOM}L{first:.1f} {RATE_BOTTOM}Z", class_="rate"),
         element("path", d=f"M{LEFT} {RATE_BOTTOM}H{RIGHT}", class_="axis"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
+from limner.records import Photo
 from limner.reporting.columns import Column
 from limner.reporting.findings import Scores
 from limner.reporting.pictures import Gallery
@@ -49,7 +50,7 @@ class Extremes:
 
 def extremes(
     rendered: RenderSet, fit: Sequence[Cell], columns: Sequence[Column], scores: Scores, gallery: Gallery,
-    photos: Sequence[Mapping[str, str]],
+    photos: Sequence[Photo],
 ) -> Extremes | None:  # fmt: skip
     """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists."""
     ranked_by = _ranked_by(scores)
@@ -81,7 +82,7 @@ def _ranked_by(scores: Scores) -> str | None:
     return next((first for name in names if (first := scores.first(name))), None)
 
 
-def copied(cell: Cell, scores: Scores, photos: Sequence[Mapping[str, str]]) -> Copied | None:
+def copied(cell: Cell, scores: Scores, photos: Sequence[Photo]) -> Copied | None:
     """The nearest photo of a render that is nearer to it than any two photos are to each other."""
     names = [metric.name for metric in metrics_shown("extremes") if metric.limit is not None]
     metric = next((first for name in names if (first := scores.first(name))), None)
@@ -89,8 +90,8 @@ def copied(cell: Cell, scores: Scores, photos: Sequence[Mapping[str, str]]) -> C
     if value is None or limit is None or value <= limit:
         return None
     name = scores.photo(cell, metric)
-    photo = next((each for each in photos if name and each["file"].rpartition("/")[2] == name), None)
-    return Copied(value, limit, photo["file"] if photo else None, photo["source"] if photo else "")
+    photo = next((each for each in photos if name and each.file.rpartition("/")[2] == name), None)
+    return Copied(value, limit, photo.file if photo else None, photo.source if photo else "")
 
 
 def _seed(cell: Cell) -> str:

@@ -65,7 +65,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     cells = [*inputs.renders.cells, *(inputs.controls.cells if inputs.controls else [])]
     columns = make_columns(study, cells)
     photos = [
-        {**photo, "file": gallery.add(file, f"photos/{file.name}")}
+        photo.model_copy(update={"file": gallery.add(file, f"photos/{file.name}")})
         for photo, file in zip(inputs.photo_set.photos, inputs.photo_set.files, strict=True)
     ]
     plate = make_plate(inputs.renders, columns, scores, gallery, "renders")
@@ -109,8 +109,8 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "longest": max(known, default=0.0),
         "total_seconds": sum(known) if known else None,
         "machines": machines(inputs.run, inputs.artifacts, inputs.scores),
-        "notes": [words.sentence(note) for note in [*read_rank_notices(inputs.run), *scores.record.get("notes", [])]],
-        "models": {m: scores.record["models"][m] for m in scores.metrics if m in scores.record.get("models", {})},
+        "notes": [words.sentence(note) for note in [*read_rank_notices(inputs.run), *scores.record.notes]],
+        "models": {m: scores.record.models[m] for m in scores.metrics if m in scores.record.models},
         "titles": _titles(scores),
         "seen_by": [(each.words["en"].title, _model_name(scores, each)) for each in _required()],
         "chart_needs": _chart_needs(),
@@ -145,10 +145,10 @@ def _beneath() -> str:
 
 def _model_name(scores: Scores, measured: Metric) -> str:
     metric = scores.first(measured.name)
-    model = scores.record.get("models", {}).get(metric)
-    if not model or not any(row["metric"] == metric for row in scores.record["rows"]):
+    model = scores.record.models.get(metric) if metric else None
+    if not model or not any(row.metric == metric for row in scores.record.rows):
         return "no model"
-    return "the base’s own CLIP pair" if model["name"] == BASE_MODEL else _last_part(str(model["name"]))
+    return "the base’s own CLIP pair" if model.name == BASE_MODEL else _last_part(model.name)
 
 
 def _titles(scores: Scores) -> dict[str, str]:

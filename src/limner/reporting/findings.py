@@ -12,10 +12,11 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 from limner.artifacts import Cell, ScoreTable, unique
 from limner.metrics import Place, metric_named, metrics_shown, role_of
+from limner.records import PictureColumns
 from limner.reporting.columns import Column
 
 BASE_MODEL = "base"  # what measures with the base's own CLIP is called so
@@ -83,20 +84,20 @@ class Scores:
     """`scores.json`, found by picture."""
 
     def __init__(self, table: ScoreTable) -> None:
-        self.record: dict[str, Any] = table.record
+        self.record = table.record
         self._values: dict[CellKey, dict[str, float | None]] = {}
         self._photos: dict[tuple[CellKey, str], str] = {}
         for row in table.rows:
-            self._values.setdefault(_row_key(row), {})[row["metric"]] = row["value"]
-        for row in self.record.get("nearest_photos", []):
-            self._photos[_row_key(row), row["metric"]] = row["photo"]
+            self._values.setdefault(_row_key(row), {})[row.metric] = row.value
+        for row in self.record.nearest_photos:
+            self._photos[_row_key(row), row.metric] = row.photo
 
     @cached_property
     def metrics(self) -> Sequence[str]:
         """All metrics, in the order in which they are named: those with rows, then those without any."""
-        named = [row["metric"] for row in self.record["rows"] if row["value"] is not None]
-        empty = [row["metric"] for row in self.record["rows"]]
-        listed = unique([*named, *empty, *self.record.get("models", {}), *self.record.get("anchors", {})])
+        named = [row.metric for row in self.record.rows if row.value is not None]
+        empty = [row.metric for row in self.record.rows]
+        listed = unique([*named, *empty, *self.record.models, *self.record.anchors])
         return [metric for metric in listed if "tables" in metric_named(metric).shown]
 
     @cached_property
@@ -125,9 +126,10 @@ class Scores:
         own, other = self.value(cell, metric), self.value(cell, metric, base)
         return None if own is None or other is None or cell.variant == base else own - other
 
-    def anchor(self, metric: str | None, name: str) -> float | None:
+    def anchor(self, metric: str | None, name: Literal["ceiling", "floor"]) -> float | None:
         """`ceiling` or `floor` of a metric, where it could be measured."""
-        return (self.record.get("anchors", {}).get(metric) or {}).get(name) if metric else None
+        anchors = self.record.anchors.get(metric) if metric else None
+        return getattr(anchors, name) if anchors else None
 
     def share(self, metric: str | None, mean: float | None) -> float | None:
         """Where a mean lies between floor (0) and ceiling (1)."""
@@ -180,13 +182,6 @@ def cell_key(cell: Cell, variant: str | None = None) -> CellKey:
     )
 
 
-def _row_key(row: dict[str, Any]) -> CellKey:
-    name = "" if row.get("reference") is not None else row["prompt"]
-    return (
-        row["variant"],
-        name,
-        row.get("reference"),
-        row["seed"],
-        row["image_index"],
-        row.get("conditioning_scale"),
-    )
+def _row_key(row: PictureColumns) -> CellKey:
+    name = "" if row.reference is not None else row.prompt
+    return row.variant, name, row.reference, row.seed, row.image_index, row.conditioning_scale

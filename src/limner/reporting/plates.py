@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
+from limner.records import ControlReferenceRecord
 from limner.reporting.columns import BASE, Column, number
 from limner.reporting.findings import NOT_MEASURABLE, Scores, signed, signless
 from limner.reporting.pictures import Gallery
@@ -132,7 +133,7 @@ def make_plate(rendered: RenderSet, columns: Sequence[Column], scores: Scores, g
         file = gallery.add(rendered.path(cell), f"{kind}/{cell.file}")
         return make_shown(cell, column, name, file, scores)
 
-    references = {entry["name"]: entry for entry in rendered.manifest.content.get("references", [])}
+    references = {entry.name: entry for entry in rendered.references}
     by_name: dict[str, list[Cell]] = {}
     for cell in cells:
         by_name.setdefault(_group_name(cell), []).append(cell)
@@ -233,11 +234,10 @@ def _figures(cell: Cell, scores: Scores) -> Iterator[Figure]:
         )
 
 
-def _with_reference(group: Group, entry: dict[str, Any] | None, folder: Path, gallery: Gallery) -> Group:
+def _with_reference(group: Group, entry: ControlReferenceRecord | None, folder: Path, gallery: Gallery) -> Group:
     if entry is None:
         return group
-    files = {}
-    for part in ("image", "canny"):
-        source = folder / entry[part]
-        files[part] = gallery.add(source, f"control/conditioning/{source.name}")
-    return replace(group, reference=files["image"], edges=files["canny"])
+    image, edges = (
+        gallery.add(folder / file, f"control/conditioning/{Path(file).name}") for file in (entry.image, entry.canny)
+    )
+    return replace(group, reference=image, edges=edges)

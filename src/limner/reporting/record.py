@@ -10,6 +10,7 @@ from typing import Any
 
 from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, read_manifest, unique
 from limner.config import Section, Study
+from limner.records import AdapterRecord, Made
 from limner.reporting.columns import number
 
 LOCK_FILE = "study.lock.json"
@@ -153,8 +154,8 @@ def timings(artifacts: Iterable[tuple[str, Artifact]], run: Path, scores: ScoreT
     if class_images := read_manifest(run / "class"):
         found.insert(1, ("class images", class_images))
     lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in passes(found)]
-    made = scores.record.get("manifest", {}).get("made", {})
-    return [*lines, _timing("measure", "scores", made, made.get("seconds"))]
+    made = scores.record.manifest.made
+    return [*lines, _timing("measure", "scores", made, made.seconds)]
 
 
 def passes(found: Iterable[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:
@@ -162,19 +163,20 @@ def passes(found: Iterable[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifes
     told: set[str] = set()
     for name, manifest in found:
         if name not in told:
-            others = manifest.made.get("trained_with", [])
+            others = manifest.made.trained_with
             told.update(others)
             yield ", ".join([name, *others]), manifest
 
 
 def _seconds(manifest: Manifest) -> float | None:
-    return manifest.made.get("seconds", manifest.content.get("seconds"))
+    record = manifest.record
+    return record.seconds if isinstance(record, AdapterRecord) and record.seconds is not None else manifest.made.seconds
 
 
-def _timing(stage: str, name: str, made: Mapping[str, Any], seconds: float | None) -> Timing:
-    if made.get("rendered") is not None:  # what was there already took no time
-        name = f"{name} ({made['rendered']:,} made then)"
-    return Timing(stage, name, seconds, str(made.get("time", ""))[:16].replace("T", " "))
+def _timing(stage: str, name: str, made: Made, seconds: float | None) -> Timing:
+    if made.rendered is not None:  # pictures that lay there already took no time
+        name = f"{name} ({made.rendered:,} made then)"
+    return Timing(stage, name, seconds, made.time[:16].replace("T", " "))
 
 
 def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: ScoreTable) -> list[Machine]:
@@ -182,27 +184,27 @@ def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: Score
     made = [(name, artifact.manifest.made) for name, artifact in artifacts]
     if class_images := read_manifest(run / "class"):
         made.insert(1, ("class images", class_images.made))
-    made.append(("scores", scores.record.get("manifest", {}).get("made", {})))
+    made.append(("scores", scores.record.manifest.made))
     groups: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for name, record in made:
-        if not record:
+        if not record.time:
             continue
-        versions = ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())
+        versions = ", ".join(f"{package} {version}" for package, version in record.versions.items())
         stages, devices = groups.setdefault((_machine(record), versions), ([], []))
         stages.append(name)
-        devices += [str(record["device"])] if record.get("device") else []
+        devices += [record.device] if record.device else []
     return [
         Machine(", ".join([description, *(f"device {device}" for device in unique(devices))]), versions, stages)
         for (description, versions), (stages, devices) in groups.items()
     ]
 
 
-def _machine(made: Mapping[str, Any]) -> str:
-    parts = [str(made["platform"])] if made.get("platform") else []
-    if made.get("processors"):
-        parts.append(f"{made['processors']} processors")
-    if made.get("python"):
-        parts.append(f"Python {made['python']}")
+def _machine(made: Made) -> str:
+    parts = [made.platform] if made.platform else []
+    if made.processors:
+        parts.append(f"{made.processors} processors")
+    if made.python:
+        parts.append(f"Python {made.python}")
     return ", ".join(parts)
 
 
@@ -228,7 +230,7 @@ def loading_lines(adapter: AdapterFolder, base: str, adapters: Sequence[AdapterF
     for module in stored:
         file = json.dumps(f"adapters/{whole.label if whole else ''}/{_weights(module)}")
         lines.append(f"pipeline.{module}.load_state_dict(load_file({file}))")
-    if adapter.record["method"] != "full":
+    if adapter.record.method != "full":
         lines.append(f"pipeline.load_lora_weights({json.dumps(f'adapters/{adapter.label}')})")
     return "\n".join(lines)
 
@@ -236,9 +238,9 @@ def loading_lines(adapter: AdapterFolder, base: str, adapters: Sequence[AdapterF
 def _whole_weights(adapter: AdapterFolder, by_label: Mapping[str, AdapterFolder]) -> AdapterFolder | None:
     """The adapter, or the nearest that it started from, that holds whole weights; None where all are low-rank."""
     each: AdapterFolder | None = adapter
-    while each is not None and each.record["method"] != "full":
-        start = each.record.get("start_from")
-        each = by_label.get(start["label"]) if start else None
+    while each is not None and each.record.method != "full":
+        start = each.record.start_from
+        each = by_label.get(start.label) if start else None
     return each
 
 

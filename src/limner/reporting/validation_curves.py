@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from markupsafe import Markup
 
+from limner.records import AdapterRecord, ValidationRecord
 from limner.reporting.svg import Scale, element, padded, path_through, round_ticks
 
 WIDTH, HEIGHT = 340.0, 236.0
@@ -18,15 +18,15 @@ LINES |= {"copying_share": ("copies · ·", "1.5 4")}
 Points = list[tuple[float, float]]
 
 
-def validation_panel(label: str, record: dict[str, Any], colour: str) -> Markup | None:
+def validation_panel(label: str, record: AdapterRecord, colour: str) -> Markup | None:
     """The panel of one adapter's record; None where fewer than two validations were scored."""
-    curve = record.get("validation") or []
+    curve = record.validation
     lines = {name: points for name in LINES if len(points := points_of(curve, name)) > 1}
     losses = points_of(curve, "validation_loss")
     if not lines and len(losses) < 2:
         return None
-    steps = Scale(0.0, max(entry["step"] for entry in curve), LEFT, RIGHT)
-    chosen = (record.get("chosen") or {}).get("step")
+    steps = Scale(0.0, max(entry.step for entry in curve), LEFT, RIGHT)
+    chosen = record.chosen.step if record.chosen else None
     parts = [*_shares(lines, steps, colour), *_losses(losses, steps, colour), *_steps(steps)]
     if chosen is not None:
         parts += _mark(steps(chosen), chosen)
@@ -36,18 +36,18 @@ def validation_panel(label: str, record: dict[str, Any], colour: str) -> Markup 
     )
 
 
-def chosen_fact(record: dict[str, Any]) -> list[str]:
+def chosen_fact(record: AdapterRecord) -> list[str]:
     """Which step is delivered and why, where a rule or a validation said so."""
-    chosen = record.get("chosen")
+    chosen = record.chosen
     if chosen is None:
         return []
-    stopped = f", training stopped after step {chosen['stopped_at']:,}" if chosen.get("stopped_at") else ""
-    return [f"step {chosen['step']:,} kept ({chosen['why']}{stopped})"]
+    stopped = f", training stopped after step {chosen.stopped_at:,}" if chosen.stopped_at else ""
+    return [f"step {chosen.step:,} kept ({chosen.why}{stopped})"]
 
 
-def points_of(curve: Sequence[dict[str, Any]], name: str) -> Points:
+def points_of(curve: Sequence[ValidationRecord], name: str) -> Points:
     """The steps at which a value was measured, and the value."""
-    return [(float(entry["step"]), entry[name]) for entry in curve if entry.get(name) is not None]
+    return [(float(entry.step), value) for entry in curve if (value := getattr(entry, name)) is not None]
 
 
 def _shares(lines: dict[str, Points], steps: Scale, colour: str) -> list[Markup]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from limner.artifacts import PhotoSet
 from limner.config import Study, expand_variants
 from limner.metrics import metric_named
+from limner.records import Anchors
 from limner.reporting.findings import Scores, signless
 from limner.reporting.language import counted
 from limner.reporting.plates import Plate
@@ -32,18 +32,18 @@ def standfirst(study: Study, photo_set: PhotoSet, pictures: int) -> str:
 
 def anchor_lines(scores: Scores, titles: Mapping[str, str]) -> list[str]:
     """What each metric is to be seen against; "not measurable" where photos were too few for it."""
-    anchors = scores.record.get("anchors", {})
+    anchors = scores.record.anchors
     return [_anchor_line(titles[metric], metric, anchors[metric]) for metric in scores.metrics if metric in anchors]
 
 
-def _anchor_line(title: str, metric: str, anchors: Mapping[str, Any]) -> str:
+def _anchor_line(title: str, metric: str, anchors: Anchors) -> str:
     said = []
-    for name in ("ceiling", "floor"):
-        if anchors.get(name) is not None:
-            said.append(f"{name} {signless(anchors[name], metric_named(metric).decimals)}")
+    for name, value in (("ceiling", anchors.ceiling), ("floor", anchors.floor)):
+        if value is not None:
+            said.append(f"{name} {signless(value, metric_named(metric).decimals)}")
         elif metric_named(metric).needs_ceiling or metric_named(metric).limit:  # the others have no such thing
             said.append(f"{name} not measurable")
-    note = sentence(anchors.get("note") or "")
+    note = sentence(anchors.note)
     return " ".join([f"{title}: {', '.join(said)}." if said else f"{title}:", *([note] if note else [])])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, save_given, save_merged
 from limner.artifacts import (
@@ -20,6 +19,7 @@ from limner.artifacts import (
 )
 from limner.base import BaseLocation
 from limner.config import AdapterFile
+from limner.records import AdapterRecord
 
 STAGE, VERSION = "adopt", 1
 
@@ -36,15 +36,14 @@ def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, va
         began = time.perf_counter()
         given = read_given(source)
         rank, alpha = one_rank_and_alpha(given.low_rank)
-        content = _record(settings, source, rank, None if alpha is None else alpha * settings.strength)
+        record = _record(settings, source, rank, None if alpha is None else alpha * settings.strength)
         with whole_folder(out) as folder:
             if settings.merged:
                 save_merged(folder, given, base, vae, settings.strength)
             else:
                 save_given(folder, given, settings.strength)
-            made = machine_record() | {"seconds": time.perf_counter() - began}
-            read, inputs, key = specification.settings, specification.inputs, specification.key
-            write_manifest(folder, Manifest(STAGE, VERSION, key, read, inputs, file_hashes(folder), made, content))
+            made = machine_record(seconds=time.perf_counter() - began)
+            write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), made))
     return AdapterFolder(out)
 
 
@@ -55,16 +54,14 @@ def specify_adopt(settings: AdapterFile, source: Path, base: BaseLocation) -> Sp
     return Specification(STAGE, VERSION, read, inputs)
 
 
-def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float | None) -> dict[str, Any]:
-    low_rank = not settings.merged
-    return {
-        "label": settings.name,
-        "method": "lora" if low_rank else "full",
-        "made_elsewhere": source.name,
-        "rank": rank if low_rank else None,
-        "alpha": alpha if low_rank else None,
-        "scale": alpha / rank if low_rank and rank and alpha is not None else None,
-        "training_seed": None,
-        "steps": None,
-        "start_from": None,
-    }
+def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float | None) -> AdapterRecord:
+    scale = alpha / rank if rank and alpha is not None else None
+    return AdapterRecord(
+        label=settings.name,
+        method="full" if settings.merged else "lora",
+        method_record={} if settings.merged else {"rank": rank, "alpha": alpha, "scale": scale},
+        training_seed=None,
+        steps=None,
+        start_from=None,
+        made_elsewhere=source.name,
+    )

@@ -26,9 +26,10 @@ from limner.artifacts import (
 from limner.config import ClassImages, Subject
 from limner.errors import InputError
 from limner.progress import Progress
+from limner.records import ClassImage, ClassSetRecord
 from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
 from limner.stages.context import Context
-from limner.stages.pictures import Record, make_missing
+from limner.stages.pictures import Draft, make_missing
 
 STAGE, VERSION = "class-images", 1
 PRECISION = "auto"
@@ -62,16 +63,16 @@ def make_class_images(
         grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
         for index, size in enumerate(sizes)
     ]
-    record = Record(specify_class_images(context.base_hash, context.subject, settings, size_px, shapes))
-    if is_current(out, record.specification.key):
+    draft = Draft(specify_class_images(context.base_hash, context.subject, settings, size_px, shapes))
+    if is_current(out, draft.specification.key):
         return ClassSet(out)
     plan = grid.plan(cells)
     make_missing(context, grid, plan, STAGE)
     images = [
-        {"file": c.file, "index": c.request.image_index, "key": c.key} | _size(c.request.size, read_shapes)
+        ClassImage(file=c.file, index=c.request.image_index, key=c.key, size=_size(c.request.size, read_shapes))
         for c in cells
     ]
-    return _written(out, record, prompt, images, plan.missing)
+    return _written(out, draft, prompt, images, plan.missing)
 
 
 def specify_class_images(
@@ -119,9 +120,9 @@ def _read_shapes(shares: Mapping[Size, int], size_px: int) -> dict[str, Any]:
     return square | {"shapes": [[*size, share // shared] for size, share in shares.items()]}
 
 
-def _size(size: Size, read_shapes: dict[str, Any]) -> dict[str, Any]:
+def _size(size: Size, read_shapes: dict[str, Any]) -> Size | None:
     """What a picture's record says of its size: nothing in a set of squares."""
-    return {"size": list(size)} if "shapes" in read_shapes else {}
+    return size if "shapes" in read_shapes else None
 
 
 def _take_over(
@@ -135,10 +136,10 @@ def _take_over(
     """The user's own pictures: the first that can be read, by name, the middle of each at the size whose turn it is."""
     sources, read, hashes = _pictures_in(folder), specification.settings, specification.inputs
     _require_enough(folder, len(sources), settings.count)
-    record = Record(specification)
+    draft = Draft(specification)
     if is_current(out, specification.key):
         return ClassSet(out)
-    images: list[dict[str, Any]] = []
+    images: list[ClassImage] = []
     with context.progress.task(STAGE, settings.count) as advance:
         for path in sources:
             if len(images) == settings.count:
@@ -147,16 +148,16 @@ def _take_over(
             measured = {"size_px": size[0]} if size[0] == size[1] else {"size": list(size)}
             own_key = stage_key("class picture", VERSION, measured, hashes[path.name])
             if _place(path, out / _file(index), own_key, size, context.progress):
-                image = {"file": _file(index), "index": index, "key": own_key, "source": path.name}
-                images.append(image | _size(size, read))
+                shown = _size(size, read)
+                images.append(ClassImage(file=_file(index), index=index, key=own_key, size=shown, source=path.name))
                 advance(1)
     _require_enough(folder, len(images), settings.count)
-    return _written(out, record, read["prompt"], images, 0)
+    return _written(out, draft, read["prompt"], images, 0)
 
 
-def _written(out: Path, record: Record, prompt: str, images: list[dict[str, Any]], rendered: int) -> ClassSet:
-    keys = {image["file"]: image["key"] for image in images}
-    record.write(out, list(keys), {"prompt": prompt, "images": images, "keys": keys}, rendered)
+def _written(out: Path, draft: Draft, prompt: str, images: list[ClassImage], rendered: int) -> ClassSet:
+    keys = {image.file: image.key for image in images}
+    draft.write(out, list(keys), ClassSetRecord(prompt=prompt, images=images, keys=keys), rendered)
     return ClassSet(out)
 
 

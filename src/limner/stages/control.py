@@ -27,6 +27,7 @@ from limner.base import Base
 from limner.config import Control, ControlReference, Render, Subject
 from limner.errors import InputError
 from limner.progress import Progress
+from limner.records import ControlReferenceRecord, ControlSetRecord
 from limner.rendering import (
     Column,
     Conditioning,
@@ -49,7 +50,7 @@ from limner.rendering.canny import (
 from limner.rendering.controlnet import controlnet_hash, load_controlnet
 from limner.rendering.prompts import check_negative_prompt, check_prompt
 from limner.stages.context import Context
-from limner.stages.pictures import Record, cells_and_keys, make_missing
+from limner.stages.pictures import Draft, flagged_cells, keys_of, make_missing
 
 STAGE, VERSION = "control", 1
 FOLDER = "conditioning"
@@ -66,10 +67,10 @@ class Reference:
     edges: np.ndarray
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> ControlReferenceRecord:
         """What the manifest says of it."""
-        files = {"image": f"{FOLDER}/{self.name}.png", "canny": f"{FOLDER}/{self.name}-canny.png"}
-        return {"name": self.name, **files, "size": list(self.size)}
+        image, canny = f"{FOLDER}/{self.name}.png", f"{FOLDER}/{self.name}-canny.png"
+        return ControlReferenceRecord(name=self.name, image=image, canny=canny, size=self.size)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -77,8 +78,8 @@ class Reference:
         stamp = {"reference": self.name}
         record = self.record
         return {
-            record["image"]: encode_png(self.picture, stamp),
-            record["canny"]: encode_png(self.edges, stamp),
+            record.image: encode_png(self.picture, stamp),
+            record.canny: encode_png(self.edges, stamp),
         }
 
 
@@ -108,7 +109,7 @@ def control(
     specification = specify_control(
         context.base_hash, controlnet_hash(controlnet), subject, settings, references, columns, render.precision
     )
-    record, inputs = Record(specification), specification.inputs
+    draft, inputs = Draft(specification), specification.inputs
     if is_current(out, specification.key):
         return RenderSet(out)
     _tell_rounding(settings, references, progress)
@@ -127,8 +128,9 @@ def control(
         for file, content in reference.files.items():
             write_changed(out / file, content)
     files = [planned.file for planned, _ in cells] + [file for reference in references for file in reference.files]
-    content = cells_and_keys(cells, flags) | {"references": [reference.record for reference in references]}
-    remove_strays(out, record.write(out, files, content, plan.missing))
+    pictures, keys = flagged_cells(cells, flags), keys_of(cells)
+    record = ControlSetRecord(cells=pictures, keys=keys, references=[reference.record for reference in references])
+    remove_strays(out, draft.write(out, files, record, plan.missing))
     return RenderSet(out)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from limner.artifacts import ClassSet, PhotoSet, Size
 from limner.base import Base
+from limner.records import Photo
 from limner.stages.context import Context
 from limner.training import EncodedPictures, encode_pictures
 
@@ -47,8 +47,8 @@ class EncodedSet:
 
     def held_out(self, photo_set: PhotoSet) -> list[EncodedPictures]:
         """Photos that no training sees, size by size."""
-        records, files = [photo for photo in photo_set.photos if photo.get("held_out")], photo_set.held_out_files
-        by_size = _by_size(photo_set, records)
+        files = photo_set.held_out_files
+        by_size = _by_size(photo_set, [photo for photo in photo_set.photos if photo.held_out])
         return self._encoded({size: [files[place] for place in places] for size, places in by_size.items()})
 
     def _encoded(self, files: Mapping[Size, Sequence[Path]], flip: bool = False) -> list[EncodedPictures]:
@@ -61,9 +61,9 @@ class EncodedSet:
             ]
 
 
-def _by_size(photo_set: PhotoSet, records: Sequence[dict[str, Any]]) -> dict[Size, list[int]]:
-    """Places of the records of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
+def _by_size(photo_set: PhotoSet, photos: Sequence[Photo]) -> dict[Size, list[int]]:
+    """Places of the photos of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
     places: dict[Size, list[int]] = {}
-    for place, record in enumerate(records):
-        places.setdefault(photo_set.crop_size(record), []).append(place)
+    for place, photo in enumerate(photos):
+        places.setdefault(photo_set.crop_size(photo), []).append(place)
     return dict(sorted(places.items()))

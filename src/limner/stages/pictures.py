@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from limner.artifacts import Cell, Manifest, Specification, machine_record, require_space, write_manifest
 from limner.base import Base
 from limner.base.devices import rendering_dtype
+from limner.records import ArtifactRecord
 from limner.rendering import Conditioning, Grid, Plan, Planned, hashes_of, in_precision, render_plan
 from limner.stages.context import Context
 
@@ -20,18 +20,17 @@ BYTES_PER_PIXEL = 3
 
 
 @dataclass(frozen=True)
-class Record:
+class Draft:
     """What a stage's manifest says before anything is made."""
 
     specification: Specification
     began: float = field(default_factory=time.perf_counter)
 
-    def write(self, out: Path, files: Sequence[str], content: dict[str, Any], rendered: int) -> dict[str, str]:
+    def write(self, out: Path, files: Sequence[str], record: ArtifactRecord, rendered: int) -> dict[str, str]:
         """Write the manifest of `files` in `out`, `rendered` of them made just now; returns their hashes."""
         hashes = hashes_of(out, files)
-        made = machine_record() | {"seconds": time.perf_counter() - self.began, "rendered": rendered}
-        of = self.specification
-        manifest = Manifest(of.stage, of.version, of.key, of.settings, of.inputs, hashes, made, content)
+        made = machine_record(seconds=time.perf_counter() - self.began, rendered=rendered)
+        manifest = Manifest.of(self.specification, record, hashes, made)
         write_manifest(out, manifest)
         return hashes
 
@@ -63,9 +62,11 @@ def make_missing(
     return {**plan.present, **made}
 
 
-def cells_and_keys(cells: Sequence[tuple[Planned, Cell]], flags: Mapping[str, bool | None]) -> dict[str, Any]:
-    """A grid's pictures as its manifest lists them."""
-    return {
-        "cells": [asdict(cell) | {"flagged": flags[cell.file]} for _, cell in cells],
-        "keys": {planned.file: planned.key for planned, _ in cells},
-    }
+def flagged_cells(cells: Sequence[tuple[Planned, Cell]], flags: Mapping[str, bool | None]) -> list[Cell]:
+    """A grid's pictures with the safety checker's verdicts."""
+    return [cell.model_copy(update={"flagged": flags[cell.file]}) for _, cell in cells]
+
+
+def keys_of(cells: Sequence[tuple[Planned, Cell]]) -> dict[str, str]:
+    """The key of each picture, by file."""
+    return {planned.file: planned.key for planned, _ in cells}

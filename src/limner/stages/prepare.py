@@ -60,6 +60,7 @@ from limner.photos import (
     without_head,
 )
 from limner.progress import SILENT, Progress
+from limner.records import CropBox, Head, Photo, PhotoSetRecord, RefusedPhoto
 
 STAGE, VERSION = "prepare", 3
 CONTACT_SHEET, CANDIDATES = "contact.jpg", "candidates"
@@ -82,7 +83,7 @@ def prepare(
     specification = specify_prepare(listing, settings, manual_crops)
     if is_current(out, specification.key):
         done = PhotoSet(out)
-        _refuse_strictly([Refusal(**refusal) for refusal in done.refused], photos, strict)
+        _refuse_strictly([Refusal(photo.source, photo.reason) for photo in done.refused], photos, strict)
         return done
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
@@ -97,12 +98,10 @@ def prepare(
             progress.notice(sentence)
         _hold_out(made, folder, settings)
         write_whole(folder / CONTACT_SHEET, _sheet(made))
-        refused = [asdict(refusal) for refusal in made.refused]
-        content = {"photos": made.records, "refused": refused, "judgement": judgement}
-        files = file_hashes(folder)
-        record = machine_record() | {"seconds": time.perf_counter() - began}
-        read, inputs = specification.settings, specification.inputs
-        write_manifest(folder, Manifest(STAGE, VERSION, specification.key, read, inputs, files, record, content))
+        refused = [RefusedPhoto(source=refusal.source, reason=refusal.reason) for refusal in made.refused]
+        record = PhotoSetRecord(photos=made.records, refused=refused, judgement=judgement)
+        seconds = machine_record(seconds=time.perf_counter() - began)
+        write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), seconds))
     return PhotoSet(out)
 
 
@@ -173,7 +172,7 @@ class Made:
     """What came of the photos so far, each list in their order."""
 
     refused: list[Refusal]
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Photo] = field(default_factory=list)
     chosen: list[Candidate] = field(default_factory=list)
     twins: Twins = field(default_factory=Twins)
 
@@ -237,43 +236,40 @@ def _sizes(settings: Prepare) -> list[Size]:
 def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, made: Made, *, in_buckets: bool) -> None:
     """Take the chosen crop, and record it."""
     warnings = [*chosen.plan.notes, *chosen.crop.flaws, *made.twins.notes(listed.name, chosen.crop.small)]
-    record = {
-        "source": listed.name,
-        "file": f"{len(made.records):04d}.png",
-        "size": list(photo.source_size),
-        "crop": _in_source(chosen.plan, photo),
-        "focus": chosen.focus.how,
-        "head": _head_in_source(chosen.focus, photo),
-        "notes": [*photo.notes, *listed.notes, *warnings],
-        "warnings": warnings,
-    }
-    if in_buckets:
-        record["crop_size"] = list(photo.crop_size)
-    if listed.caption:
-        record["caption"] = listed.caption
-    if listed.repeats != 1:
-        record["repeats"] = listed.repeats
-    chosen.crop.file.replace(folder / record["file"])
+    record = Photo(
+        source=listed.name,
+        file=f"{len(made.records):04d}.png",
+        size=photo.source_size,
+        crop=_in_source(chosen.plan, photo),
+        focus=chosen.focus.how,
+        head=_head_in_source(chosen.focus, photo),
+        notes=[*photo.notes, *listed.notes, *warnings],
+        warnings=warnings,
+        crop_size=photo.crop_size if in_buckets else None,
+        caption=listed.caption,
+        repeats=listed.repeats,
+    )
+    chosen.crop.file.replace(folder / record.file)
     made.records.append(record)
     made.chosen.append(chosen)
 
 
-def _head_in_source(focus: Focus, photo: SeenPhoto) -> dict[str, Any] | None:
+def _head_in_source(focus: Focus, photo: SeenPhoto) -> Head | None:
     """The head that the crop was placed by, its box in px of the upright source."""
     if focus.head is None:
         return None
     scale = _scale(photo)
-    box = [round(edge * scale) for edge in focus.head.box]
-    return {"box": box, "kind": focus.head.kind, "score": round(focus.head.score, 3)}
+    x0, y0, x1, y1 = (round(edge * scale) for edge in focus.head.box)
+    return Head(box=(x0, y0, x1, y1), kind=focus.head.kind, score=round(focus.head.score, 3))
 
 
-def _in_source(plan: CropPlan, photo: SeenPhoto) -> dict[str, int]:
+def _in_source(plan: CropPlan, photo: SeenPhoto) -> CropBox:
     """The crop's box in px of the upright source, which may be larger than what was read."""
     scale = _scale(photo)
     width, height = (min(round(s * scale), most) for s, most in zip(plan.size, photo.source_size, strict=True))
     x0 = min(round(plan.x0 * scale), photo.source_size[0] - width)
     y0 = min(round(plan.y0 * scale), photo.source_size[1] - height)
-    return {"x0": x0, "y0": y0, "x1": x0 + width, "y1": y0 + height}
+    return CropBox(x0=x0, y0=y0, x1=x0 + width, y1=y0 + height)
 
 
 def _scale(photo: SeenPhoto) -> float:
@@ -286,31 +282,32 @@ def _compare(made: Made, settings: Prepare) -> None:
     if settings.focus == "center" or len(made.records) < LEAST_PHOTOS:
         return
     for place in without_head([candidate.look.framing != "" for candidate in made.chosen]):
-        _warn(made.records[place], "no head was found, as in most others")
+        _warn(made, place, "no head was found, as in most others")
     embeddings = [one.crop.embedding for one in made.chosen if one.crop.embedding is not None]
     for place in dissimilar_photos(np.stack(embeddings)):
-        _warn(made.records[place], "unlike the others: perhaps another subject, or hardly any of it")
+        _warn(made, place, "unlike the others: perhaps another subject, or hardly any of it")
 
 
-def _warn(record: dict[str, Any], warning: str) -> None:
-    record["warnings"].append(warning)
-    record["notes"].append(warning)
+def _warn(made: Made, place: int, warning: str) -> None:
+    photo = made.records[place]
+    notes = {"notes": [*photo.notes, warning], "warnings": [*photo.warnings, warning]}
+    made.records[place] = photo.model_copy(update=notes)
 
 
 def _hold_out(made: Made, folder: Path, settings: Prepare) -> None:
     """Mark in the records which photos no training sees."""
-    hashes = [hash_file(folder / record["file"]) for record in made.records]
-    repeated = [record["source"] in made.twins.names for record in made.records]
+    hashes = [hash_file(folder / photo.file) for photo in made.records]
+    repeated = [photo.source in made.twins.names for photo in made.records]
     for place in choose_held_out(hashes, repeated, settings.held_out):
-        made.records[place]["held_out"] = True
-        made.records[place]["notes"] += [HELD_OUT]
+        photo = made.records[place]
+        made.records[place] = photo.model_copy(update={"held_out": True, "notes": [*photo.notes, HELD_OUT]})
 
 
 def _sheet(made: Made) -> bytes:
     """The contact sheet, with all that is noted of each photo under it."""
     entries = [
-        replace(one.entry, caption="; ".join([f"{record['source']}: {record['focus']}", *record["notes"]]))
-        for one, record in zip(made.chosen, made.records, strict=True)
+        replace(one.entry, caption="; ".join([f"{photo.source}: {photo.focus}", *photo.notes]))
+        for one, photo in zip(made.chosen, made.records, strict=True)
     ]
     return contact_sheet([*entries, *(SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in made.refused)])
 

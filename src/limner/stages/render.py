@@ -13,10 +13,11 @@ from limner.base import Base
 from limner.config import Render, RenderPrompt, Subject
 from limner.errors import InputError
 from limner.progress import Progress
+from limner.records import RenderSetRecord
 from limner.rendering import Column, Grid, Planned, Recipe, Request, columns_of, remove_strays
 from limner.rendering.prompts import check_negative_prompt, check_prompt
 from limner.stages.context import Context
-from limner.stages.pictures import Record, cells_and_keys, make_missing
+from limner.stages.pictures import Draft, flagged_cells, keys_of, make_missing
 
 STAGE, VERSION = "render", 1
 
@@ -37,8 +38,8 @@ def render(
         raise InputError("render.prompts is empty; give the study at least one [[render.prompts]]")
     require_folder(out)
     columns = columns_of(adapters, settings.lora_scales)
-    record = Record(specify_render(context.base_hash, subject, settings, columns))
-    if is_current(out, record.specification.key):
+    draft = Draft(specify_render(context.base_hash, subject, settings, columns))
+    if is_current(out, draft.specification.key):
         return RenderSet(out)
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
     grid = Grid(out, context.base_hash, recipe, settings.precision, settings.batch_size, memory=context.memory)
@@ -51,7 +52,8 @@ def render(
         "render",
         look_at=lambda loaded: _check_prompts(loaded, subject, settings, context.progress),
     )
-    files = record.write(out, [planned.file for planned, _ in cells], cells_and_keys(cells, flags), plan.missing)
+    record = RenderSetRecord(cells=flagged_cells(cells, flags), keys=keys_of(cells))
+    files = draft.write(out, [planned.file for planned, _ in cells], record, plan.missing)
     remove_strays(out, files)
     return RenderSet(out)
 

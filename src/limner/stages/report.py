@@ -24,6 +24,7 @@ from limner.artifacts import (
 )
 from limner.config import Study
 from limner.progress import SILENT, Progress
+from limner.records import ReportRecord
 from limner.reporting import ReportInputs, write_report
 from limner.reporting.record import read_origins
 
@@ -53,8 +54,7 @@ def report(
         with whole_folder(out) as folder:
             write_report(inputs, folder, progress=progress)
             files, made = file_hashes(folder), machine_record()
-            key, settings, hashes = specification.key, specification.settings, specification.inputs
-            write_manifest(folder, Manifest(STAGE, VERSION, key, settings, hashes, files, made))
+            write_manifest(folder, Manifest.of(specification, ReportRecord(), files, made))
     return out / "index.html"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
+from limner.records import AdapterRecord, ChosenStep, StartRecord
 from limner.stages.context import Context
 from limner.stages.encoding import EncodedSet
 from limner.training import (
     FULL_DTYPE,
     LOG_FILE,
     RULE_VERSION,
-    Choice,
     Curve,
     HeldOutLoss,
     Place,
@@ -105,7 +105,7 @@ def train(
         of = specify_train(
             order.run, context.base_hash, context.subject, photo_set, of_class, start, judged_by=order.judged_by
         )
-        manifests.append(Manifest(of.stage, of.version, of.key, of.settings, of.inputs, {}, {}, {}))
+        manifests.append(Manifest.of(of))
     pending = [
         (order, manifest)
         for order, manifest in zip(orders, manifests, strict=True)
@@ -132,7 +132,7 @@ def specify_train(
     judged_by: Mapping[str, Any] | None = None,
 ) -> Specification:
     """What an adapter follows from; `of_class` are the class images where the variant trains on them."""
-    captions = [photo.get("caption", "") for photo in photo_set.training_photos]
+    captions = [photo.caption for photo in photo_set.training_photos]
     settings = _read_settings(run, subject, of_class, captions)
     inputs: dict[str, Any] = {
         "base": base_hash,
@@ -323,7 +323,7 @@ def _deliver(
     """Write one adapter whole; should that fail, the finished training's states stay in the work folders."""
     order, manifest = one.order, one.manifest
     choice = choose(places[index].curve.records, order.run.variant.validation, training.step)
-    content = _record(training, places[index], index, start, order, choice)
+    record = _record(training, places[index], index, start, order, choice)
     try:
         with whole_folder(order.out) as folder:
             if choice.step == training.step:
@@ -331,12 +331,12 @@ def _deliver(
                     save_adapter(folder, training.trainable.adapter(order.run.label, FULL_DTYPE, index))
             else:
                 _copy_kept(places[index].curve, choice.step, folder)
-            made = machine_record() | {
-                "device": str(training.work.number.device),
-                "arithmetic": training.work.arithmetic,
-                "trained_with": [run.label for run in training.runs if run is not order.run],
-            }
-            write_manifest(folder, replace(manifest, files=file_hashes(folder), made=made, content=content))
+            made = machine_record(
+                device=str(training.work.number.device),
+                arithmetic=training.work.arithmetic,
+                trained_with=[run.label for run in training.runs if run is not order.run],
+            )
+            write_manifest(folder, replace(manifest, files=file_hashes(folder), made=made, record=record))
     except BaseException:
         with contextlib.suppress(LimnerError, OSError):
             training.keep(places)
@@ -357,25 +357,27 @@ def _copy_kept(curve: Curve, step: int, folder: Path) -> None:
 
 
 def _record(
-    training: Training, place: Place, index: int, start: AdapterFolder | None, order: TrainingRequest, choice: Choice
-) -> dict[str, Any]:
+    training: Training,
+    place: Place,
+    index: int,
+    start: AdapterFolder | None,
+    order: TrainingRequest,
+    choice: ChosenStep,
+) -> AdapterRecord:
     run, log = order.run, read_log(order.work / LOG_FILE)
-    validated: dict[str, Any] = {"validation": place.curve.records} if place.curve.records else {}
-    if run.variant.validation.keep != "last":
-        validated["chosen"] = asdict(choice)
-    return {
-        "label": run.label,
-        "method": run.variant.method,
-        "rank": run.rank,
-        "alpha": run.alpha,
-        "scale": run.alpha / run.rank if run.alpha and run.rank else None,
-        "training_seed": run.training_seed,
-        "steps": run.variant.steps,
-        "start_from": {"label": start.folder.name, "content_hash": start.content_hash} if start else None,
-        "trainable_parameters": training.trainable.count(index),
-        "seconds": training.seconds,
-        "seconds_per_step": training.seconds / training.step,
-        "final_loss": log[-1]["loss"] if log else None,
-        "log": thinned(log),
-        **validated,
-    }
+    scale = run.alpha / run.rank if run.alpha and run.rank else None
+    return AdapterRecord(
+        label=run.label,
+        method=run.variant.method,
+        method_record={"rank": run.rank, "alpha": run.alpha, "scale": scale} if run.rank else {},
+        training_seed=run.training_seed,
+        steps=run.variant.steps,
+        start_from=StartRecord(label=start.folder.name, content_hash=start.content_hash) if start else None,
+        trainable_parameters=training.trainable.count(index),
+        seconds=training.seconds,
+        seconds_per_step=training.seconds / training.step,
+        loss=log[-1].loss if log else None,
+        log=thinned(log),
+        validation=place.curve.records,
+        chosen=choice if run.variant.validation.keep != "last" else None,
+    )

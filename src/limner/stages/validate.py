@@ -45,6 +45,7 @@ from limner.measuring import (
 )
 from limner.metrics import LIKENESS, PROMPT_FIDELITY
 from limner.progress import SILENT, Progress
+from limner.records import ValidationRecord
 from limner.rendering.validation import validation_pictures, validation_prompts
 
 Show = Callable[[int], np.ndarray]
@@ -143,20 +144,22 @@ class Scorer:
         for metric, reason in self.left_out.items():
             self.progress.notice(f"validation: {metric} is left out: {reason}")
 
-    def __call__(self, images: np.ndarray) -> dict[str, Any]:
+    def __call__(self, step: int, images: np.ndarray) -> ValidationRecord:
         """A step's record from its pictures (N, H, W, 3) uint8; what cannot be measured is None."""
         assert self._models is not None  # `begin` comes first
         models, fidelity = self._models
         rows = [self._of_likeness(model, images) for model in models.values()]
-        record = {name: _mean([row[name] for row in rows]) for name in NOT_MEASURED}
-        record |= {"prompt_fidelity": None, "fidelity_share": None}
+        means = {name: _mean([row[name] for row in rows]) for name in NOT_MEASURED}
+        value = share = None
         if fidelity is not None:
             value = float(prompt_fidelity(fidelity.pair.embed([*images]), fidelity.texts).mean())
-            record |= {
-                "prompt_fidelity": _round(value),
-                "fidelity_share": _round(span_fraction(value, fidelity.floor, fidelity.top)),
-            }
-        return record
+            share = span_fraction(value, fidelity.floor, fidelity.top)
+        return ValidationRecord(
+            step=step,
+            **means,
+            prompt_fidelity=_round(value),
+            fidelity_share=_round(share),
+        )
 
     def _likeness(self, metric: str, of_base: np.ndarray) -> LikenessModel | None:
         try:
@@ -202,12 +205,14 @@ class Scorer:
         return embedder.embed([self.crop.cut(image, embedder.size_px)[0] for image in chosen])
 
 
-def scoring(show: Show, score: Callable[[np.ndarray], dict[str, Any]] | None) -> Callable[[int], dict[str, Any] | None]:
+def scoring(
+    show: Show, score: Callable[[int, np.ndarray], ValidationRecord] | None
+) -> Callable[[int], ValidationRecord | None]:
     """The function of the step that training is handed: show the pictures, and score them if anyone asks."""
 
-    def validate(step: int) -> dict[str, Any] | None:
+    def validate(step: int) -> ValidationRecord | None:
         images = show(step)
-        return score(images) if score is not None else None
+        return score(step, images) if score is not None else None
 
     return validate
 

@@ -10,9 +10,9 @@ import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from limner.metrics import Place, all_metrics, anchors_name, metric_named, metrics_shown, role_of
+from limner.records import Anchors, ScoreRow, ScoresRecord
 from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base, mean_over_seeds
 from limner.statistics.corrections import correct
 from limner.statistics.findings import (
@@ -34,6 +34,7 @@ from limner.statistics.findings import (
 from limner.statistics.front import surpassed_by
 from limner.statistics.trend import FEWEST_RANKS, best_by_others, rank_trend
 
+NO_ANCHORS = Anchors(ceiling=None, floor=None, note="")
 LEAST_POWER = 0.6  # share of real photos in a style that an embedding must name right
 
 
@@ -47,7 +48,7 @@ class Table:
     variants: Mapping[str, Trained]  # in the study's order, those without a value left out
 
 
-def conclude(record: Mapping[str, Any], variants: Sequence[Variant]) -> Conclusions:
+def conclude(record: ScoresRecord, variants: Sequence[Variant]) -> Conclusions:
     """All that `record` (scores.json: rows, anchors) carries about `variants`, the base among them or not.
 
     Rows with a reference are read for metrics of conditioned pictures alone, and no others for them. Comparisons with
@@ -74,10 +75,10 @@ def _few_seeds(trained: Sequence[Variant]) -> Iterator[Finding]:
         yield FewSeeds(min(seeds.values()), few, of_all=len(few) == len(seeds))
 
 
-def _metrics(record: Mapping[str, Any]) -> list[str]:
+def _metrics(record: ScoresRecord) -> list[str]:
     """The metrics that are compared, in their order; a required one without values stands by its own name."""
-    named = [row["metric"] for row in record["rows"]]
-    listed = list(dict.fromkeys([*named, *record.get("anchors", {})]))
+    named = [row.metric for row in record.rows]
+    listed = list(dict.fromkeys([*named, *record.anchors]))
     compared = [metric for metric in all_metrics() if metric.compared]
     by_metric = {each: [name for name in listed if role_of(name) == each.name] for each in compared}
     return [
@@ -85,29 +86,29 @@ def _metrics(record: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _read(record: Mapping[str, Any], metric: str, variants: Sequence[Variant]) -> tuple[list[Finding], Table | None]:
+def _read(record: ScoresRecord, metric: str, variants: Sequence[Variant]) -> tuple[list[Finding], Table | None]:
     """A metric's table, or why it has none, and what is to be said of its prompts."""
-    rows = [row for row in record["rows"] if _is_read(row, metric)]
+    rows = [row for row in record.rows if _is_read(row, metric)]
     if not rows:
         return ([NotConcluded(metric, "no values")] if metric_named(metric).required else []), None
     anchored_by = anchors_name(metric)
-    anchors = record.get("anchors", {}).get(anchored_by) or {}
+    anchors = record.anchors.get(anchored_by, NO_ANCHORS)
     span = _span(anchors)
     if not metric_named(anchored_by).needs_ceiling:
         return [], _table(metric, span, rows, variants)
-    if anchors.get("ceiling") is None:
+    if anchors.ceiling is None:
         return [NotConcluded(metric, "no ceiling")], None
-    notes, kept = _by_power(metric, _powers(anchors), list(dict.fromkeys(row["prompt"] for row in rows)))
-    fit = [row for row in rows if row["prompt"] in kept]
+    notes, kept = _by_power(metric, _powers(anchors), list(dict.fromkeys(row.prompt for row in rows)))
+    fit = [row for row in rows if row.prompt in kept]
     return notes, _table(metric, span, fit, variants) if fit else None
 
 
-def _powers(anchors: Mapping[str, Any]) -> dict[str, float | None]:
+def _powers(anchors: Anchors) -> dict[str, float | None]:
     """Power by prompt, None where it is not known: beside renders instead of photos of others a style's is a bound."""
-    measured: Mapping[str, float | None] = anchors.get("power") or {}
-    if (anchors.get("power_others") or {}).get("real", True):
+    measured = anchors.power
+    if anchors.power_others is None or anchors.power_others.real:
         return dict(measured)
-    styled = {prompt for prompt, style in (anchors.get("power_styles") or {}).items() if style}
+    styled = {prompt for prompt, style in anchors.power_styles.items() if style}
     weak = {prompt for prompt, share in measured.items() if share is not None and share < LEAST_POWER}
     return {prompt: None if prompt in styled - weak else share for prompt, share in measured.items()}
 
@@ -125,10 +126,11 @@ def _by_power(metric: str, power: Mapping[str, float | None], prompts: Sequence[
     return notes, set(prompts) - set(weak)
 
 
-def _table(metric: str, span: float | None, rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> Table:
+def _table(metric: str, span: float | None, rows: Sequence[ScoreRow], variants: Sequence[Variant]) -> Table:
     by_label: dict[str, dict[tuple[str, int, int], float]] = {}
     for row in rows:
-        by_label.setdefault(row["variant"], {})[_cell(row)] = float(row["value"])
+        if row.value is not None:
+            by_label.setdefault(row.variant, {})[_cell(row)] = row.value
     found: dict[str, Trained] = {
         variant.name: {
             seed: by_label[label] for label, seed in variant.labels.items() if seed is not None and label in by_label
@@ -139,11 +141,10 @@ def _table(metric: str, span: float | None, rows: Sequence[Mapping[str, Any]], v
     return Table(metric, span, base[0] if base else {}, {name: each for name, each in found.items() if each})
 
 
-def _cell(row: Mapping[str, Any]) -> tuple[str, int, int]:
+def _cell(row: ScoreRow) -> tuple[str, int, int]:
     """What a value is paired by: prompt, or reference and conditioning scale (whose prompts differ), seed, image."""
-    reference = row.get("reference")
-    asked = row["prompt"] if reference is None else f"{reference} {row.get('conditioning_scale')}"
-    return asked, row["seed"], row["image_index"]
+    asked = row.prompt if row.reference is None else f"{row.reference} {row.conditioning_scale}"
+    return asked, row.seed, row.image_index
 
 
 def _levels(table: Table) -> Iterator[Finding]:
@@ -196,22 +197,23 @@ def _asked_trends(
                 yield sweep, None, {rank: best_by_others(each, better) for rank, each in of_rank.items()}
 
 
-def _over_limits(record: Mapping[str, Any], variants: Sequence[Variant]) -> Iterator[Finding]:
+def _over_limits(record: ScoresRecord, variants: Sequence[Variant]) -> Iterator[Finding]:
     """How many pictures are over the limit, which is the metric's ceiling."""
-    for metric, anchors in record.get("anchors", {}).items():
-        limit = (anchors or {}).get("ceiling")
+    for metric, anchors in record.anchors.items():
+        limit = anchors.ceiling
         if metric_named(metric).limit is None or limit is None:
             continue
-        rows = [row for row in record["rows"] if _is_read(row, metric)]
-        over = {v.name: _over(limit, [row["value"] for row in rows if row["variant"] in v.labels]) for v in variants}
+        rows = [row for row in record.rows if _is_read(row, metric)]
+        over = {v.name: _over(limit, [row.value for row in rows if row.variant in v.labels]) for v in variants}
         base = next((over[v.name] for v in variants if _is_base(v)), None)
         counted = {v.name: over[v.name] for v in variants if not _is_base(v) and over[v.name][1]}
         if counted:
             yield OverLimit(metric, counted, base)
 
 
-def _over(limit: float, values: Sequence[float]) -> tuple[int, int]:
-    return sum(value > limit for value in values), len(values)
+def _over(limit: float, values: Sequence[float | None]) -> tuple[int, int]:
+    known = [value for value in values if value is not None]
+    return sum(value > limit for value in known), len(known)
 
 
 def _first(tables: Mapping[str, Sequence[Table]], place: Place) -> Table | None:
@@ -235,17 +237,17 @@ def _mean(trained: Trained) -> float:
     return statistics.fmean(statistics.fmean(values.values()) for values in trained.values())
 
 
-def _span(anchors: Mapping[str, Any]) -> float | None:
-    ceiling, floor = anchors.get("ceiling"), anchors.get("floor")
+def _span(anchors: Anchors) -> float | None:
+    ceiling, floor = anchors.ceiling, anchors.floor
     return ceiling - floor if ceiling is not None and floor is not None and ceiling > floor else None
 
 
-def _is_read(row: Mapping[str, Any], metric: str) -> bool:
-    conditioned = row.get("reference") is not None
+def _is_read(row: ScoreRow, metric: str) -> bool:
+    conditioned = row.reference is not None
     return (
-        row["metric"] == metric
+        row.metric == metric
         and conditioned == (metric_named(metric).pictures == "references")
-        and row["value"] is not None
+        and row.value is not None
     )
 
 

@@ -14,6 +14,7 @@ from limner.config import Study
 from limner.measuring import DECIMALS
 from limner.metrics import metric_named
 from limner.opening import LOCK
+from limner.records import Anchors, ScoreRow
 from limner.reporting.columns import make_columns
 from limner.reporting.conclusions import study_variants
 from limner.statistics import Sweep, Variant
@@ -32,7 +33,7 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
     )
     record = ScoreTable(run / "scores.json").record
     variants = study_variants(study, make_columns(study, cells))
-    rows = [row for row in record["rows"] if row["reference"] is None and _is_pooled(row["metric"])]
+    rows = [row for row in record.rows if row.reference is None and _is_pooled(row.metric)]
     summary = {
         "subject": name,
         "class_noun": study.subject.class_noun,
@@ -44,10 +45,10 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
         "variants": [_variant_record(variant) for variant in variants],
         "not_low": sorted(lock.get("ranks_not_low", {})),
         "notices": list(lock.get("ranks_not_low", {}).values()),
-        "models": {metric: model for metric, model in record["models"].items() if _is_pooled(metric)},
-        "anchors": {metric: _anchors(found) for metric, found in record["anchors"].items() if _is_pooled(metric)},
+        "models": {metric: model.to_json() for metric, model in record.models.items() if _is_pooled(metric)},
+        "anchors": {metric: _anchors(found) for metric, found in record.anchors.items() if _is_pooled(metric)},
         "values": _means(rows, variants),
-        "copies": _copies(rows, record["anchors"], variants),
+        "copies": _copies(rows, record.anchors, variants),
         "machine": lock.get("machine", {}),
         "device": lock.get("device", ""),
     }
@@ -98,14 +99,14 @@ def _variant_record(variant: Variant) -> dict[str, Any]:
     return {**row, "training_seeds": seeds, "sweep": asdict(variant.sweep) if variant.sweep else None}
 
 
-def _means(rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> dict[str, Any]:
+def _means(rows: Sequence[ScoreRow], variants: Sequence[Variant]) -> dict[str, Any]:
     """Means over pictures by metric, variant, training seed and prompt."""
     place = {label: (v.name, "" if seed is None else str(seed)) for v in variants for label, seed in v.labels.items()}
     found: dict[str, Any] = {}
     for row in rows:
-        variant, seed = place[row["variant"]]
-        by_prompt = found.setdefault(row["metric"], {}).setdefault(variant, {}).setdefault(seed, {})
-        by_prompt.setdefault(row["prompt"], []).append(row["value"])
+        variant, seed = place[row.variant]
+        by_prompt = found.setdefault(row.metric, {}).setdefault(variant, {}).setdefault(seed, {})
+        by_prompt.setdefault(row.prompt, []).append(row.value)
     return {
         metric: {
             variant: {s: {p: round(statistics.fmean(v), DECIMALS) for p, v in ps.items()} for s, ps in seeds.items()}
@@ -115,27 +116,27 @@ def _means(rows: Sequence[Mapping[str, Any]], variants: Sequence[Variant]) -> di
     }
 
 
-def _copies(rows: Sequence[Mapping[str, Any]], anchors: Mapping[str, Any], variants: Sequence[Variant]) -> Any:
+def _copies(rows: Sequence[ScoreRow], anchors: Mapping[str, Anchors], variants: Sequence[Variant]) -> Any:
     """By metric and variant: pictures over the limit, and how many there are."""
     name_of = {label: variant.name for variant in variants for label in variant.labels}
     found: dict[str, dict[str, list[int]]] = {}
     for row in rows:
-        limit = (anchors.get(row["metric"]) or {}).get("ceiling")
-        if metric_named(row["metric"]).limit and limit is not None:
-            count = found.setdefault(row["metric"], {}).setdefault(name_of[row["variant"]], [0, 0])
-            count[0], count[1] = count[0] + (row["value"] > limit), count[1] + 1
+        limit = anchors[row.metric].ceiling if row.metric in anchors else None
+        if metric_named(row.metric).limit and limit is not None and row.value is not None:
+            count = found.setdefault(row.metric, {}).setdefault(name_of[row.variant], [0, 0])
+            count[0], count[1] = count[0] + (row.value > limit), count[1] + 1
     return found
 
 
-def _anchors(found: Mapping[str, Any]) -> dict[str, Any]:
+def _anchors(found: Anchors) -> dict[str, Any]:
     return {
-        "floor": found.get("floor"),
-        "ceiling": found.get("ceiling"),
-        "photos": found.get("photos") if isinstance(found.get("photos"), int) else None,
-        "power": found.get("power") or {},
-        "power_others": found.get("power_others") or {},
-        "class_prompts": found.get("class_prompts") or [],
-        "unrelated_prompts": found.get("unrelated_prompts") or [],
+        "floor": found.floor,
+        "ceiling": found.ceiling,
+        "photos": found.photos,
+        "power": found.power,
+        "power_others": found.power_others.to_json() if found.power_others else {},
+        "class_prompts": found.class_prompts,
+        "unrelated_prompts": found.unrelated_prompts,
     }
 
 

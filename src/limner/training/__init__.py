@@ -1,7 +1,7 @@
 """Training: what a step is trained on, the step itself, and how it is interrupted and gone on with."""
 
 from limner.training.checkpoint import newest_checkpoint, newest_step, remove_checkpoints
-from limner.training.choosing import RULE_VERSION, Choice, choose, joined, most_kept
+from limner.training.choosing import RULE_VERSION, choose, joined, most_kept
 from limner.training.examples import EncodedPictures, encode_pictures
 from limner.training.held_out import HeldOutLoss
 from limner.training.log import LOG_FILE, TrainingLog, read_log, require_trackers, thinned
@@ -13,7 +13,6 @@ __all__ = [
     "FULL_DTYPE",
     "LOG_FILE",
     "RULE_VERSION",
-    "Choice",
     "Curve",
     "EncodedPictures",
     "HeldOutLoss",

@@ -21,12 +21,14 @@ from limner.artifacts import (
     Manifest,
     file_hashes,
     is_current,
+    load_manifest,
     machine_record,
     read_manifest,
     whole_folder,
     write_manifest,
 )
 from limner.progress import SILENT, Progress
+from limner.records import CheckpointRecord
 
 STAGE, VERSION = "checkpoint", 1
 KEPT = 2
@@ -53,8 +55,8 @@ def write_checkpoint(work: Path, checkpoint: Checkpoint, key: str) -> None:
         if checkpoint.average is not None:
             save_file(_plain(checkpoint.average), folder / AVERAGE)
         torch.save(checkpoint.optimizer, folder / OPTIMIZER)
-        content = {"step": checkpoint.step, "counters": dict(checkpoint.counters)}
-        manifest = Manifest(STAGE, VERSION, key, {}, {}, file_hashes(folder), machine_record(), content)
+        record = CheckpointRecord(step=checkpoint.step, counters=dict(checkpoint.counters))
+        manifest = Manifest(STAGE, VERSION, key, {}, {}, file_hashes(folder), machine_record(), record)
         write_manifest(folder, manifest)
     for old in step_folders(work)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -101,12 +103,12 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(folder: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
-    manifest = read_manifest(folder)
-    assert manifest is not None  # `is_current` has read it
+    record = load_manifest(folder).record
+    assert isinstance(record, CheckpointRecord)  # no other record has such a key
     return Checkpoint(
-        manifest.content["step"],
+        record.step,
         load_file(folder / TRAINED),
         torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True),
         load_file(folder / AVERAGE) if (folder / AVERAGE).is_file() else None,
-        manifest.content["counters"],
+        record.counters,
     )

@@ -16,15 +16,13 @@ of prompt fidelity; by their product a step that is no more alike than the base 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from limner.config import Validation
+from limner.records import ChosenStep, ValidationRecord
 
-Record = Mapping[str, Any]
 RULE_VERSION = 2  # 1 weighed the sum of both shares
-READ = ("likeness_share", "fidelity_share", "copying_share")
 
 
 @dataclass(frozen=True)
@@ -45,16 +43,7 @@ class Judged:
         return (-self.copying if self.copies else 0.0, self.score, nearest, -self.step)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The step whose weights are delivered, why in words, and where training stopped early (None: it did not)."""
-
-    step: int
-    why: str
-    stopped_at: int | None = None
-
-
-def judged(curve: Sequence[Record], settings: Validation) -> list[Judged]:
+def judged(curve: Sequence[ValidationRecord], settings: Validation) -> list[Judged]:
     """Every validation that has all three values, with its neighbours'."""
     usable = [record for record in curve if can_judge(record)]
     rows = [_values(record) for record in usable]
@@ -63,7 +52,7 @@ def judged(curve: Sequence[Record], settings: Validation) -> list[Judged]:
         window = rows[max(0, place - settings.neighbours) : place + settings.neighbours + 1]
         likeness, fidelity, copying = (sum(column) / len(window) for column in zip(*window, strict=True))
         score = joined(likeness, fidelity, settings.likeness_weight)
-        result.append(Judged(record["step"], score, likeness, copying, copying > settings.copying_limit))
+        result.append(Judged(record.step, score, likeness, copying, copying > settings.copying_limit))
     return result
 
 
@@ -73,7 +62,7 @@ def joined(likeness_share: float, fidelity_share: float, likeness_weight: float 
     return likeness**likeness_weight * fidelity ** (1 - likeness_weight)
 
 
-def possible_steps(curve: Sequence[Record], settings: Validation) -> set[int]:
+def possible_steps(curve: Sequence[ValidationRecord], settings: Validation) -> set[int]:
     """Steps that may still be chosen whatever comes: the best of those decided, and all that are not."""
     steps = judged(curve, settings)
     first_open = max(0, len(steps) - settings.neighbours)
@@ -87,7 +76,7 @@ def most_kept(settings: Validation) -> int:
     return settings.neighbours + 2 if settings.keep == "best" else 0
 
 
-def stopping_step(curve: Sequence[Record], settings: Validation) -> int | None:
+def stopping_step(curve: Sequence[ValidationRecord], settings: Validation) -> int | None:
     """The validation after which training stops: the best decided step is `patience` validations behind the newest.
     It does not stop before any step is worth something."""
     if not settings.patience:
@@ -100,28 +89,29 @@ def stopping_step(curve: Sequence[Record], settings: Validation) -> int | None:
     return None
 
 
-def choose(curve: Sequence[Record], settings: Validation, last_step: int) -> Choice:
+def choose(curve: Sequence[ValidationRecord], settings: Validation, last_step: int) -> ChosenStep:
     """The step to deliver. Where the rule cannot be applied it is the last, and `why` says so."""
     stopped = stopping_step(curve, settings)
-    seen = [record for record in curve if stopped is None or record["step"] <= stopped]
+    seen = [record for record in curve if stopped is None or record.step <= stopped]
     steps = judged(seen, settings)
     if settings.keep != "best":
-        return Choice(last_step, 'the last step, as keep = "last" asks')
+        return ChosenStep(step=last_step, why='the last step, as keep = "last" asks')
     if not steps:
-        return Choice(last_step, "the last step: likeness, prompt fidelity or copying could not be measured")
+        why = "the last step: likeness, prompt fidelity or copying could not be measured"
+        return ChosenStep(step=last_step, why=why)
     best = max(steps, key=lambda one: one.order)
     within = "within" if not best.copies else "nearest to, as no step was within,"
     why = (
         f"best of {len(steps)} validated steps: {best.score:.3f}, {within} the copying limit "
         f"({best.copying:.0%} of at most {settings.copying_limit:.0%}); the last is {steps[-1].score:.3f}"
     )
-    return Choice(best.step, why, stopped)
+    return ChosenStep(step=best.step, why=why, stopped_at=stopped)
 
 
-def can_judge(record: Record) -> bool:
+def can_judge(record: ValidationRecord) -> bool:
     """Whether all that the rule needs was measured."""
     return None not in _values(record)
 
 
-def _values(record: Record) -> tuple[Any, ...]:
-    return tuple(record.get(name) for name in READ)
+def _values(record: ValidationRecord) -> tuple[float | None, float | None, float | None]:
+    return record.likeness_share, record.fidelity_share, record.copying_share

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
 from limner.artifacts import write_whole
 from limner.errors import InputError
+from limner.records import StepRecord
 
 LOG_FILE = "log.jsonl"
 LONGEST_RECORD = 200
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What a step says of itself. Losses are of the step's own batch; instance and prior loss carry no weights."""
-
-    step: int  # counted from 1: after this many optimizer steps
-    loss: float  # the objective: weighted sum over the batch
-    instance_loss: float
-    prior_loss: float | None
-    learning_rate: float  # that acted; the first of `learning_rates` where there are several
-    seconds: float
-    learning_rates: dict[str, float] | None = None  # of every parameter group, where they are not treated alike
 
 
 def require_trackers(log_to: Sequence[str]) -> None:
@@ -46,8 +33,8 @@ class TrainingLog:
     def __init__(self, work: Path, label: str, log_to: Sequence[str], done_steps: int) -> None:
         require_trackers(log_to)
         self.path = work / LOG_FILE
-        kept = [record for record in read_log(self.path) if record["step"] <= done_steps]
-        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        kept = [record for record in read_log(self.path) if record.step <= done_steps]
+        write_whole(self.path, "".join(_line(record) for record in kept).encode())
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         self._tensorboard = _open_tensorboard(work, done_steps) if "tensorboard" in log_to else None
         self._wandb = _open_wandb(work, label) if "wandb" in log_to else None
@@ -64,9 +51,9 @@ class TrainingLog:
 
     def write(self, record: StepRecord) -> None:
         """Append one step's record."""
-        self._file.write(json.dumps(_plain(record)) + "\n")
+        self._file.write(_line(record))
         self._file.flush()
-        numbers = {name: value for name, value in _plain(record).items() if name != "step" and value is not None}
+        numbers = {name: value for name, value in record.to_json().items() if name != "step" and value is not None}
         numbers |= {f"learning_rate/{group}": rate for group, rate in numbers.pop("learning_rates", {}).items()}
         if self._tensorboard is not None:
             for name, value in numbers.items():
@@ -75,26 +62,24 @@ class TrainingLog:
             self._wandb.log(numbers, step=record.step)
 
 
-def _plain(record: StepRecord) -> dict[str, Any]:
-    """A record as it is written: one rate alone says nothing of groups."""
-    fields = asdict(record)
-    return fields if record.learning_rates else {name: fields[name] for name in fields if name != "learning_rates"}
+def _line(record: StepRecord) -> str:
+    return json.dumps(record.to_json(), allow_nan=False) + "\n"
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[StepRecord]:
     """All whole lines of a log; a line that was cut off when its process died is left out."""
     if not path.is_file():
         return []
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(json.loads(line))
+            records.append(StepRecord.from_json(json.loads(line)))
         except ValueError:
             continue
     return records
 
 
-def thinned(records: Sequence[dict[str, Any]], longest: int = LONGEST_RECORD) -> list[dict[str, Any]]:
+def thinned(records: Sequence[StepRecord], longest: int = LONGEST_RECORD) -> list[StepRecord]:
     """At most `longest` records, evenly spread, the first and the last among them."""
     if len(records) <= longest:
         return list(records)

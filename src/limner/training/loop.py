@@ -10,10 +10,9 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,6 +21,7 @@ from limner.errors import LimnerError
 from limner.events import Answered, CommandName
 from limner.optimizers import Optimizer, ParameterGroup
 from limner.progress import SILENT, Activity, Progress
+from limner.records import StepRecord, ValidationRecord
 from limner.training.captured import captured
 from limner.training.checkpoint import Checkpoint, write_checkpoint
 from limner.training.choosing import can_judge
@@ -29,7 +29,7 @@ from limner.training.ema import ExponentialMovingAverage
 from limner.training.held_out import HeldOutLoss
 from limner.training.interruption import uninterrupted
 from limner.training.learning_rates import rates_by_name
-from limner.training.log import StepRecord, TrainingLog
+from limner.training.log import TrainingLog
 from limner.training.loss_scale import LossScale
 from limner.training.step import RING, Step
 from limner.training.trainable import Trainable
@@ -42,7 +42,7 @@ IN_FLIGHT = 8  # steps that a GPU may be behind: Ctrl-C waits for them
 # 2e-6 added to them, without direction; fp32 would double 2 GB, and renders on a GPU compute in fp16 anyway.
 FULL_DTYPE = torch.float16
 
-Validate = Callable[[int], Mapping[str, Any] | None]
+Validate = Callable[[int], ValidationRecord | None]
 """Called after a step with its number (counted from 1) while the base's modules carry the weights in training (their
 moving average where one is kept): render from the base's modules as they are, in the precision they have. What it
 returns, if anything, is the step's record on the curve: see `choosing`."""
@@ -223,7 +223,15 @@ def _note(
     if applied:
         prior = None if math.isnan(prior_loss) else prior_loss
         by_group = rates_by_name(training.groups, rates)
-        place.newest = StepRecord(number + 1, loss, instance_loss, prior, rates[0], seconds, by_group)
+        place.newest = StepRecord(
+            step=number + 1,
+            loss=loss,
+            instance_loss=instance_loss,
+            prior_loss=prior,
+            learning_rate=rates[0],
+            seconds=seconds,
+            **({"learning_rates": by_group} if by_group else {}),
+        )
         place.log.write(place.newest)
 
 
@@ -249,8 +257,9 @@ def _obey(command: CommandName, training: Training, places: Sequence[Place], pro
     for index, place in enumerate(places):
         if place.validate is not None and not place.failure:
             with torch.no_grad(), training.delivered(), training.trainable.only(index):
-                record = place.validate(training.step) or {}
-            shown.append(" ".join([place.run.label, *(f"{name} {value}" for name, value in record.items())]))
+                record = place.validate(training.step)
+            values = record.to_json() if record else {}
+            shown.append(" ".join([place.run.label, *(f"{n} {v}" for n, v in values.items() if n != "step")]))
     none = "no variant here has validation.every_steps, by which it knows how to validate"
     message = f"step {training.step}: {'; '.join(shown)}" if shown else none
     progress.emit(Answered(command=command, outcome="done" if shown else "refused", message=message))
@@ -273,11 +282,15 @@ def _validate(training: Training, place: Place, index: int) -> None:
         if record is None:
             return
         loss = training.held_out(training.work.objective) if training.held_out else None
-        record = {"step": training.step, **record, "validation_loss": loss}
+        record = record.model_copy(update={"step": training.step, "validation_loss": _finite(loss)})
         if settings.keep == "best" and can_judge(record):
             curve.keep(training.step, training.trainable.adapter(place.run.label, FULL_DTYPE, index))
     curve.add(record)
     curve.drop_hopeless()
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def all_stopped(training: Training, places: Sequence[Place]) -> bool:

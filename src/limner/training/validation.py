@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from limner.adapters import Adapter, save_adapter
 from limner.artifacts import Manifest, file_hashes, is_current, whole_folder, write_json, write_manifest
 from limner.config import Validation
+from limner.records import KeptRecord, ValidationCurve, ValidationRecord
 from limner.training.choosing import possible_steps, stopping_step
 
 CURVE_FILE = "validation.json"
@@ -29,16 +28,16 @@ class Curve:
     work: Path
     settings: Validation
     key: str  # of the training
-    by_step: dict[int, dict[str, Any]] = field(default_factory=dict)
+    by_step: dict[int, ValidationRecord] = field(default_factory=dict)
 
     @property
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[ValidationRecord]:
         """One record a validation, by step."""
         return [self.by_step[step] for step in sorted(self.by_step)]
 
-    def until(self, step: int) -> list[dict[str, Any]]:
+    def until(self, step: int) -> list[ValidationRecord]:
         """Records up to a step."""
-        return [record for record in self.records if record["step"] <= step]
+        return [record for record in self.records if record.step <= step]
 
     def due(self, step: int, last_step: int) -> bool:
         """Whether a step is validated: every so many, and where the pictures are scored the last."""
@@ -50,16 +49,17 @@ class Curve:
         last = stopping_step(self.until(step), self.settings)
         return last is not None and last <= step
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: ValidationRecord) -> None:
         """Take in a validation's record."""
-        self.by_step[record["step"]] = dict(record)
-        write_json(self.work / CURVE_FILE, {"key": self.key, **self._judged_by(), "records": self.records})
+        self.by_step[record.step] = record
+        curve = ValidationCurve(key=self.key, settings=self.settings.model_dump(mode="json"), records=self.records)
+        write_json(self.work / CURVE_FILE, curve.to_json())
 
     def keep(self, step: int, adapter: Adapter) -> None:
         """Write the adapter of a step."""
         with whole_folder(kept_folder(self.work, step)) as folder:
             save_adapter(folder, adapter)
-            write_manifest(folder, Manifest(STAGE, VERSION, self.key, {}, {}, file_hashes(folder)))
+            write_manifest(folder, Manifest(STAGE, VERSION, self.key, {}, {}, file_hashes(folder), record=KeptRecord()))
 
     def kept(self, step: int) -> Path | None:
         """Where a step's adapter lies whole, None where it does not."""
@@ -70,9 +70,6 @@ class Curve:
         """Remove the adapters that can no longer be chosen."""
         drop_kept(self.work, possible_steps(self.records, self.settings))
 
-    def _judged_by(self) -> dict[str, Any]:
-        return {"settings": self.settings.model_dump(mode="json")}
-
 
 def open_curve(work: Path, settings: Validation, key: str, *, resumed: bool) -> Curve:
     """The curve of a training that goes on, if it was judged as it is now; else an empty one, and what lay there goes.
@@ -81,12 +78,11 @@ def open_curve(work: Path, settings: Validation, key: str, *, resumed: bool) -> 
     """
     curve = Curve(work, settings, key)
     try:
-        there = json.loads((work / CURVE_FILE).read_text(encoding="utf-8"))
-        same = there["key"] == key and there["settings"] == settings.model_dump(mode="json")
-        if resumed and same:
-            curve.by_step = {record["step"]: record for record in there["records"]}
+        earlier = ValidationCurve.from_json(json.loads((work / CURVE_FILE).read_text(encoding="utf-8")))
+        if resumed and earlier.key == key and earlier.settings == settings.model_dump(mode="json"):
+            curve.by_step = {record.step: record for record in earlier.records}
             return curve
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         pass
     (work / CURVE_FILE).unlink(missing_ok=True)
     drop_kept(work)

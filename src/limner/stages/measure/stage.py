@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,7 +16,8 @@ from limner.artifacts import (
     canonical_json,
     hash_bytes,
     machine_record,
-    write_json,
+    scores_are_current,
+    write_scores,
 )
 from limner.base import BaseLocation
 from limner.config import Measure, Subject
@@ -58,7 +56,7 @@ def measure(
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = find_others(settings.others, class_set, pictures)
     specification = specify_measure(photo_set, renders, controls, subject, settings, models, others)
-    if _is_current(out, specification.key):
+    if scores_are_current(out, specification.key):
         return ScoreTable(out)
     started = time.monotonic()
     kinds = prompt_kinds(pictures, subject.identifier, subject.class_noun)
@@ -67,9 +65,7 @@ def measure(
     score(inputs, models, scores)
     if controls:
         scores.control = control_summary(scores.rows)
-    made = {**machine_record(), "seconds": round(time.monotonic() - started, 2)}
-    manifest = {**asdict(specification), "key": specification.key, "made": made}
-    _write(out, scores, manifest)
+    write_scores(out, scores.record(specification, machine_record(seconds=round(time.monotonic() - started, 2))))
     return ScoreTable(out)
 
 
@@ -126,19 +122,4 @@ def _pictures(grid: RenderSet, scores: Scores) -> list[Picture]:
 
 def _grid_hash(grid: RenderSet) -> str:
     """Hash of a grid's files and of what its cells say (their prompts' texts are read here)."""
-    return hash_bytes(canonical_json([grid.content_hash, grid.manifest.content["cells"]]))
-
-
-def _is_current(out: Path, key: str) -> bool:
-    try:
-        record = json.loads(out.read_text(encoding="utf-8"))
-        manifest = record.pop("manifest")
-        return manifest["key"] == key and manifest["content_hash"] == hash_bytes(canonical_json(record))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _write(out: Path, scores: Scores, manifest: dict[str, Any]) -> None:
-    record = scores.record()
-    digest = hash_bytes(canonical_json(json.loads(json.dumps(record))))
-    write_json(out, {**record, "manifest": {**manifest, "content_hash": digest}})
+    return hash_bytes(canonical_json([grid.content_hash, [cell.to_json() for cell in grid.cells]]))
