@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limner.artifacts import file_hashes, read_manifest
+from limner.artifacts import file_hashes, read_manifest, write_scores
 from limner.errors import LimnerError
 from limner.stages.report import report
 from tests.reporting.made_up import RAW, MadeUpRun, rewrite_manifest, write_run
@@ -59,7 +59,7 @@ def test_new_scores_new_origins_and_a_new_render_set_each_make_it_new(made):
         return manifest.key
 
     keys = [written()]
-    made.scores.path.write_text(made.scores.path.read_text().replace("head crops", "whole pictures"))
+    write_scores(made.scores.path, made.scores.record.model_copy(update={"notes": ["whole pictures are compared"]}))
     keys.append(written())
     (made.run / "study.lock.json").write_text('{"origins": {"render": {"steps": "limner.json"}}}')
     keys.append(written())
