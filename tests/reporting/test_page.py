@@ -215,7 +215,7 @@ def test_training_seeds_stack_in_one_column_and_strengths_have_their_own(tmp_pat
 
 
 def test_one_training_seed_is_called_descriptive(page):
-    assert "One training seed a variant: descriptive only" in page.text
+    assert "One training seed per variant: descriptive only" in page.text
     assert "nothing is tested: the sentences describe these pictures" in page.text
     assert "Intervals are over training seeds, for" not in page.text
 

@@ -59,7 +59,7 @@ COPYING = Metric(
     leads=True,
     limit={
         "en": LimitWords(
-            some="Warning of copying: nearer to a training photo than any two photos are to each other are "
+            some="Warning of copying: nearer to a training photo than any two photos are to each other: "
             "{figures}{seen}.",
             none="No picture of a variant is nearer to a training photo than any two photos are to each other{seen}.",
         ),

@@ -27,7 +27,7 @@ PROMPT_FIDELITY = Metric(
             "Prompt fidelity",
             "prompt fidelity",
             "prompt",
-            "how near the picture lies to its own prompt in CLIP’s shared space. Higher obeys more.",
+            "how near the picture lies to its own prompt in CLIP’s shared space. Higher is closer to the prompt.",
             more="closer to the prompt",
         ),
         "ru": Words(

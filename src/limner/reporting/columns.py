@@ -13,7 +13,7 @@ MARKERS = ("diamond", "circle", "triangle", "pentagon", "star")
 DASHES = (None, "10 3", "5 3", "2 3", "10 3 2 3")
 GREY = ("#5f636c", "#a4a7ae")
 # per family of variants: (first, last) on light paper and (first, last) on dark; at least 3:1 on their ground,
-# told apart by lightness and marker as well as hue
+# distinguished by lightness and marker as well as hue
 RAMPS = (
     (("#c2512f", "#8f2a12"), ("#d9765a", "#f5ad97")),
     (("#5b94c9", "#12345f"), ("#4f86bb", "#c2ddf6")),
@@ -36,7 +36,7 @@ class Column:
     family: int | None = None  # index of the study's variant; None for the base
     rank: int | None = None
     strength: float = 1.0
-    dashes: str | None = None  # of its lines, by which ranks are told apart without colour
+    dashes: str | None = None  # of its lines, by which ranks are distinguished without colour
 
     @property
     def is_base(self) -> bool:

@@ -16,9 +16,9 @@ from limner.reporting.sentences import Speaker
 from limner.statistics import Conclusions, Estimated, Finding, Sweep, Variant, conclude
 from limner.statistics.findings import AgainstBase, FewSeeds, Front, OverLimit, Pair, PromptsLeftOut, difference_of
 
-MOST_TOLD = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
+MOST_SHOWN = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
 ONLY_TRAINING = 0  # stands for the seed of a LoRA that was made elsewhere, of which there is one
-OWN_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
+DIFFERENT_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
 CODES: dict[str, tuple[Code, ...]] = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
 GENERAL = ""  # the chapter of what is not about one score
 
@@ -85,12 +85,12 @@ def _topic(finding: Finding) -> str:
 
 def _chapter(speaker: Speaker, topic: str, findings: Sequence[Finding]) -> Chapter:
     hidden = _folded(findings)
-    told = [each for each in findings if each not in hidden]
+    shown = [each for each in findings if each not in hidden]
     undecided = sum(not _is_shown(each) for each in hidden)
     code = speaker.language.code
     return Chapter(
         _title(speaker, topic, findings[0]),
-        speaker.sentences(Conclusions(tuple(told))),
+        speaker.sentences(Conclusions(tuple(shown))),
         speaker.sentences(Conclusions(tuple(hidden))),
         FOLDED[code].format(count=len(hidden), undecided=undecided),
     )
@@ -108,31 +108,31 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
     for kind in (AgainstBase, Pair):
         tested = [each for each in findings if isinstance(each, kind) and isinstance(each.difference, Estimated)]
         ranked = sorted(tested, key=lambda each: (not _is_shown(each), -abs(each.difference.difference)))
-        told = (
-            [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_TOLD else ranked
+        kept = (
+            [each for each in ranked if kind is AgainstBase or _is_shown(each)] if len(ranked) > MOST_SHOWN else ranked
         )
-        hidden += [each for each in ranked if each not in told[:MOST_TOLD]]
+        hidden += [each for each in ranked if each not in kept[:MOST_SHOWN]]
     return [each for each in findings if each in hidden]
 
 
 def _is_shown(finding: Finding) -> bool:
-    found = difference_of(finding)
-    return isinstance(found, Estimated) and found.is_shown
+    difference = difference_of(finding)
+    return isinstance(difference, Estimated) and difference.is_shown
 
 
 def study_variants(study: Study, columns: Sequence[Column]) -> list[Variant]:
-    """The report's columns as statistics sees them: each strength of a LoRA is a variant of its own."""
+    """The report's columns as statistics sees them: each strength of a LoRA is a variant."""
     runs = {run.label: run for run in expand_variants(study.variants)}
     return [_variant(column, {label: run_of(label, runs) for label in column.labels}) for column in columns]
 
 
 def _variant(column: Column, runs: dict[str, VariantRun | None]) -> Variant:
-    once = None if column.family is None else ONLY_TRAINING  # the base has no training seed, a given LoRA one
+    once = None if column.family is None else ONLY_TRAINING  # the base has no training seed, an imported LoRA one
     labels = {label: run.training_seed if run else once for label, run in runs.items()}
     run = next((each for each in runs.values() if each), None)
     if run is None or run.rank is None or not isinstance(run.variant, LoraVariant):
         return Variant(column.name, labels)
-    others = run.variant.model_dump_json(exclude=OWN_IN_A_SWEEP)
+    others = run.variant.model_dump_json(exclude=DIFFERENT_IN_A_SWEEP)
     sweep = _sweep(others, run.variant, run.rank, column.strength)
     return Variant(column.name, labels, run.rank, run.variant.learning_rate, sweep)
 

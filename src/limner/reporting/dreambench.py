@@ -1,4 +1,4 @@
-"""DreamBench's table: DINO, CLIP-I and CLIP-T of every variant beside the figures of Ruiz et al. (2023, table 1)."""
+"""DreamBench's table: DINO, CLIP-I and CLIP-T of every variant and the figures of Ruiz et al. (2023, table 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PUBLISHED = {  # arXiv:2208.12242, table 1
     "DreamBooth (Stable Diffusion)": ("0.668", "0.803", "0.305"),
     "Textual Inversion (Stable Diffusion)": ("0.569", "0.780", "0.255"),
 }
-OWN_NAMES = {DINO: "DINO ViT-S/16", CLIP_I: "CLIP-I ViT-B/32", CLIP_T: "CLIP-T ViT-B/32"}
+MODEL_NAMES = {DINO: "DINO ViT-S/16", CLIP_I: "CLIP-I ViT-B/32", CLIP_T: "CLIP-T ViT-B/32"}
 ROLES = {DINO: "subject fidelity", CLIP_I: "subject fidelity", CLIP_T: "prompt fidelity"}
 EN = Language("en")
 
@@ -35,7 +35,7 @@ def dreambench_markdown(record: Mapping[str, Any], metrics: Mapping[str, str], s
     heads = [_head(column, stand_ins) for column in metrics]
     parts += [_standfirst(summaries), markdown_table(["measured here", *heads], rows)]
     parts += ["Published (Ruiz et al. 2023, table 1):"]
-    parts += [markdown_table(["", *OWN_NAMES.values()], [[name, *row] for name, row in PUBLISHED.items()])]
+    parts += [markdown_table(["", *MODEL_NAMES.values()], [[name, *row] for name, row in PUBLISHED.items()])]
     return "\n\n".join([*parts, *_notes(stand_ins), *_faults(record)]) + "\n"
 
 
@@ -52,7 +52,7 @@ def _standfirst(summaries: Sequence[Mapping[str, Any]]) -> str:
 def _head(column: str, stand_ins: Mapping[str, str]) -> str:
     """A stand-in is named by itself, never by the model whose place it takes."""
     if column not in stand_ins:
-        return OWN_NAMES[column]
+        return MODEL_NAMES[column]
     used = "the base's own CLIP" if stand_ins[column] == BASE_MODEL else stand_ins[column]
     return f"{used}, {ROLES[column]}"
 
@@ -60,7 +60,7 @@ def _head(column: str, stand_ins: Mapping[str, str]) -> str:
 def _mean(summaries: Sequence[Mapping[str, Any]], metric: str, variant: str) -> str:
     """Mean over subjects of the mean over prompts (and training seeds)."""
     found = [summary["values"].get(metric, {}).get(variant, {}) for summary in summaries]
-    return _told([_over_prompts(seeds) for seeds in found if seeds])
+    return _with_interval([_over_prompts(seeds) for seeds in found if seeds])
 
 
 def _over_prompts(seeds: Mapping[str, Mapping[str, float]]) -> float:
@@ -70,16 +70,16 @@ def _over_prompts(seeds: Mapping[str, Mapping[str, float]]) -> float:
 def _real(summaries: Sequence[Mapping[str, Any]], metric: str) -> str:
     """Real photos of a subject against each other."""
     tops = [summary["anchors"].get(metric, {}).get("ceiling") for summary in summaries]
-    return _told([top for top in tops if top is not None])
+    return _with_interval([top for top in tops if top is not None])
 
 
-def _told(means: Sequence[float]) -> str:
+def _with_interval(means: Sequence[float]) -> str:
     if not means:
         return "–"
-    found = over_seeds(means, None, len(means), "paired")
-    if not isinstance(found, Estimated):
-        return EN.number(found.difference)
-    return f"{EN.number(found.difference)} ({EN.number(found.interval[0])} to {EN.number(found.interval[1])})"
+    mean = over_seeds(means, None, len(means), "paired")
+    if not isinstance(mean, Estimated):
+        return EN.number(mean.difference)
+    return f"{EN.number(mean.difference)} ({EN.number(mean.interval[0])} to {EN.number(mean.interval[1])})"
 
 
 def _notes(stand_ins: Mapping[str, str]) -> Iterator[str]:

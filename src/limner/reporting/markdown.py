@@ -141,9 +141,9 @@ def _gain(finding: Finding, metric: str) -> str:
 
 def settings_table(settings: SettingsTable) -> Markup:
     """Settings, a row each, with their origin where it is known."""
-    told = any(row.origin for row in settings.rows)
-    heads = ["Setting", *(settings.heads or ["Value"]), *(["From"] if told else [])]
-    return table(heads, ([r.name, *r.values, *([r.origin] if told else [])] for r in settings.rows))
+    has_origin = any(row.origin for row in settings.rows)
+    heads = ["Setting", *(settings.heads or ["Value"]), *(["From"] if has_origin else [])]
+    return table(heads, ([r.name, *r.values, *([r.origin] if has_origin else [])] for r in settings.rows))
 
 
 def ranked_table(ranked: Sequence[Ranked]) -> Markup:

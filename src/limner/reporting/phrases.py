@@ -29,8 +29,8 @@ PHRASES: dict[str, dict[Code, str]] = {
         "80\u00a0%).",
     },
     "no spread": {
-        "en": "{Metric} of {a} less that of {b} is {d}, but the training seeds do not differ from each other, so "
-        "nothing could be tested.",
+        "en": "The difference in {metric} between {a} and {b} is {d}, but the training seeds do not differ from each "
+        "other, so nothing could be tested.",
         "ru": "Разность между {a} и {b} по показателю «{metric}» равна {d}, но запуски обучения не отличаются друг от "
         "друга, поэтому проверить её нельзя.",
     },
@@ -100,13 +100,13 @@ PHRASES: dict[str, dict[Code, str]] = {
     "surpassed": {"en": " Surpassed: {figures}.", "ru": " Уступают по обоим: {figures}."},
     "by": {"en": "{a} by {b}", "ru": "{a} (варианту {b})"},
     "few seeds": {
-        "en": "{Seeds} a variant: descriptive only. Whether a difference would hold with other seeds cannot be said "
+        "en": "{Seeds} per variant: descriptive only. Whether a difference would hold with other seeds cannot be said "
         "from this.",
         "ru": "Запусков обучения на вариант: {number}. Этого хватает лишь для описания: сохранится ли разница при "
         "других запусках, сказать нельзя.",
     },
     "some few seeds": {
-        "en": "Fewer than three training seeds have {names}: of these, descriptions only.",
+        "en": "{names} have fewer than three training seeds and are only described.",
         "ru": "Менее трёх запусков обучения у {names}: для них возможны только описания.",
     },
     "no values": {"en": "{Metric} could not be measured.", "ru": "{Metric}: измерить не удалось."},

@@ -37,7 +37,7 @@ OTHER_SCORES, UNDECIDED = "What is shown of other scores", "Pairs between which 
 
 @dataclass(frozen=True)
 class Pooled:
-    """The scores of all subjects that were measured, and what is to be told beside them."""
+    """The scores of all subjects that were measured, and what is said with them."""
 
     title: str
     subjects: Sequence[SubjectScores]

@@ -1,4 +1,4 @@
-"""Two ways of teaching compared on a score: t intervals over the means of training seeds.
+"""Two variants compared on a score: t intervals over the means of training seeds.
 
 A training seed is a cluster: all pictures of one adapter share its luck, so a variant has as many independent values
 as it has training seeds, however many pictures were made. Of each training seed the mean difference over the pictures
@@ -18,8 +18,8 @@ from limner.statistics.student import LEVEL, critical_t, detectable, two_sided_p
 FEWEST_SEEDS = 3  # training seeds below which nothing more than description is fair
 SMALLEST_SPREAD = 1e-9  # scores have six decimals; what is below comes from adding them up
 
-Cell = tuple[str, int, int]  # prompt, render seed, image index
-Values = Mapping[Cell, float]
+PictureKey = tuple[str, int, int]  # prompt, render seed, image index
+Values = Mapping[PictureKey, float]
 Trained = Mapping[int, Values]  # by training seed
 Design = Literal["paired", "unpaired", "against base"]
 
@@ -91,9 +91,9 @@ def mean_over_seeds(trained: Trained) -> Mean:
     if not means:
         raise ValueError("a variant without values has no mean")
     pictures = sum(len(values) for values in trained.values())
-    found = over_seeds(means, None, pictures, "against base")
-    interval = found.interval if isinstance(found, Estimated) else None
-    return Mean(found.difference, interval, len(means), pictures)
+    overall = over_seeds(means, None, pictures, "against base")
+    interval = overall.interval if isinstance(overall, Estimated) else None
+    return Mean(overall.difference, interval, len(means), pictures)
 
 
 def compare(ours: Trained, theirs: Trained, span: float | None = None) -> Difference | None:
@@ -166,7 +166,7 @@ def _differences(ours: Values, theirs: Values) -> list[float]:
     return [ours[cell] - theirs[cell] for cell in sorted(ours.keys() & theirs.keys())]
 
 
-def _shared_cells(sides: Sequence[Values]) -> list[Cell]:
+def _shared_cells(sides: Sequence[Values]) -> list[PictureKey]:
     return sorted(set.intersection(*(set(values) for values in sides))) if sides else []
 
 

@@ -23,7 +23,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of teaching (or the base, which has no training seed): where its rows are found, and its rank."""
+    """One variant (or the base, which has no training seed): where its rows are found, and its rank."""
 
     name: str
     labels: Mapping[str, int | None]  # the rows' variant -> training seed
@@ -132,7 +132,7 @@ Finding = (
 
 @dataclass(frozen=True)
 class Conclusions:
-    """All that the scores of a study carry, in the order in which it is told."""
+    """All that the scores of a study carry, in the order in which the report gives it."""
 
     findings: tuple[Finding, ...]
 

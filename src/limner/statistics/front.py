@@ -14,8 +14,8 @@ def surpassed_by(means: Mapping[str, Means]) -> dict[str, str]:
     """
     return {
         name: max(better, key=lambda other: means[other])
-        for name, own in means.items()
-        if (better := [other for other, theirs in means.items() if _surpasses(theirs, own)])
+        for name, ours in means.items()
+        if (better := [other for other, theirs in means.items() if _surpasses(theirs, ours)])
     }
 
 

@@ -155,7 +155,7 @@ def compare_subjects(ours: Trained, theirs: Trained, span: float | None = None, 
 def spread(subjects: Sequence[SubjectScores], table: PooledTable, variant: str) -> Spread:
     """A variant's mean over subjects, with its interval, and the two standard deviations behind it."""
     means = [statistics.fmean(values.values()) for values in table.variants[variant].values()]
-    within = [statistics.variance(own) for own in _seed_means(subjects, table, variant) if len(own) > 1]
+    within = [statistics.variance(of_seeds) for of_seeds in _seed_means(subjects, table, variant) if len(of_seeds) > 1]
     return Spread(
         over_seeds(means, None, table.weight * len(means), "paired"),
         statistics.stdev(means) if len(means) > 1 else None,
@@ -173,16 +173,16 @@ def _seed_means(subjects: Sequence[SubjectScores], table: PooledTable, variant: 
 def _against_base(table: PooledTable) -> Iterator[Finding]:
     base = table.variants.get(BASE, {})
     trained = [name for name in table.variants if name != BASE]
-    found = [compare_subjects(table.variants[name], base, table.span, table.weight) for name in trained]
-    for name, difference in zip(trained, correct(found), strict=True):
+    compared = [compare_subjects(table.variants[name], base, table.span, table.weight) for name in trained]
+    for name, difference in zip(trained, correct(compared), strict=True):
         if difference:
             yield AgainstBase(table.metric, name, difference)
 
 
 def _pairs(table: PooledTable) -> Iterator[Finding]:
     pairs = list(itertools.combinations([name for name in table.variants if name != BASE], 2))
-    found = [compare_subjects(table.variants[a], table.variants[b], table.span, table.weight) for a, b in pairs]
-    for (one, other), difference in zip(pairs, correct(found), strict=True):
+    compared = [compare_subjects(table.variants[a], table.variants[b], table.span, table.weight) for a, b in pairs]
+    for (one, other), difference in zip(pairs, correct(compared), strict=True):
         if difference:
             yield Pair(table.metric, one, other, difference)
 
@@ -192,9 +192,9 @@ def _trends(table: PooledTable, variants: Sequence[Variant], not_low: Sequence[s
     asked = []
     ranked = sorted((v for v in variants if v.rank and v.sweep and v.name in table.variants), key=lambda v: v.rank or 0)
     for sweep, rate in dict.fromkeys((v.sweep, v.learning_rate) for v in ranked):
-        own = [v for v in ranked if (v.sweep, v.learning_rate) == (sweep, rate)]
-        low = [v for v in own if v.name not in not_low]
-        asked += [(sweep, rate, chosen) for chosen in ([low, own] if len(low) < len(own) else [own])]
+        swept = [v for v in ranked if (v.sweep, v.learning_rate) == (sweep, rate)]
+        low = [v for v in swept if v.name not in not_low]
+        asked += [(sweep, rate, chosen) for chosen in ([low, swept] if len(low) < len(swept) else [swept])]
     asked = [each for each in asked if len(each[2]) >= FEWEST_RANKS]
     by_rank = [{v.rank or 0: table.variants[v.name] for v in chosen} for _, _, chosen in asked]
     slopes = correct([rank_trend(ranks, table.span) for ranks in by_rank])

@@ -20,8 +20,8 @@ def rank_trend(by_rank: Mapping[int, Trained], span: float | None = None) -> Dif
     if len(by_rank) < FEWEST_RANKS:
         return None
     seeds = sorted(set.intersection(*(set(trained) for trained in by_rank.values())))
-    found = [_slope({rank: trained[seed] for rank, trained in by_rank.items()}) for seed in seeds]
-    slopes = [each for each in found if each is not None]
+    fitted = [_slope({rank: trained[seed] for rank, trained in by_rank.items()}) for seed in seeds]
+    slopes = [each for each in fitted if each is not None]
     if not slopes:
         return None
     return over_seeds([slope for slope, _ in slopes], span, sum(count for _, count in slopes), "paired")
