@@ -38,7 +38,7 @@ ON_A_GPU = {
 }
 OURS_ALONE = {
     "engine": ("The engine alone", engine.engine),
-    "peaks": ("Peak memory and what is foretold", peaks.peaks),
+    "peaks": ("Peak memory and its prediction", peaks.peaks),
 }
 ON_A_PROCESSOR = {
     "demo": ("The demo on two cores", processor.demo),
@@ -91,7 +91,7 @@ def add_choosing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--methods", nargs="+", choices=choosing.METHODS, default=choosing.METHODS)
 
 
-def told_choosing(options: argparse.Namespace) -> str:
+def choosing_report(options: argparse.Namespace) -> str:
     """The comparison of rules, on the embedded miniature unless another base is given."""
     if options.subjects is None:
         raise SystemExit("choosing needs --subjects FOLDER, with a folder of square crops for each subject")
@@ -119,12 +119,12 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    by_table = {"quality": told_quality, "choosing": told_choosing, "focal": told_focal, "photos": told_photos}
-    print(by_table.get(options.table, told_speed)(options))
+    by_table = {"quality": quality_report, "choosing": choosing_report, "focal": focal_report, "photos": photos_report}
+    print(by_table.get(options.table, speed_report)(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
 
-def told_quality(options: argparse.Namespace) -> str:
+def quality_report(options: argparse.Namespace) -> str:
     """The comparison of paths, on the embedded miniature unless another base is given."""
     if options.subjects is None:
         raise SystemExit("quality needs --subjects FOLDER, with a folder of square crops for each subject")
@@ -133,19 +133,19 @@ def told_quality(options: argparse.Namespace) -> str:
     return quality.quality(options.work, subjects, base, options.device, processes, options.training_steps)
 
 
-def told_focal(options: argparse.Namespace) -> str:
+def focal_report(options: argparse.Namespace) -> str:
     """Where crops look, and how fast heads are found."""
     if options.pictures is None:
         raise SystemExit("focal needs --pictures FOLDER, with the head boxes in FOLDER.csv")
     return focal.focal(options.pictures, options.device, options.brief)
 
 
-def told_photos(options: argparse.Namespace) -> str:
+def photos_report(options: argparse.Namespace) -> str:
     """How fast photos are decoded and prepared."""
     return photos.photos(options.work)
 
 
-def told_speed(options: argparse.Namespace) -> str:
+def speed_report(options: argparse.Namespace) -> str:
     """Measure one table's rows, keep them, and write them as Markdown."""
     results = options.out or options.work / "results.jsonl"
     if options.table in ON_A_PROCESSOR:

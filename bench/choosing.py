@@ -229,7 +229,7 @@ def difference(rows: Sequence[Mapping[str, Any]], other: str, measure: str) -> D
     return found
 
 
-def told_difference(found: Described | Estimated) -> str:
+def difference_cell(found: Described | Estimated) -> str:
     """The difference with its 95% interval, where subjects are enough for one."""
     if isinstance(found, Described):
         return f"{found.difference:+.3f} ({found.reason})"
@@ -271,7 +271,7 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| measure | ours | last | loss | ours - last | ours - loss |", "|---|---|---|---|---|---|"]
     for measure, told in MEASURES.items():
         means = [statistics.fmean(by_subject(rows, rule, measure).values()) for rule in RULES]
-        pairs = [told_difference(difference(rows, rule, measure)) for rule in ("last", "loss")]
+        pairs = [difference_cell(difference(rows, rule, measure)) for rule in ("last", "loss")]
         lines.append(f"| {told} | {' | '.join(f'{mean:.3f}' for mean in means)} | {' | '.join(pairs)} |")
     return lines
 

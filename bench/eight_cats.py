@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from limner.artifacts import write_whole
+from limner.metrics import LIKENESS, PROMPT_FIDELITY
 from limner.reporting.language import Language
 from limner.reporting.pooled import Pooled, markdown_of
 from limner.reporting.pooled_chart import rank_chart
 from limner.reporting.sentences import Speaker
 from limner.statistics import Conclusions
-from limner.statistics.conclusions import LIKENESS, PROMPT_FIDELITY
 from limner.statistics.findings import Finding, Pair, RankTrend
 from limner.subjects import pooled_of
 
@@ -26,28 +26,28 @@ SHOWN, LEFT_OUT = ("Variants", "Notes"), "Conclusions"
 FOLD = "Prompt by prompt, subject by subject, and what the means scatter by"
 COMMAND = "limner subjects configs/eight-cats.toml FOLDER --out runs/eight-cats"
 CLAIMS = (
-    ("A: the full checkpoint is more alike than the LoRAs", LIKENESS, "full"),
-    ("A: likeness grows with the rank", LIKENESS, "trend"),
-    ("B: the full model is closer to the prompt", PROMPT_FIDELITY, "full"),
-    ("B: the LoRAs are all alike (similarly bad)", LIKENESS, "loras"),
+    ("A: the full checkpoint is more alike than the LoRAs", LIKENESS.name, "full"),
+    ("A: likeness grows with the rank", LIKENESS.name, "trend"),
+    ("B: the full model is closer to the prompt", PROMPT_FIDELITY.name, "full"),
+    ("B: the LoRAs are all alike (similarly bad)", LIKENESS.name, "loras"),
 )
 """What the courseworks concluded by eye, the score that speaks of it, and which findings do."""
 
 
 def document(pooled: Pooled, measured: str, chart: str, by_hand: str) -> str:
     """The whole document."""
-    told = markdown_of(replace(pooled, title="Eight cats"), chart).rstrip("\n")
+    page = markdown_of(replace(pooled, title="Eight cats"), chart).rstrip("\n")
     made = (
         f"Measured {measured}, by `{COMMAND}`, which writes every comparison, shown or not, to `README.md` there; this "
         "page is `python -m bench.eight_cats` of its `pooled.json`."
     )
-    title, _, rest = told.partition("\n\n")
+    title, _, rest = page.partition("\n\n")
     return arranged(f"{title}\n\n{made}\n\n{rest}", "\n\n".join(claims(pooled)), by_hand)
 
 
-def arranged(told: str, claimed: str, by_hand: str) -> str:
+def arranged(page: str, claimed: str, by_hand: str) -> str:
     """The answers first, then the table of the variants; single prompts and subjects are folded, sentences left out."""
-    head, *sections = told.split("\n\n## ")
+    head, *sections = page.split("\n\n## ")
     chapters = {section.partition("\n")[0]: section.partition("\n")[2].strip() for section in sections}
     shown = [f"## {name}\n\n{text}" for name, text in chapters.items() if name in SHOWN]
     folded = "\n\n".join(f"### {name}\n\n{text}" for name, text in chapters.items() if name not in (*SHOWN, LEFT_OUT))

@@ -105,7 +105,7 @@ def render_rows(bench: Bench, base: Base, lengths: Lengths) -> list[Row]:
             warm_up = _seconds(partial(take, replace(recipe, steps=1), batch), base.device)
             seconds = [second / batch for second in windows(partial(take, recipe, batch), 1, base.device)]
             work = f"a picture of {size_px}x{size_px}, batch {batch}"
-            rows.append(_row(work, seconds, warm_up, "s", "; ".join([_told(recipe), *notices.said])))
+            rows.append(_row(work, seconds, warm_up, "s", "; ".join([_description(recipe), *notices.said])))
         largest, few = requests(lengths.batches[0], size_px), replace(recipe, steps=PROFILED_DENOISING_STEPS)
         denoise = partial(render_latents, base, few, largest, embeddings, denoiser=denoiser)
         note = f"the split is of {PROFILED_DENOISING_STEPS} denoising steps of the whole batch" if bench.split else ""
@@ -119,8 +119,10 @@ def class_images_row(bench: Bench, base: Base, lengths: Lengths) -> Row:
     count, recipe = lengths.class_batches * batch, Recipe("ddim", lengths.denoising_steps, GUIDANCE_SCALE)
     forget_peak(base.device)
     seconds = _seconds(partial(make_pictures, base, folder, recipe, count, batch, Memory(), notices), base.device)
-    told = f"{_told(recipe)}, batch {batch}; {seconds / count:.3f} s a picture, capture and files included"
-    return _row(f"{count} class images with files", [seconds], None, "s", "; ".join([told, *notices.said]))
+    description = (
+        f"{_description(recipe)}, batch {batch}; {seconds / count:.3f} s a picture, capture and files included"
+    )
+    return _row(f"{count} class images with files", [seconds], None, "s", "; ".join([description, *notices.said]))
 
 
 def stacked_row(bench: Bench, base: Base, lengths: Lengths) -> Row:
@@ -141,7 +143,7 @@ def stacked_row(bench: Bench, base: Base, lengths: Lengths) -> Row:
         warm_up = _seconds(partial(take, replace(recipe, steps=1)), base.device)
         seconds = [second / len(asked) for second in windows(partial(take, recipe), 1, base.device)]
     work = f"a picture, base and {STACKED_LORAS} LoRAs of rank {STACKED_RANK} in one batch of {len(asked)}"
-    return _row(work, seconds, warm_up, "s", "; ".join([f"{_told(recipe)}, not decoded", *notices.said]))
+    return _row(work, seconds, warm_up, "s", "; ".join([f"{_description(recipe)}, not decoded", *notices.said]))
 
 
 def random_updates(base: Base, rank: int, seed: int) -> dict[str, LowRankUpdate]:
@@ -190,5 +192,5 @@ def _row(work: str, seconds: Sequence[float], warm_up: float | None, unit: str, 
     return Row(work, Figure(tuple(seconds), warm_up, note=note, **memory_used()), None, unit)
 
 
-def _told(recipe: Recipe) -> str:
+def _description(recipe: Recipe) -> str:
     return f"DDIM {recipe.steps} steps, guidance {recipe.guidance_scale:g}"

@@ -135,8 +135,8 @@ def focal(folder: Path, device: str, brief: bool = False) -> str:
     for name, way in ways.items():
         shares = [share_inside(picture.box, way(picture.pixels)) for picture in pictures]
         missed = [picture.name for picture, share in zip(pictures, shares, strict=True) if share < INSIDE]
-        told = ", ".join(missed) if len(missed) <= 5 else str(len(missed))
-        lines += [f"| {name} | {1 - len(missed) / len(pictures):.1%} | {told} |"]
+        listed = ", ".join(missed) if len(missed) <= 5 else str(len(missed))
+        lines += [f"| {name} | {1 - len(missed) / len(pictures):.1%} | {listed} |"]
     shares = [zoomed(picture) for picture in pictures]
     well = np.mean([ZOOMED[0] <= share <= ZOOMED[1] for share, _ in shares])
     whole = np.mean([inside >= INSIDE for _, inside in shares])

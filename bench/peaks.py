@@ -1,4 +1,4 @@
-"""Peak memory beside what `limner.memory` foretells, each case in a process of its own.
+"""Measures peak memory, to compare with the prediction of `limner.memory`, each case in a separate process.
 
 `python -m bench.peaks RECORD CASE BASE --work FOLDER` measures one case.
 """
@@ -68,7 +68,7 @@ CASES = {
 
 def peaks(bench: Bench) -> list[Row]:
     """A row for each case."""
-    note = "seconds are the whole process's; what is foretold is a GPU's"
+    note = "seconds are the whole process's; the prediction is for a GPU"
     return [Row(case.name, attempt(partial(_measured, bench, name)), None, "s", note) for name, case in CASES.items()]
 
 
@@ -93,7 +93,7 @@ def study_of(case: Case, size_px: int) -> Study:
     return Study.model_validate(tables)
 
 
-def train(path: Path, work: Path, device: torch.device, study: Study, told: Parts, notices: Notices) -> StagePeak:
+def train(path: Path, work: Path, device: torch.device, study: Study, parts: Parts, notices: Notices) -> StagePeak:
     """Three captured steps, as a study takes them."""
     runs, size_px = expand_variants(study.variants), study.prepare.size_px
     base = training_base(path, device)
@@ -103,7 +103,7 @@ def train(path: Path, work: Path, device: torch.device, study: Study, told: Part
         synchronize(device)
         if runs[0].variant.validation.every_steps:
             _validate(base, prepared.training, study, runs[0])
-    return train_peak(max(runs, key=lambda run: run.rank or 0), study, told, stacked=len(runs))
+    return train_peak(max(runs, key=lambda run: run.rank or 0), study, parts, stacked=len(runs))
 
 
 def _validate(base: Base, training: Training, study: Study, run: VariantRun) -> None:
@@ -113,25 +113,25 @@ def _validate(base: Base, training: Training, study: Study, run: VariantRun) -> 
         render_validation(base, prompts, 0, recipe=RECIPE, size=size, vae_batch_size=at_once)
 
 
-def render(path: Path, work: Path, device: torch.device, study: Study, told: Parts, notices: Notices) -> StagePeak:
+def render(path: Path, work: Path, device: torch.device, study: Study, parts: Parts, notices: Notices) -> StagePeak:
     """Two batches through the grid."""
     base = rendering_base(path, device, waiting=study.memory.offload)
     forget_peak(device)
     make_pictures(base, work / "grid", RECIPE, 2 * RENDER_BATCH, RENDER_BATCH, study.memory, notices)
-    return render_peak(study, told)
+    return render_peak(study, parts)
 
 
-def encode(path: Path, work: Path, device: torch.device, study: Study, told: Parts, notices: Notices) -> StagePeak:
+def encode(path: Path, work: Path, device: torch.device, study: Study, parts: Parts, notices: Notices) -> StagePeak:
     """Drawn photos through the VAE."""
     size_px = study.prepare.size_px
     files = sorted(write_pictures(work / "photos", studies.PHOTOS, size_px).iterdir())
     base, at_once = training_base(path, device), study.memory.vae_batch_size
     size = (size_px, size_px)
     encode_pictures(base, files, size, flip=False, base_hash="random", cache=work / "cache", at_once=at_once)
-    return train_peak(expand_variants(study.variants)[0], study, told)
+    return train_peak(expand_variants(study.variants)[0], study, parts)
 
 
-TAKEN = {"train": train, "render": render, "encode": encode}
+MEASURERS = {"train": train, "render": render, "encode": encode}
 
 
 def main() -> None:
@@ -144,12 +144,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     case, device, notices = CASES[options.case], choose_device(options.device), Notices()
-    told = Parts(read_shapes(find_base(str(options.base))), photo_count=studies.PHOTOS)
-    study = study_of(case, told.shapes.native_size[0])
-    peak = TAKEN[case.kind](options.base, options.work, device, study, told, notices)
+    parts = Parts(read_shapes(find_base(str(options.base))), photo_count=studies.PHOTOS)
+    study = study_of(case, parts.shapes.native_size[0])
+    peak = MEASURERS[case.kind](options.base, options.work, device, study, parts, notices)
     synchronize(device)
     note = "; ".join(notices.said)
-    record = Record(STARTED, time.time(), [], foretold_bytes=peak.bytes, note=note, **memory_used())
+    record = Record(STARTED, time.time(), [], predicted_bytes=peak.bytes, note=note, **memory_used())
     record.write(options.record)
 
 

@@ -163,10 +163,10 @@ def quality_markdown(comparisons: Sequence[Comparison], subjects: Sequence[str],
     lines += ["| method | metric | fast | plain fp32 | difference | spread between seeds | largest of a subject | |"]
     lines += ["|" + "---|" * 8]
     for one in comparisons:
-        told = "agree" if one.agrees else "DIFFER"
+        outcome = "agree" if one.agrees else "DIFFER"
         lines.append(
             f"| {one.method} | {one.metric} | {one.fast:.4f} | {one.plain:.4f} | {one.fast - one.plain:+.4f} "
-            f"| {one.spread:.4f} | {one.largest:+.4f} | {told} |"
+            f"| {one.spread:.4f} | {one.largest:+.4f} | {outcome} |"
         )
     verdict = "agree" if all(one.agrees for one in comparisons) else "do NOT agree"
     lines += ["", f"- {len(subjects)} subjects ({', '.join(subjects)}), training seeds {TRAINING_SEEDS}, "]

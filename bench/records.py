@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-WINDOWS = 3  # of the steady part; their median is told
+WINDOWS = 3  # of the steady part; their median is reported
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Record:
     reserved_bytes: int | None = None  # on the GPU, at the peak
     context_bytes: int | None = None  # on the GPU, beside what torch reserved, at the end
     resident_bytes: int = 0  # of the process, at the peak
-    foretold_bytes: int | None = None  # what limner says that it will reserve on a GPU
+    predicted_bytes: int | None = None  # predicted reserved memory on a GPU
     split: dict[str, float] | None = None  # GPU milliseconds a unit by kind of kernel
     total_units: int = 0  # of the timed tasks together
     note: str = ""

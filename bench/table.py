@@ -29,7 +29,7 @@ class Figure:
     reserved_bytes: int | None = None
     context_bytes: int | None = None
     resident_bytes: int | None = None
-    foretold_bytes: int | None = None
+    predicted_bytes: int | None = None
     note: str = ""
 
     @property
@@ -52,7 +52,7 @@ class Row:
 
 def figure(record: Record, seconds: Sequence[float], warm_up_seconds: float | None, note: str = "") -> Figure:
     """A figure from a process's record."""
-    names = ("reserved_bytes", "context_bytes", "resident_bytes", "foretold_bytes")
+    names = ("reserved_bytes", "context_bytes", "resident_bytes", "predicted_bytes")
     memory = {name: getattr(record, name) for name in names}
     return Figure(tuple(seconds), warm_up_seconds, record.ended - record.started, note=note, **memory)
 
@@ -78,7 +78,7 @@ def _columns(rows: Sequence[Row]) -> list[list[str]]:
         ["peer", *(_time(row.peer, row.unit) if peers else "" for row in rows)],
         ["peer / ours", *(_ratio(row) for row in rows)],
         ["peak memory, ours", *(_memory(row.ours) for row in rows)],
-        ["foretold", *(_foretold(row.ours) for row in rows)],
+        ["predicted", *(_predicted(row.ours) for row in rows)],
         ["peak memory, peer", *(_memory(row.peer) for row in rows)],
         ["warm-up, ours", *(_warm_up(row.ours) for row in rows)],
         ["warm-up, peer", *(_warm_up(row.peer) for row in rows)],
@@ -153,12 +153,12 @@ def _ratio(row: Row) -> str:
     return f"{row.peer.median / row.ours.median:.1f}" if row.ours and row.peer else ""
 
 
-def _foretold(side: Figure | None) -> str:
-    """What was foretold of the reserved memory, and how many times that it is."""
-    if side is None or side.foretold_bytes is None:
+def _predicted(side: Figure | None) -> str:
+    """The predicted reserved memory, and its ratio to the measured one."""
+    if side is None or side.predicted_bytes is None:
         return ""
-    share = f", {side.foretold_bytes / side.reserved_bytes:.2f} of it" if side.reserved_bytes else ""
-    return f"{side.foretold_bytes / GIB:.2f} GiB{share}"
+    share = f", {side.predicted_bytes / side.reserved_bytes:.2f} of it" if side.reserved_bytes else ""
+    return f"{side.predicted_bytes / GIB:.2f} GiB{share}"
 
 
 def _memory(side: Figure | None) -> str:

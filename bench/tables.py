@@ -23,7 +23,7 @@ LEAST_MEMORY = {"offload": True, "vae_batch_size": 1}
 
 @dataclass(frozen=True)
 class Lengths:
-    """How much is measured and how long; units of warm-up are left out of the rates and told beside them."""
+    """How much is measured and how long; units of warm-up are left out of the rates and reported separately."""
 
     training_batches: tuple[int, ...] = (1, 4)
     render_batches: tuple[int, ...] = (1, 4, 8, 16)
@@ -177,8 +177,8 @@ def rank_sweep(bench: Bench) -> list[Row]:
     peers = {rank: peer_training(bench, f"sweep-{rank}", peer_does, arithmetic, rank) for rank in ranks}
     measured = {rank: peer for rank, peer in peers.items() if peer is not None}
     peer = summed(measured, arithmetic) if len(measured) == len(peers) else None
-    told = ", ".join(map(str, SWEEP_RANKS))
-    return [Row("a step of seven ranks", ours, peer, note=f"ranks {told}, batch 1 each", split=split)]
+    sweep = ", ".join(map(str, SWEEP_RANKS))
+    return [Row("a step of seven ranks", ours, peer, note=f"ranks {sweep}, batch 1 each", split=split)]
 
 
 def summed(peers: Mapping[int, Figure], arithmetic: str) -> Figure:

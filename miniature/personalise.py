@@ -231,7 +231,7 @@ def _end_with_parent() -> None:
 
 
 def carry_out(task: Task) -> Outcome:
-    """One job, in a worker process that has begun; settings that cannot be trained are told in its outcome."""
+    """One job, in a running worker process; settings that cannot be trained are reported in its outcome."""
     try:
         return _worker[0].carry_out(task)
     except (LimnerError, torch.OutOfMemoryError) as error:

@@ -229,8 +229,8 @@ def run_check(options: argparse.Namespace) -> list[dict[str, Any]]:
     for done, outcome in enumerate(outcomes_of(check, tasks), start=1):
         number = outcome.task.config
         found.setdefault(number, []).append(outcome)
-        told = outcome.fault or f"{outcome.seconds:.0f} s"
-        print(f"subjects: {done}/{len(tasks)} {outcome.task.key} {told}", flush=True)
+        outcome_text = outcome.fault or f"{outcome.seconds:.0f} s"
+        print(f"subjects: {done}/{len(tasks)} {outcome.task.key} {outcome_text}", flush=True)
         if len(found[number]) == sum(task.config == number for task in tasks):
             config = check.configs[number]
             row = _row(config, options, found[number], ceiling)

@@ -153,10 +153,10 @@ def test_the_table_says_ratio_memory_and_what_was_not_measured():
     assert "- another: why" in text
 
 
-def test_the_table_of_ours_alone_says_what_was_foretold_and_nothing_of_a_peer():
-    sides = [Figure((20.0,), reserved_bytes=gib * 2**30, foretold_bytes=3 * 2**29) for gib in (1, 2)]
+def test_the_table_of_ours_alone_says_what_was_predicted_and_nothing_of_a_peer():
+    sides = [Figure((20.0,), reserved_bytes=gib * 2**30, predicted_bytes=3 * 2**29) for gib in (1, 2)]
     text = markdown("Peaks", [Row("full", sides[0], None, "s"), Row("lora", sides[1], None, "s"), Row("x", None, None)])
-    assert "| work | ours | peak memory, ours | foretold |\n|---|---|---|---|" in text
+    assert "| work | ours | peak memory, ours | predicted |\n|---|---|---|---|" in text
     assert "| full | 20.0 s | 1.00 GiB | 1.50 GiB, 1.50 of it |" in text
     assert "| lora | 20.0 s | 2.00 GiB | 1.50 GiB, 0.75 of it |" in text
     assert "| x | not measured |  |  |" in text

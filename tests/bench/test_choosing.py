@@ -74,8 +74,8 @@ def test_the_table_tells_what_is_shown_and_what_is_not():
     assert "all methods" not in text
     level = [row(name, 0, 0.7, 0.7 + sign * 0.1, 0.7) for name, sign in zip("abcd", (1, -1, 1, -1), strict=True)]
     lines = choosing_markdown(level, 4, {"lora": 60}).splitlines()
-    told = next(line for line in lines if line.startswith("| both, as"))
-    assert "*" not in told
+    both_methods = next(line for line in lines if line.startswith("| both, as"))
+    assert "*" not in both_methods
 
 
 def test_methods_count_the_same_over_subjects_that_have_them_all():

@@ -38,17 +38,17 @@ def test_a_peak_is_measured_in_a_process_of_its_own(bench, monkeypatch):
     monkeypatch.setattr(peaks, "CASES", {"lora-pictures": peaks.CASES["lora-pictures"]})
     [row] = peaks.peaks(bench)
     assert row.ours is not None
-    assert row.ours.foretold_bytes > 0
+    assert row.ours.predicted_bytes > 0
     assert row.ours.resident_bytes > 100 * 2**20
     assert row.ours.seconds[0] > 1
 
 
 @pytest.mark.parametrize("name", ["render-offload", "encode"])
 def test_renders_and_encoding_are_cases_too(bench, tmp_path, name):
-    told = Parts(read_shapes(find_base(str(bench.ground.base))), photo_count=8)
+    parts = Parts(read_shapes(find_base(str(bench.ground.base))), photo_count=8)
     case = peaks.CASES[name]
     study = peaks.study_of(case, 64)
-    peak = peaks.TAKEN[case.kind](bench.ground.base, tmp_path, CPU, study, told, Notices())
+    peak = peaks.MEASURERS[case.kind](bench.ground.base, tmp_path, CPU, study, parts, Notices())
     assert peak.stage == {"render": "render", "encode": "train"}[case.kind]
     assert peak.bytes > 0
     made = {"render": ("grid/*.png", 32), "encode": ("cache/**/*.safetensors", 1)}[case.kind]
