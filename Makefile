@@ -39,6 +39,10 @@ format: dev ## Format the code and mend what lint can mend
 settings: dev ## Write docs/settings.md from the settings
 	$(BIN)/python -m limner.config.reference > docs/settings.md
 
+run-folder: dev ## Write docs/run-folder.md and its JSON Schema from the records
+	$(BIN)/python -m limner.records.reference > docs/run-folder.md
+	$(BIN)/python -m limner.records.reference --schema > docs/run-folder.schema.json
+
 clean: ## Remove the virtual environment and caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
