@@ -13,7 +13,7 @@ from limner.reporting.charts import spread_out
 from limner.reporting.columns import Column, make_columns
 from limner.reporting.estimates import BOTH, INTERVALS, SPREADS, Estimate, bars_sentence, estimate
 from limner.reporting.extremes import extremes
-from limner.reporting.findings import Scores
+from limner.reporting.findings import PictureScores
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import make_plate
 from limner.reporting.rank_chart import rank_chart
@@ -35,7 +35,7 @@ def few(tmp_path_factory):
 
 
 def known(made):
-    return Scores(made.scores), make_columns(made.study, made.renders.cells)
+    return PictureScores(made.scores), make_columns(made.study, made.renders.cells)
 
 
 def at(value: float) -> Estimate:

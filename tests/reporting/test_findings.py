@@ -15,7 +15,7 @@ from limner.config import resolve_study
 from limner.records import Made
 from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
-from limner.reporting.findings import Scores, metric_title, percent, signed, signless, spread
+from limner.reporting.findings import PictureScores, metric_title, percent, signed, signless, spread
 from limner.reporting.markdown import escape_markdown
 from limner.reporting.record import duration, origin_of, passes, shown_value
 from limner.reporting.svg import place_labels, round_ticks
@@ -65,7 +65,7 @@ def scores(tmp_path):
         "rows": [row("base", 0.3), row("base", None, seed=2), row("full", 0.7), row("full", 0.9, seed=2)],
         "anchors": {"likeness/a/dino": {"ceiling": 0.8, "floor": 0.4, "note": ""}},
     }
-    return Scores(scores_of(tmp_path / "scores.json", record))
+    return PictureScores(scores_of(tmp_path / "scores.json", record))
 
 
 def scores_of(path, record):

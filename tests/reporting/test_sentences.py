@@ -13,7 +13,7 @@ from limner.config import resolve_study
 from limner.metrics import all_metrics
 from limner.reporting.columns import Column, make_columns
 from limner.reporting.conclusions import concluded, study_variants
-from limner.reporting.findings import Scores
+from limner.reporting.findings import PictureScores
 from limner.reporting.glossary import TRAINING_SEED
 from limner.reporting.language import Language
 from limner.reporting.phrases import PHRASES
@@ -234,7 +234,7 @@ def test_a_study_with_several_learning_rates_has_a_trend_at_each_and_a_tuned_one
     lora = {"method": "lora", "rank": [1, 4, 16], "steps": 30, "training_seeds": [0, 1, 2]}
     variants = [lora | {"name": name, "learning_rate": rate} for name, rate in (("slow", 1e-4), ("fast", 5e-4))]
     made = write_run(tmp_path / "run", raw={**MANY, "variants": variants, "render": RAW["render"]})
-    scores = Scores(made.scores)
+    scores = PictureScores(made.scores)
     found = concluded(made.study, make_columns(made.study, made.renders.cells), scores)
     trends = [each for each in found if isinstance(each, RankTrend) and each.metric.startswith("likeness/")]
     assert [each.learning_rate for each in trends] == [1e-4, 5e-4, None]

@@ -40,7 +40,7 @@ class Picture:
 
 
 @dataclass
-class Scores:
+class ScoreSheet:
     """What scores.json will hold."""
 
     rows: list[ScoreRow] = field(default_factory=list)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from limner.metrics import Metric
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate
-from limner.reporting.findings import Scores
+from limner.reporting.findings import PictureScores
 from limner.reporting.svg import Box, Scale, element, marker_path, round_ticks
 
 NOTE_HEIGHT = 13.0
@@ -73,7 +73,7 @@ def swatch(column: Column, colour: str) -> Markup:
     return element("svg", mark, class_=f"swatch {colour}", viewBox="0 0 14 14", aria_hidden="true")
 
 
-def anchors_of(scores: Scores, metric: str | None) -> list[tuple[str, float]]:
+def anchors_of(scores: PictureScores, metric: str | None) -> list[tuple[str, float]]:
     """Ceiling and floor of a metric, those that there are."""
     found = [(name, scores.anchor(metric, name)) for name in ("ceiling", "floor")]
     return [(name, value) for name, value in found if value is not None]

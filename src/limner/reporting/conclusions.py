@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from limner.config import LoraVariant, Study, VariantRun, expand_variants
 from limner.metrics import Code, all_metrics, role_of
 from limner.reporting.columns import Column, run_of
-from limner.reporting.findings import Scores
+from limner.reporting.findings import PictureScores
 from limner.reporting.glossary import meanings
 from limner.reporting.language import Language
 from limner.reporting.phrases import FOLDED, HEADINGS
@@ -44,7 +44,7 @@ class Passage:
     meanings: list[tuple[str, str]]
 
 
-def concluded(study: Study, columns: Sequence[Column], scores: Scores) -> Conclusions:
+def concluded(study: Study, columns: Sequence[Column], scores: PictureScores) -> Conclusions:
     """What the scores carry about the study's variants."""
     return conclude(scores.record, study_variants(study, columns))
 
@@ -55,7 +55,7 @@ def prompts_left_out(found: Conclusions, metric: str | None) -> set[str]:
     return {prompt for note in notes for prompt in note.shares}
 
 
-def passages(study: Study, found: Conclusions, scores: Scores) -> list[Passage]:
+def passages(study: Study, found: Conclusions, scores: PictureScores) -> list[Passage]:
     """What the scores carry, once a language."""
     roles = [role_of(metric) for metric in scores.metrics]
     several = frozenset(role for role in roles if roles.count(role) > 1)
@@ -145,6 +145,6 @@ def _sweep(others: str, variant: LoraVariant, rank: int, strength: float) -> Swe
     return Sweep(others, "alpha = rank", None, strength) if follows else Sweep(others, "alpha fixed", alpha, strength)
 
 
-def _meanings(scores: Scores, code: Code) -> list[tuple[str, str]]:
+def _meanings(scores: PictureScores, code: Code) -> list[tuple[str, str]]:
     """What each score is, for those that are named."""
     return list(meanings([metric for metric in all_metrics() if scores.first(metric.name)], code))

@@ -21,7 +21,7 @@ SHOWN_SHARE = 0.98  # of the raw losses below the panels' top
 
 
 @dataclass(frozen=True)
-class Curve:
+class TrainingCurve:
     """One adapter's panel; `svg` is None where it has no log."""
 
     label: str
@@ -30,13 +30,13 @@ class Curve:
     svg: Markup | None
 
 
-def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]) -> list[Curve]:
+def training_curves(adapters: Sequence[AdapterFolder], columns: Sequence[Column]) -> list[TrainingCurve]:
     """A panel for each adapter, all on the same scale of loss."""
     losses = sorted(entry.loss for adapter in adapters for entry in adapter.record.log)
     top = losses[int((len(losses) - 1) * SHOWN_SHARE)] * 1.05 if losses else 1.0
     colours = {label: f"k{index}" for index, column in enumerate(columns) for label in column.labels}
     return [
-        Curve(
+        TrainingCurve(
             adapter.label,
             colours.get(adapter.label, "k0"),
             _facts(adapter.record),

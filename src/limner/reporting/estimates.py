@@ -9,7 +9,7 @@ from typing import Literal
 
 from limner.artifacts import Cell
 from limner.reporting.columns import Column
-from limner.reporting.findings import Scores, signless
+from limner.reporting.findings import PictureScores, signless
 from limner.statistics import FEWEST_SEEDS, mean_over_seeds
 
 INTERVALS = "The bars are 95% intervals over training seeds."
@@ -44,7 +44,7 @@ class Estimate:
         return signless(self.mean) + (f" ± {signless(self.high - self.mean)}" if self.pictures > 1 else "")
 
 
-def estimate(column: Column, cells: Iterable[Cell], scores: Scores, metric: str | None) -> Estimate | None:
+def estimate(column: Column, cells: Iterable[Cell], scores: PictureScores, metric: str | None) -> Estimate | None:
     """The mean over training seeds of a column's means over pictures; None where it has no value."""
     trained: dict[int, dict[tuple[str, int, int], float]] = {}
     for place, cell in enumerate(cells):

@@ -9,7 +9,7 @@ from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
 from limner.records import Photo
 from limner.reporting.columns import Column
-from limner.reporting.findings import Scores
+from limner.reporting.findings import PictureScores
 from limner.reporting.pictures import Gallery
 from limner.reporting.plates import Shown, make_shown
 
@@ -49,7 +49,7 @@ class Extremes:
 
 
 def extremes(
-    rendered: RenderSet, fit: Sequence[Cell], columns: Sequence[Column], scores: Scores, gallery: Gallery,
+    rendered: RenderSet, fit: Sequence[Cell], columns: Sequence[Column], scores: PictureScores, gallery: Gallery,
     photos: Sequence[Photo],
 ) -> Extremes | None:  # fmt: skip
     """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists."""
@@ -76,13 +76,13 @@ def extremes(
     return Extremes([ranked(place) for place in range(1, many + 1)], [ranked(p) for p in least], len(ordered))
 
 
-def _ranked_by(scores: Scores) -> str | None:
+def _ranked_by(scores: PictureScores) -> str | None:
     """The metric by which pictures are ranked: of those shown here the one that counts nothing over a limit."""
     names = [metric.name for metric in metrics_shown("extremes") if metric.limit is None]
     return next((first for name in names if (first := scores.first(name))), None)
 
 
-def copied(cell: Cell, scores: Scores, photos: Sequence[Photo]) -> Copied | None:
+def copied(cell: Cell, scores: PictureScores, photos: Sequence[Photo]) -> Copied | None:
     """The nearest photo of a render that is nearer to it than any two photos are to each other."""
     names = [metric.name for metric in metrics_shown("extremes") if metric.limit is not None]
     metric = next((first for name in names if (first := scores.first(name))), None)

@@ -21,8 +21,8 @@ from limner.reporting.curves import training_curves
 from limner.reporting.extremes import extremes
 from limner.reporting.findings import (
     BASE_MODEL,
-    Finding,
-    Scores,
+    ColumnScores,
+    PictureScores,
     metric_title,
 )
 from limner.reporting.pictures import Gallery
@@ -61,7 +61,7 @@ class ReportInputs:
 
 def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     """The facts both reports are written from; the pictures they show go into `gallery`."""
-    study, scores = inputs.study, Scores(inputs.scores)
+    study, scores = inputs.study, PictureScores(inputs.scores)
     cells = [*inputs.renders.cells, *(inputs.controls.cells if inputs.controls else [])]
     columns = make_columns(study, cells)
     photos = [
@@ -124,7 +124,9 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _charts(columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell], scores: Scores) -> list[Chart]:
+def _charts(
+    columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell], scores: PictureScores
+) -> list[Chart]:
     drawn = (trade_off_chart(columns, cells, fit, scores), rank_chart(columns, fit, scores))
     return [chart for chart in drawn if chart]
 
@@ -143,7 +145,7 @@ def _beneath() -> str:
     return ", ".join(m.words["en"].noun + (" (gain over the base)" if m.has_gain else "") for m in shown)
 
 
-def _model_name(scores: Scores, measured: Metric) -> str:
+def _model_name(scores: PictureScores, measured: Metric) -> str:
     metric = scores.first(measured.name)
     model = scores.record.models.get(metric) if metric else None
     if not model or not any(row.metric == metric for row in scores.record.rows):
@@ -151,13 +153,13 @@ def _model_name(scores: Scores, measured: Metric) -> str:
     return "the base’s own CLIP pair" if model.name == BASE_MODEL else _last_part(model.name)
 
 
-def _titles(scores: Scores) -> dict[str, str]:
+def _titles(scores: PictureScores) -> dict[str, str]:
     roles = [role_of(metric) for metric in scores.metrics]
     return {m: metric_title(m, several=roles.count(role_of(m)) > 1) for m in scores.metrics}
 
 
 def _score_tables(
-    scores: Scores, columns: Sequence[Column], findings: Sequence[Finding], controls: RenderSet | None
+    scores: PictureScores, columns: Sequence[Column], findings: Sequence[ColumnScores], controls: RenderSet | None
 ) -> list[dict[str, Any]]:
     """The tables of scores: one for the prompts, one for each conditioning scale."""
     tables = [_score_table("Prompts", findings, scores, without="references")]
@@ -169,7 +171,7 @@ def _score_tables(
     return tables
 
 
-def _score_table(title: str, findings: Sequence[Finding], scores: Scores, without: str) -> dict[str, Any]:
+def _score_table(title: str, findings: Sequence[ColumnScores], scores: PictureScores, without: str) -> dict[str, Any]:
     titles = _titles(scores)
     asked = [metric for metric in scores.metrics if metric_named(metric).pictures != without]
     measured = [metric for metric in asked if any(finding.values[metric] for finding in findings)]

@@ -41,7 +41,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ColumnScores:
     """One row of the table of scores: a column's values over its pictures."""
 
     column: Column
@@ -80,7 +80,7 @@ def spread(values: Iterable[float | None], decimals: int = 3) -> Spread | None:
     return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known), decimals)
 
 
-class Scores:
+class PictureScores:
     """`scores.json`, found by picture."""
 
     def __init__(self, table: ScoreTable) -> None:
@@ -140,17 +140,17 @@ class Scores:
 
     def findings(
         self, columns: Sequence[Column], cells: Sequence[Cell], keep: Callable[[Cell], bool] = lambda _: True
-    ) -> list[Finding]:
+    ) -> list[ColumnScores]:
         """One row a column that has pictures among `cells`."""
         chosen = [(c, [x for x in cells if x.variant in c.labels and keep(x)]) for c in columns]
         return [self._finding(column, own) for column, own in chosen if own]
 
-    def _finding(self, column: Column, cells: Sequence[Cell]) -> Finding:
+    def _finding(self, column: Column, cells: Sequence[Cell]) -> ColumnScores:
         decimals = {m: metric_named(m).decimals for m in self.metrics}
         values = {m: spread((self.value(cell, m) for cell in cells), decimals[m]) for m in self.metrics}
         gains = {m: spread((self.gain(cell, m) for cell in cells), decimals[m]) for m in self.with_gains}
         shares = {m: self.share(m, mean.mean) if (mean := values[m]) else None for m in self.with_gains}
-        return Finding(column, len(cells), values, gains, shares)
+        return ColumnScores(column, len(cells), values, gains, shares)
 
 
 def model_of(metric: str) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from limner.reporting.drawings import chart_file
 from limner.reporting.extremes import Copied, Ranked
-from limner.reporting.findings import NOT_MEASURABLE, Finding, is_from_base, percent, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, ColumnScores, is_from_base, percent, signed, signless
 from limner.reporting.plates import Group, Plate, Row, Shown
 from limner.reporting.record import SettingsTable, duration
 from limner.reporting.scorecard import Card, control_metrics
@@ -117,7 +117,7 @@ def score_table(scores: Mapping[str, Any]) -> Markup:
     return table(heads, (_score_row(finding, scores) for finding in scores["findings"]), numbers_from=1)
 
 
-def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
+def _score_row(finding: ColumnScores, scores: Mapping[str, Any]) -> Sequence[str]:
     cells = [finding.column.name, str(finding.count)]
     for metric, _ in scores["metrics"]:
         value = finding.values[metric]
@@ -129,7 +129,7 @@ def _score_row(finding: Finding, scores: Mapping[str, Any]) -> Sequence[str]:
     return cells
 
 
-def _gain(finding: Finding, metric: str) -> str:
+def _gain(finding: ColumnScores, metric: str) -> str:
     gain = finding.gains[metric]
     if finding.column.is_base:
         return "–"

@@ -12,7 +12,7 @@ from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
 from limner.records import ControlReferenceRecord
 from limner.reporting.columns import BASE, Column, number
-from limner.reporting.findings import NOT_MEASURABLE, Scores, signed, signless
+from limner.reporting.findings import NOT_MEASURABLE, PictureScores, signed, signless
 from limner.reporting.pictures import Gallery
 
 
@@ -124,7 +124,9 @@ class Plate:
         return sum(shown is not None for group in self.groups for row in group.rows for shown in row.cells)
 
 
-def make_plate(rendered: RenderSet, columns: Sequence[Column], scores: Scores, gallery: Gallery, kind: str) -> Plate:
+def make_plate(
+    rendered: RenderSet, columns: Sequence[Column], scores: PictureScores, gallery: Gallery, kind: str
+) -> Plate:
     """Lay a set of renders out; `kind` ("renders" or "control") is the folder of its pictures beside the page."""
     cells = rendered.cells
     present = [column for column in columns if any(cell.variant in column.labels for cell in cells)]
@@ -211,7 +213,7 @@ def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:
     return ", ".join(parts)
 
 
-def make_shown(cell: Cell, column: Column, name: str, file: str, scores: Scores) -> Shown:
+def make_shown(cell: Cell, column: Column, name: str, file: str, scores: PictureScores) -> Shown:
     """A picture with what is said of it; `name` is that of its prompt or reference."""
     seed = f"seed {cell.seed}" + (f", image {cell.image_index + 1}" if cell.image_index else "")
     return Shown(
@@ -225,7 +227,7 @@ def make_shown(cell: Cell, column: Column, name: str, file: str, scores: Scores)
     )
 
 
-def _figures(cell: Cell, scores: Scores) -> Iterator[Figure]:
+def _figures(cell: Cell, scores: PictureScores) -> Iterator[Figure]:
     for metric in metrics_shown("pictures"):
         name = scores.first(metric.name)
         gain = scores.gain(cell, name) if metric.has_gain else None

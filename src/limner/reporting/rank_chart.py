@@ -25,7 +25,7 @@ from limner.reporting.charts import (
 )
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate, bars_sentence, estimate
-from limner.reporting.findings import Scores, signless
+from limner.reporting.findings import PictureScores, signless
 from limner.reporting.svg import Scale, element, padded, path_through
 
 Line = list[tuple[int, Column, Estimate]]  # by rank
@@ -33,7 +33,7 @@ PANEL = replace(LARGE, right=400.0)  # with room for names at the right
 SIDESTEP_PX = 6.0  # between lines at the same rank, so that their bars do not cover each other
 
 
-def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Scores) -> Chart | None:
+def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: PictureScores) -> Chart | None:
     """None when no family has two ranks with a value among `cells`."""
     name = scores.first_shown("rank")
     estimates = [(column, each) for column in columns if (each := estimate(column, cells, scores, name))]

@@ -22,7 +22,7 @@ from limner.reporting.charts import (
 )
 from limner.reporting.columns import Column, number
 from limner.reporting.estimates import Estimate, bars_sentence, beside_sentence, estimate
-from limner.reporting.findings import Scores, signless
+from limner.reporting.findings import PictureScores, signless
 from limner.reporting.plates import Plate
 from limner.reporting.svg import Scale, element, padded, path_through
 
@@ -49,7 +49,7 @@ class Card:
     charts: list[Chart]
 
 
-def scorecards(plate: Plate, columns: Sequence[Column], cells: Sequence[Cell], scores: Scores) -> list[Card]:
+def scorecards(plate: Plate, columns: Sequence[Column], cells: Sequence[Cell], scores: PictureScores) -> list[Card]:
     """A card for each reference of the plate of conditioned pictures."""
     scales = sorted({cell.conditioning_scale for cell in cells if cell.conditioning_scale is not None})
     return [
@@ -76,7 +76,7 @@ def bars_of(cards: Sequence[Card]) -> str:
 
 
 def _rows(
-    columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float], scores: Scores
+    columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float], scores: PictureScores
 ) -> list[tuple[Column, Means]]:
     metrics = [scores.first(metric.name) for metric in control_metrics()]
     by_scale = [[cell for cell in cells if cell.conditioning_scale == scale] for scale in scales]
@@ -88,7 +88,7 @@ def _rows(
 
 
 def _charts(
-    name: str, columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float], scores: Scores
+    name: str, columns: Sequence[Column], cells: Sequence[Cell], scales: Sequence[float], scores: PictureScores
 ) -> list[Chart]:
     if len(scales) < 2:  # a table says as much
         return []

@@ -25,7 +25,7 @@ from limner.reporting.charts import (
 )
 from limner.reporting.columns import Column
 from limner.reporting.estimates import Estimate, bars_sentence, estimate
-from limner.reporting.findings import Scores, signless
+from limner.reporting.findings import PictureScores, signless
 from limner.reporting.language import listed
 from limner.reporting.svg import Box, Scale, element, padded, place_labels
 from limner.statistics import surpassed_by
@@ -56,7 +56,7 @@ class Point:
 
 
 def trade_off_chart(
-    columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell], scores: Scores
+    columns: Sequence[Column], cells: Sequence[Cell], fit: Sequence[Cell], scores: PictureScores
 ) -> Chart | None:
     """The trade-off's metrics, x of `cells` and y of `fit`, those that y's model can judge; None without both."""
     y_name, x_name = scores.first_shown("trade-off y"), scores.first_shown("trade-off x")

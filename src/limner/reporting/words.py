@@ -8,7 +8,7 @@ from limner.artifacts import PhotoSet
 from limner.config import Study, expand_variants
 from limner.metrics import metric_named
 from limner.records import Anchors
-from limner.reporting.findings import Scores, signless
+from limner.reporting.findings import PictureScores, signless
 from limner.reporting.language import counted
 from limner.reporting.plates import Plate
 from limner.statistics import FEWEST_SEEDS
@@ -30,7 +30,7 @@ def standfirst(study: Study, photo_set: PhotoSet, pictures: int) -> str:
     )
 
 
-def anchor_lines(scores: Scores, titles: Mapping[str, str]) -> list[str]:
+def anchor_lines(scores: PictureScores, titles: Mapping[str, str]) -> list[str]:
     """What each metric is to be seen against; "not measurable" where photos were too few for it."""
     anchors = scores.record.anchors
     return [_anchor_line(titles[metric], metric, anchors[metric]) for metric in scores.metrics if metric in anchors]

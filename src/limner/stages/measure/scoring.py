@@ -9,7 +9,7 @@ import torch
 
 from limner.embeddings import WHOLE, EmbedderLocation, view_crops
 from limner.errors import InputError
-from limner.measuring import Scores
+from limner.measuring import ScoreSheet
 from limner.metrics import (
     Measured,
     MeasureInputs,
@@ -39,7 +39,7 @@ class Models:
         return {"image": {name: _identity(each) for name, each in self.image.items()}, "text": _identity(self.text)}
 
 
-def score(inputs: MeasureInputs, models: Models, scores: Scores) -> None:
+def score(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
     """Measure every metric. Models that cannot be used are left out, with the reason among the models and notes."""
     _score_image_models(inputs, models, scores)
     _score_text_model(inputs, models, scores)
@@ -49,7 +49,7 @@ def score(inputs: MeasureInputs, models: Models, scores: Scores) -> None:
     scores.notes += _unmeasured(inputs, OfPictures)
 
 
-def _score_image_models(inputs: MeasureInputs, models: Models, scores: Scores) -> None:
+def _score_image_models(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
     stands_for_all = next(metric for metric in all_metrics() if isinstance(metric.source, OfImageModel))
     heads_noted = inputs.crop is WHOLE
     for name, location in models.image.items():
@@ -93,7 +93,7 @@ def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) ->
     return ModelView(inputs, embedder, crop, of_photos, renders)
 
 
-def _score_text_model(inputs: MeasureInputs, models: Models, scores: Scores) -> None:
+def _score_text_model(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
     metrics = [metric for metric in all_metrics() if isinstance(metric.source, OfTextModel)]
     try:
         pair = found(models.text).load_pair(inputs.device)
@@ -108,7 +108,7 @@ def _score_text_model(inputs: MeasureInputs, models: Models, scores: Scores) -> 
 
 
 def _add(
-    inputs: MeasureInputs, scores: Scores, metric: Metric, name: str, measured: Measured | None, model: str = ""
+    inputs: MeasureInputs, scores: ScoreSheet, metric: Metric, name: str, measured: Measured | None, model: str = ""
 ) -> None:
     if measured is None:
         return
@@ -123,7 +123,7 @@ def _unmeasured(inputs: MeasureInputs, *kinds: type) -> Iterable[str]:
     return [note for why in asked if (note := why(inputs))]
 
 
-def _leave_out(inputs: MeasureInputs, scores: Scores, metric: str, model: str, reason: str) -> None:
+def _leave_out(inputs: MeasureInputs, scores: ScoreSheet, metric: str, model: str, reason: str) -> None:
     scores.leave_out(metric, model, reason)
     inputs.progress.notice(f"{metric} is left out: {reason}")
 

@@ -23,7 +23,7 @@ from limner.base import BaseLocation
 from limner.config import Measure, Subject
 from limner.embeddings import WHOLE, Crop, EmbedderLocation, EmbeddingCache, around_head, find_embedder
 from limner.errors import InputError
-from limner.measuring import Picture, Scores, control_summary, prompt_kinds
+from limner.measuring import Picture, ScoreSheet, control_summary, prompt_kinds
 from limner.metrics import MeasureInputs, OtherPictures, find_others
 from limner.progress import SILENT, Progress
 from limner.stages.measure.scoring import Models, score
@@ -52,7 +52,7 @@ def measure(
     that cannot be read; a model that is absent or unfit is left out and named under "models".
     """
     models, crop = find_models(settings, base_location), likeness_crop(subject, settings)
-    scores = Scores()
+    scores = ScoreSheet()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = find_others(settings.others, class_set, pictures)
     specification = specify_measure(photo_set, renders, controls, subject, settings, models, others)
@@ -112,7 +112,7 @@ def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
         return str(error)
 
 
-def _pictures(grid: RenderSet, scores: Scores) -> list[Picture]:
+def _pictures(grid: RenderSet, scores: ScoreSheet) -> list[Picture]:
     """A grid's cells, but for those that the safety checker blanked."""
     blanked = [cell for cell in grid.cells if cell.flagged]
     if blanked:
