@@ -11,11 +11,12 @@ import torch
 
 import limner.study
 from limner.adapters import attached, load_adapter, load_trained
-from limner.artifacts import AdapterFolder, RenderSet, hash_file
+from limner.artifacts import AdapterFolder, RenderSet, hash_file, load_manifest, load_scores
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
 from limner.events import Notice, Progressed
 from limner.progress import Progress
+from limner.records import LockFile
 from limner.study import Stage, StageClock, open_study, run_study
 from tests.studies import LABELS, Finished, write_study
 
@@ -94,6 +95,17 @@ def test_a_run_leaves_the_folder_that_other_tools_rely_on(finished):
     assert (run / "study.toml").read_bytes() == finished.study.read_bytes()
     assert not list(run.rglob(".unfinished-*"))
     assert not list((run / "work").rglob("step-*")), "resumable states are of no use once the adapter is whole"
+
+
+def test_every_record_of_a_run_is_what_its_model_says_no_field_more_or_less(finished):
+    folders = [path.parent for path in finished.run.rglob("manifest.json")]
+    assert len(folders) == 9  # photos, class, four adapters, renders, control, report
+    for folder in folders:
+        assert load_manifest(folder).to_json() == json.loads((folder / "manifest.json").read_text())
+    scores = finished.run / "scores.json"
+    assert load_scores(scores).to_json() == json.loads(scores.read_text())
+    lock = json.loads((finished.run / "study.lock.json").read_text())
+    assert LockFile.model_validate(lock).to_json() == lock
 
 
 def test_the_photo_set_says_where_each_crop_came_from(finished):
