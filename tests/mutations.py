@@ -96,8 +96,8 @@ MUTATIONS = [
     Mutation(KINDS, "if not names and not repeats:", "if not repeats:", f"tests/stages/test_prepare.py {TRAIN}"),
     Mutation(KINDS, "if not names and not repeats:", "if not names:", "tests/stages/test_prepare_checks.py"),
     # Artefacts
-    Mutation(DISK, "manifest.key != key", "False", f"tests/artifacts {TRAIN}"),
-    Mutation(DISK, "and hash_files(files) == list(manifest.files.values())", "", "tests/artifacts"),
+    Mutation("artifacts/manifest.py", "manifest.key != key", "False", f"tests/artifacts {TRAIN}"),
+    Mutation("artifacts/manifest.py", "and hash_files(files) == list(manifest.files.values())", "", "tests/artifacts"),
     Mutation(DISK, "temporary.unlink(missing_ok=True)", "pass", "tests/artifacts"),
     Mutation(DISK, '(aside / "old").replace(folder)', "pass", "tests/artifacts"),
     Mutation("training/checkpoint.py", "manifest.key != key", "False", INTERRUPTED),

@@ -94,6 +94,22 @@ def test_an_interrupted_folder_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_folder_that_cannot_take_its_place_gives_it_back(tmp_path, monkeypatch):
+    folder, rename = tmp_path / "run", Path.replace
+    with whole_folder(folder) as first:
+        (first / "a").write_text("old")
+
+    def refuse_new(path, target):
+        if (path / "b").is_file():
+            raise OSError(errno.EIO, "input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_new)
+    with pytest.raises(OSError, match="input/output"), whole_folder(folder) as second:
+        (second / "b").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
 def test_an_interrupted_folder_takes_the_folders_made_for_it_along(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _write_and_be_interrupted(tmp_path / "runs" / "new" / "photos")

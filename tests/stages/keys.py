@@ -134,7 +134,7 @@ class Workshop:
     def _measure(self, study: Study, opened: OpenStudy) -> str:
         settings = study.measure
         others = find_others(settings.others and self.folder / settings.others, self.class_set, [])
-        grid = SimpleNamespace(content_hash="of renders", manifest=SimpleNamespace(content={"cells": []}))
+        grid = SimpleNamespace(content_hash="of renders", cells=[])
         models = find_models(settings, opened.base)
         return specify_measure(self.photo_set, grid, None, study.subject, settings, models, others).key
 
