@@ -141,8 +141,8 @@ def carry_out(study: Path, out: Path, test_folder: Path, device: torch.device) -
     """Train with every validated step's weights kept, and test those that a rule chooses."""
     from limner.config import Prepare
     from limner.opening import open_study
+    from limner.running.run import Run
     from limner.stages.prepare import prepare
-    from limner.study import Run
 
     run = Run(open_study(study, device=device), out, device)
     run.begin()

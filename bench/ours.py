@@ -67,7 +67,7 @@ def _wait_for_gpu() -> None:
 def _class_images(study: Path, out: Path, device: Any, progress: Any) -> None:
     """The class images alone, whatever the variants say."""
     from limner.opening import open_study
-    from limner.study import Run
+    from limner.running.run import Run
 
     run = Run(open_study(study), out, device, progress=progress)
     run.begin()
@@ -78,8 +78,8 @@ def _class_images(study: Path, out: Path, device: Any, progress: Any) -> None:
 def _render(study: Path, out: Path, device: Any, progress: Any) -> None:
     """The grid of the untouched base alone, without any variant."""
     from limner.opening import open_study
+    from limner.running.run import Run
     from limner.stages.render import render
-    from limner.study import Run
 
     run = Run(open_study(study), out, device, progress=progress)
     render(run.rendering, run.study.render, [], out / "renders")

@@ -33,6 +33,14 @@ def _no_amx() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_timings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep how long tiny studies take out of what this machine remembers, and a plan from what it remembers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder of random weights: 64x64 pictures, 8x8 latents, a controlnet and a limner.json."""

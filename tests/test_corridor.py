@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-import limner.study
+import limner.running.here
+import limner.running.run
 from limner.adapters import attached, load_adapter, load_trained
 from limner.artifacts import AdapterFolder, RenderSet, hash_file, load_manifest, load_scores
 from limner.base import encode_prompts, find_base, load_base
 from limner.errors import StudyError
 from limner.events import Notice, Progressed
+from limner.opening import open_study
 from limner.progress import Progress
 from limner.records import LockFile
-from limner.study import Stage, StageClock, open_study, run_study
+from limner.running.here import StageClock
+from limner.running.record import read_events
+from limner.study import Stage, run_study
 from tests.studies import LABELS, Finished, write_study
 
 
@@ -82,7 +87,7 @@ def test_a_run_leaves_the_folder_that_other_tools_rely_on(finished):
     assert finished.page == run / "report" / "index.html"
     assert {path.name for path in run.iterdir()} == {
         "study.toml", "study.lock.json", "photos", "class", "work", "adapters", "renders", "control", "scores.json",
-        "report",
+        "report", "events.jsonl",
     }  # fmt: skip
     columns, rows = ["base", *LABELS], ["photo", "garden"]
     assert {f"{c}/{r}/3.png" for c in columns for r in rows} == set(contents(run / "renders", "*.png"))
@@ -217,9 +222,15 @@ def test_the_same_study_elsewhere_gives_the_same_bytes(finished, tiny_folder, tm
 
 
 def test_a_repeated_run_does_nothing(finished, monkeypatch):
-    monkeypatch.setattr(limner.study, "load_base", no_weights)
+    monkeypatch.setattr(limner.running.run, "load_base", no_weights)
+    events = finished.run / "events.jsonl"
+    told = events.read_bytes()
     before, files = written_at(finished.run), contents(finished.run)
     assert run_study(finished.study, finished.run) == finished.page
+    said, _ = read_events(finished.run, len(told))
+    assert [(event.type, getattr(event, "tasks", None)) for event in said] == [("started", 0), ("ended", None)]
+    events.write_bytes(told)
+    os.utime(events, ns=(before["events.jsonl"][0],) * 2)
     assert written_at(finished.run) == before
     assert contents(finished.run) == files
 
@@ -270,7 +281,7 @@ def test_another_prompt_renders_only_its_own_row(finished, copied, tiny_folder, 
     run_study(study, copied, until="render")
     rewritten = {name for name, when in written_at(copied).items() if before.get(name) != when}
     cells = {f"renders/{column}/garden/3.png" for column in ["base", *LABELS]}
-    assert rewritten == cells | {"renders/manifest.json", "study.toml", "study.lock.json"}
+    assert rewritten == cells | {"renders/manifest.json", "study.toml", "study.lock.json", "events.jsonl"}
     assert all(contents(copied / "renders", "*.png")[n] != c for n, c in pictures.items() if "garden" in n)
 
 
@@ -338,7 +349,7 @@ def test_another_vae_is_used(tiny_folder, tmp_path):
 def test_the_clock_names_the_stages_that_took_a_second_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = Stopping("", -1)
     ticks = iter([0.0, 0.4, 60.4, 62.4])
-    monkeypatch.setattr(limner.study.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(limner.running.here.time, "monotonic", lambda: next(ticks))
     clock = StageClock()
     for stage in ("prepare", "train", "render"):
         clock.ends(stage)
@@ -348,7 +359,7 @@ def test_the_clock_names_the_stages_that_took_a_second_or_more(monkeypatch: pyte
 
 def test_the_clock_is_silent_where_all_was_current(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = Stopping("", -1)
-    monkeypatch.setattr(limner.study.time, "monotonic", lambda: 5.0)
+    monkeypatch.setattr(limner.running.here.time, "monotonic", lambda: 5.0)
     clock = StageClock()
     clock.ends("prepare")
     clock.tell(progress)

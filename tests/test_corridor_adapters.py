@@ -17,8 +17,9 @@ from limner.base import Base, find_base, load_base
 from limner.config import AdapterFile
 from limner.errors import AdapterError, StudyError
 from limner.exporting import export
+from limner.opening import open_study
 from limner.stages.adopt import adopt
-from limner.study import open_study, run_study
+from limner.study import run_study
 from tests.adapters.test_adapter import random_low_rank, unet_output
 from tests.base.files import write_sparse
 from tests.studies import STUDY, Finished, write_study

@@ -60,7 +60,7 @@ def test_each_rank_delivers_its_best_step_and_says_why_in_manifest_lock_and_repo
 
 def test_the_same_command_again_trains_nothing_and_leaves_the_lock_file_alone(run, monkeypatch):
     lock = (run / "study.lock.json").read_bytes()
-    monkeypatch.setattr("limner.study.load_base", lambda *given, **options: pytest.fail("a base was loaded"))
+    monkeypatch.setattr("limner.running.run.load_base", lambda *given, **options: pytest.fail("a base was loaded"))
     run_study(run.parent / "study.toml", run)
     assert (run / "study.lock.json").read_bytes() == lock
 

@@ -8,11 +8,11 @@ import tomllib
 import pytest
 from PIL import Image
 
-import limner.study
+import limner.running.run
 from limner.config import expand_variants
 from limner.demo import CHELSEA, CHELSEA_CONSENT, HERE, OWN_CONSENT, demo_study, run_demo
+from limner.opening import open_study
 from limner.photos import list_photos
-from limner.study import open_study
 from tests.drawn import write_photos
 
 
@@ -79,7 +79,7 @@ def test_the_demo_begins_with_ones_own_photos(tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise Enough
 
-    monkeypatch.setattr(limner.study, "load_base", stop)
+    monkeypatch.setattr(limner.running.run, "load_base", stop)
     photos = write_photos(tmp_path / "photos")
     with pytest.raises(Enough):
         run_demo(tmp_path / "run", photos, "cat face")

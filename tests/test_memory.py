@@ -14,7 +14,8 @@ from limner.errors import InputError, StudyError
 from limner.memory import train_peak
 from limner.memory.calibration import CALIBRATION, GIB, Calibration
 from limner.opening import LOCK, checked_study, fit_to_memory, open_study
-from limner.study import Run, run_study
+from limner.running.run import Run
+from limner.study import run_study
 from tests.studies import write_study
 
 CUDA = torch.device("cuda")

@@ -35,7 +35,7 @@ SMALL_DISK_GIB = 20
 
 
 @dataclass(frozen=True)
-class Told:
+class Diagnosis:
     """What the doctor says: for people, for programs, and what is wrong."""
 
     lines: list[str]
@@ -43,7 +43,7 @@ class Told:
     faults: list[str] = field(default_factory=list)
 
 
-def examine(device: torch.device) -> Told:
+def examine(device: torch.device) -> Diagnosis:
     """The machine, and advice in plain words."""
     record = {
         "device": _device_record(device),
@@ -56,10 +56,10 @@ def examine(device: torch.device) -> Told:
         "measuring": {name: _found(name) for name in _measuring_models()},
     }
     advice = list(_advice(record))
-    return Told([*_lines(record), *advice], record | {"advice": advice})
+    return Diagnosis([*_lines(record), *advice], record | {"advice": advice})
 
 
-def foretell(source: Path, device: torch.device, memory: str = "") -> Told:
+def predict_memory(source: Path, device: torch.device, memory: str = "") -> Diagnosis:
     """The peak of each stage on a GPU, with what was chosen so that it fits; faults are stages that have no room."""
     opened = fit_to_memory(checked_study(source), device, memory)
     parts = opened.parts
@@ -82,7 +82,7 @@ def foretell(source: Path, device: torch.device, memory: str = "") -> Told:
         "chosen": chosen,
         "faults": too_large,
     }
-    return Told(lines, record, too_large)
+    return Diagnosis(lines, record, too_large)
 
 
 def _processor_record() -> dict[str, Any]:

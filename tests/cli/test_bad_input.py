@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import limner.quick_look
-import limner.study
+import limner.running.run
 from limner.artifacts import PhotoSet
 from tests.drawn import draw_subject, write_photos
 from tests.studies import write_study
@@ -23,7 +23,7 @@ def _no_weights(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("weights were loaded")
 
-    for module in (limner.study, limner.quick_look):
+    for module in (limner.running.run, limner.quick_look):
         monkeypatch.setattr(module, "load_base", refuse)
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import limner.study as study_module
+import limner.running.run as study_module
 from limner import __version__
 from limner.cli.main import app
 from tests.drawn import write_photos

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from limner import __version__
-from limner.cli import lora, models
+from limner.cli import lora, models, running
 from limner.cli.options import Device, Json, device_named, print_path
 from limner.errors import InputError, LimnerError
 
@@ -37,6 +37,7 @@ Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB s
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
 Keep = Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")]
 Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
 Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
 
@@ -64,6 +65,7 @@ def demo(
     photos: Annotated[Path | None, typer.Option(help="Your own photos of one cat or dog.")] = None,
     class_noun: Annotated[str, typer.Option(help="What the subject is: cat face or dog face.")] = "cat face",
     device: Device = "auto",
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """The whole corridor on the embedded miniature, from one photo that ships with limner (or yours) to a report.
@@ -72,7 +74,7 @@ def demo(
     """
     from limner.demo import run_demo
 
-    path = run_demo(out, photos, class_noun, device=device_named(device), progress=_progress())
+    path = run_demo(out, photos, class_noun, device=device_named(device), progress=_progress(quiet))
     print_path("report", path, json_output)
 
 
@@ -85,13 +87,14 @@ def run(
     keep: Keep = None,
     strict: Strict = False,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """The whole corridor of a study; run again to go on where it stopped.
 
     Example: `limner run configs/coursework-a.toml --out runs/a`
     """
-    _run_until("report", study, out, device, strict, deterministic, json_output, memory, keep)
+    _run_until("report", study, out, device, strict, deterministic, json_output, memory, keep, quiet)
 
 
 @app.command()
@@ -102,6 +105,7 @@ def subjects(
     device: Device = "auto",
     processes: Processes = 1,
     seconds: Seconds = None,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """One study over many subjects: each is trained and measured, then all are taken together in figures.
@@ -113,7 +117,7 @@ def subjects(
     from limner.subjects import run_subjects
 
     path = run_subjects(
-        template, folder, out, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
+        template, folder, out, device=_checked(device), processes=processes, seconds=seconds, progress=_progress(quiet)
     )
     print_path("report", path, json_output)
 
@@ -127,6 +131,7 @@ def dreambench(
     device: Device = "auto",
     processes: Processes = 1,
     seconds: Seconds = None,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """The DreamBench protocol: 25 prompts a subject, four pictures each, beside the published figures.
@@ -138,7 +143,14 @@ def dreambench(
     from limner.dreambench import run_dreambench
 
     path = run_dreambench(
-        folder, out, base, study, device=_checked(device), processes=processes, seconds=seconds, progress=_progress()
+        folder,
+        out,
+        base,
+        study,
+        device=_checked(device),
+        processes=processes,
+        seconds=seconds,
+        progress=_progress(quiet),
     )
     print_path("report", path, json_output)
 
@@ -153,6 +165,7 @@ def prepare(
     shape: Annotated[str, typer.Option(help="square, or buckets (near each photo's own shape).")] = "square",
     keep: Keep = None,
     strict: Strict = False,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """Photos to crops around the subject, with a contact sheet that shows every crop box.
@@ -162,7 +175,7 @@ def prepare(
     from limner.stages.prepare import prepare as prepare_photos
 
     settings = _settings("Prepare", size_px=size, shape=shape, focus=focus, zoom=zoom, keep=keep or [])
-    photo_set = prepare_photos(photos, out, settings, strict=strict, progress=_progress())
+    photo_set = prepare_photos(photos, out, settings, strict=strict, progress=_progress(quiet))
     if json_output:
         print(json.dumps(photo_set.manifest.to_json(), indent=2))
         return
@@ -177,13 +190,14 @@ def train(
     memory: Memory = "",
     keep: Keep = None,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """Train every variant of a study; what comes before and is not current is made first.
 
     Example: `limner train study.toml --out runs/mine`
     """
-    _run_until("train", study, out, device, False, deterministic, json_output, memory, keep)
+    _run_until("train", study, out, device, False, deterministic, json_output, memory, keep, quiet)
 
 
 @app.command()
@@ -199,6 +213,7 @@ def render(
     device: Device = "auto",
     memory: Memory = "",
     keep: Keep = None,
+    quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """Render a study's grid, or one picture from an adapter.
@@ -206,7 +221,7 @@ def render(
     Example: `limner render runs/demo/adapters/lora-16 --prompt "a photo of {subject}" --seed 3 --scale 0.8`
     """
     if target.suffix == ".toml":
-        _run_until("render", target, out, device, False, False, json_output, memory, keep)
+        _run_until("render", target, out, device, False, False, json_output, memory, keep, quiet)
         return
     from limner.quick_look import quick_look
 
@@ -216,59 +231,55 @@ def render(
 
 @app.command()
 def control(
-    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+    study: StudyFile,
+    out: Out = None,
+    device: Device = "auto",
+    keep: Keep = None,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Render a study's references through ControlNet-canny with every variant.
 
     Example: `limner control study.toml --out runs/mine`
     """
-    _run_until("control", study, out, device, False, False, json_output, keep=keep)
+    _run_until("control", study, out, device, False, False, json_output, keep=keep, quiet=quiet)
 
 
 @app.command()
 def measure(
-    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+    study: StudyFile,
+    out: Out = None,
+    device: Device = "auto",
+    keep: Keep = None,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Score a study's pictures: likeness, prompt fidelity, copying, edge agreement.
 
     Example: `limner measure study.toml --out runs/mine --json`
     """
-    _run_until("measure", study, out, device, False, False, json_output, keep=keep)
+    _run_until("measure", study, out, device, False, False, json_output, keep=keep, quiet=quiet)
 
 
 @app.command()
 def report(
-    study: StudyFile, out: Out = None, device: Device = "auto", keep: Keep = None, json_output: Json = False
+    study: StudyFile,
+    out: Out = None,
+    device: Device = "auto",
+    keep: Keep = None,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Write a study's comparison up as one web page and as Markdown.
 
     Example: `limner report study.toml --out runs/mine`
     """
-    _run_until("report", study, out, device, False, False, json_output, keep=keep)
+    _run_until("report", study, out, device, False, False, json_output, keep=keep, quiet=quiet)
 
 
-for model_command in models.COMMANDS:
-    app.command()(model_command)
+for other_command in (*models.COMMANDS, *running.COMMANDS):
+    app.command()(other_command)
 app.add_typer(lora.app)
-
-
-@app.command()
-def doctor(
-    study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to foretell.", show_default=False)] = None,
-    device: Device = "auto",
-    memory: Memory = "",
-    json_output: Json = False,
-) -> None:
-    """What this machine can do; with a study, the GPU memory that each of its stages will take, told from its files.
-
-    Example: `limner doctor configs/coursework-a.toml --memory 8`
-    """
-    from limner.doctor import examine, foretell
-
-    told = foretell(study, device_named(device), memory) if study else examine(device_named(device))
-    print(json.dumps(told.record, indent=2) if json_output else "\n".join(told.lines))
-    if told.faults:
-        raise typer.Exit(InputError.exit_code)
 
 
 def main() -> None:
@@ -340,6 +351,7 @@ def _run_until(
     as_json: bool,
     memory: str = "",
     keep: list[str] | None = None,
+    quiet: bool = False,
 ) -> None:
     from limner.base.devices import use_deterministic
     from limner.study import run_study
@@ -353,7 +365,7 @@ def _run_until(
         memory=memory,
         keep=keep or (),
         strict=strict,
-        progress=_progress(),
+        progress=_progress(quiet),
     )
     print_path("report" if stage == "report" else "run", path, as_json)
 
@@ -363,10 +375,10 @@ def _checked(device: str) -> str:
     return device
 
 
-def _progress() -> Any:
+def _progress(quiet: bool = False) -> Any:
     from limner.running.display import terminal_progress
 
-    return terminal_progress()
+    return terminal_progress(quiet=quiet)
 
 
 def _settings(section: str, **values: Any) -> Any:

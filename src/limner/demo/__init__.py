@@ -10,8 +10,9 @@ import torch
 
 from limner.artifacts import require_folder, write_changed
 from limner.errors import InputError, PhotoError
+from limner.opening import LOCK
 from limner.progress import SILENT, Progress
-from limner.study import LOCK, run_study
+from limner.study import run_study
 
 HERE = Path(__file__).parent
 CHELSEA = HERE / "photos"

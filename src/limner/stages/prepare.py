@@ -77,9 +77,7 @@ def prepare(
     are left out and listed. Raises PhotoError when the folder is absent, no photo in it can be used, or one
     cannot and `strict` asks for all.
     """
-    listing = list_photos(photos)
-    _require_kept(listing, settings, photos)
-    manual_crops = read_manual_crops(photos, [photo.name for photo in listing.photos])
+    listing, manual_crops = _listed_photos(photos, settings)
     specification = specify_prepare(listing, settings, manual_crops)
     if is_current(out, specification.key):
         done = PhotoSet(out)
@@ -103,6 +101,23 @@ def prepare(
         seconds = machine_record(seconds=time.perf_counter() - began)
         write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), seconds))
     return PhotoSet(out)
+
+
+def specify_photos(photos: Path, settings: Prepare) -> Specification:
+    """What the photo set of a folder follows from. Raises PhotoError as `prepare` does before it reads a picture."""
+    listing, manual_crops = _listed_photos(photos, settings)
+    return specify_prepare(listing, settings, manual_crops)
+
+
+def count_photos(photos: Path) -> int:
+    """How many photos of a folder would be looked at."""
+    return len(list_photos(photos).photos)
+
+
+def _listed_photos(photos: Path, settings: Prepare) -> tuple[Listing, dict[str, ManualCrop]]:
+    listing = list_photos(photos)
+    _require_kept(listing, settings, photos)
+    return listing, read_manual_crops(photos, [photo.name for photo in listing.photos])
 
 
 def specify_prepare(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualCrop]) -> Specification:

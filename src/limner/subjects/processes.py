@@ -13,7 +13,10 @@ from pathlib import Path
 
 import torch
 
-LOG, POLL_SECONDS, FAREWELL_SECONDS = "run.log", 0.1, 30
+from limner.events import Failed
+from limner.running.record import read_events
+
+LOG, POLL_SECONDS, SHUTDOWN_SECONDS = "run.log", 0.1, 30
 CUT = "stopped when the time was up; run the same command again to go on"
 
 
@@ -99,6 +102,8 @@ def _fault(each: _Running) -> str:
     code = each.process.returncode
     if code == 0:
         return ""
+    if failed := [event for event in read_events(each.job.run)[0] if isinstance(event, Failed)]:
+        return " ".join(failed[-1].message.split())
     lines = (each.job.run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     told = [place for place, line in enumerate(lines) if line.startswith("limner: ")]
     if told:
@@ -112,7 +117,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-    until = time.monotonic() + FAREWELL_SECONDS
+    until = time.monotonic() + SHUTDOWN_SECONDS
     for process in processes:
         try:
             process.wait(max(0.0, until - time.monotonic()))

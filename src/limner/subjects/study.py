@@ -17,6 +17,7 @@ from limner.errors import InputError, LimnerError
 from limner.progress import SILENT, Progress
 from limner.reporting.pooled import Pooled, markdown_of
 from limner.reporting.pooled_chart import rank_chart
+from limner.running.lease import hold
 from limner.stages.prepare import prepare
 from limner.subjects.folders import SubjectFolder, find_subjects, subject_tables, write_others, write_study
 from limner.subjects.processes import Ended, Job, run_jobs
@@ -64,6 +65,20 @@ def run_tables(
         raise InputError(f"--processes {processes}: at least one is needed")
     deadline = None if seconds is None else time.monotonic() + seconds
     require_folder(out)
+    with hold(out, f"limner subjects into {out}", progress):
+        return _run_held(subjects, tables, out, title, device, processes, deadline, progress)
+
+
+def _run_held(
+    subjects: Sequence[SubjectFolder],
+    tables: Mapping[str, Tables],
+    out: Path,
+    title: str,
+    device: str,
+    processes: int,
+    deadline: float | None,
+    progress: Progress,
+) -> Path:
     photos, faults = _prepared(subjects, tables, out, progress)
     jobs = [Job(name, _write(name, subjects, tables, photos, out), out / name) for name in photos]
     for name, fault in faults.items():
