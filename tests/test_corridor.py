@@ -331,7 +331,7 @@ def test_another_vae_counts_by_content_and_a_safety_checker_only_for_renders(tin
 
 def test_a_vae_that_is_not_there_is_a_fault_of_the_study(tiny_folder, tmp_path):
     study = write_study(tmp_path / "study", tiny_folder, changes={"[prepare]": 'vae = "absent"\n\n[prepare]'})
-    with pytest.raises(StudyError, match=r'base\.vae "absent" is not there'):
+    with pytest.raises(StudyError, match=r'base\.vae "absent" does not exist'):
         open_study(study)
 
 
