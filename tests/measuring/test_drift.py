@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from limner.artifacts import Cell
-from limner.measuring import Picture, beside_base, diversities, diversity, drift, prompt_kinds
+from limner.measuring import Picture, diversities, diversity, drift, pairs_with_base, prompt_kinds
 from tests.measuring.test_likeness import cos, unit
 
 
@@ -56,8 +56,8 @@ def test_prompts_are_sorted_by_what_the_variants_are_asked_for():
 
 def test_pictures_meet_the_bases_of_the_same_prompt_and_seed():
     pictures = [picture("base", "x", 2), picture("a", "x", 1), picture("a", "x", 2), picture("base", "x", 1)]
-    assert beside_base(pictures) == [(1, 3), (2, 0)]
-    assert beside_base(pictures[1:3]) == []
+    assert pairs_with_base(pictures) == [(1, 3), (2, 0)]
+    assert pairs_with_base(pictures[1:3]) == []
 
 
 def test_a_variant_that_paints_what_the_base_paints_has_not_drifted():

@@ -114,7 +114,7 @@ def test_the_most_and_least_alike_are_ordered_apart_and_without_the_base(many):
     assert worst == sorted(worst)
     assert best[-1] >= worst[-1]
     assert not any(each.shown.column.is_base for each in (*found.most, *found.least))
-    assert [each.place for each in found.least] == list(range(found.count, found.count - 10, -1))
+    assert [each.ranking for each in found.least] == list(range(found.count, found.count - 10, -1))
     for each in found.most:
         if each.copied:
             assert each.copied.similarity > each.copied.limit

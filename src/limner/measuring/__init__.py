@@ -20,8 +20,8 @@ from limner.measuring.scores import (
     Picture,
     ScoreSheet,
     base_mean,
-    beside_base,
     control_summary,
+    pairs_with_base,
     share_above,
 )
 from limner.measuring.styles import SIDE_PX, STYLES_VERSION, put_through, styles_named
@@ -40,7 +40,6 @@ __all__ = [
     "PromptKinds",
     "ScoreSheet",
     "base_mean",
-    "beside_base",
     "canny_edges",
     "ceiling",
     "class_text",
@@ -51,6 +50,7 @@ __all__ = [
     "edge_agreement",
     "likeness",
     "nearest_photo",
+    "pairs_with_base",
     "photo_similarities",
     "photo_spread",
     "power",

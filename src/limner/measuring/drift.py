@@ -49,15 +49,15 @@ def prompt_kinds(pictures: Sequence[Picture], identifier: str, class_noun: str) 
 
 
 def diversities(pictures: Sequence[Picture], vectors: Tensor) -> dict[int, float]:
-    """By place in `pictures`: the diversity of each among the same variant's pictures of the same prompt.
+    """By index in `pictures`: the diversity of each among the same variant's pictures of the same prompt.
 
     Pictures that stand alone have none.
     """
     groups: dict[tuple[str, str], list[int]] = {}
-    for place, picture in enumerate(pictures):
-        groups.setdefault((picture.cell.variant, picture.cell.prompt), []).append(place)
-    found: dict[int, float] = {}
-    for places in groups.values():
-        if len(places) > 1:
-            found |= dict(zip(places, diversity(vectors[torch.tensor(places)]).tolist(), strict=True))
-    return dict(sorted(found.items()))
+    for index, picture in enumerate(pictures):
+        groups.setdefault((picture.cell.variant, picture.cell.prompt), []).append(index)
+    by_index: dict[int, float] = {}
+    for indices in groups.values():
+        if len(indices) > 1:
+            by_index |= dict(zip(indices, diversity(vectors[torch.tensor(indices)]).tolist(), strict=True))
+    return dict(sorted(by_index.items()))

@@ -33,15 +33,15 @@ def span_fraction(value: float, floor: float | None, top: float | None) -> float
     return (value - floor) / (top - floor)
 
 
-def nearest_photo(renders: Tensor, views: Tensor, own: Tensor | None = None) -> Tensor:
+def nearest_photo(renders: Tensor, views: Tensor, same_photo: Tensor | None = None) -> Tensor:
     """Cosine of each render (N, D) to the nearest view of any photo (M, V, D): (N,).
 
-    `own` (N,) names the photo that a picture is itself, which does not count (-1 for none).
+    `same_photo` (N,) names the photo that a picture is itself, which does not count (-1 for none).
     """
     similarity = photo_similarities(renders, views)
-    if own is not None:
-        known = own >= 0
-        similarity[known.nonzero()[:, 0], own[known]] = -torch.inf
+    if same_photo is not None:
+        known = same_photo >= 0
+        similarity[known.nonzero()[:, 0], same_photo[known]] = -torch.inf
     return similarity.amax(1)
 
 

@@ -22,11 +22,11 @@ def power(styled: Tensor, styled_others: Tensor, photos: Tensor) -> float | None
     count = len(styled_others)
     if len(photos) < FEWEST_PHOTOS or count < FEWEST_OTHERS:
         return None
-    own = styled @ photos.T  # (M, M): styled photo by photo
-    own_likeness = (own.sum(1) - own.diagonal()) / (len(photos) - 1)  # (M,)
+    similarity = styled @ photos.T  # (M, M): styled photo by photo
+    subject_likeness = (similarity.sum(1) - similarity.diagonal()) / (len(photos) - 1)  # (M,)
     to_photos = styled_others @ photos.T  # (N, M)
     without_one = (to_photos.sum(1, keepdim=True) - to_photos) / (len(photos) - 1)  # (N, M): photo m left out
-    less_like = (without_one < own_likeness).sum(0).double()  # (M,): others that look less like the subject
+    less_like = (without_one < subject_likeness).sum(0).double()  # (M,): others that look less like the subject
     # C(less_like, 7) / C(count, 7): the share of sevens in which no other looks more like the subject
     factors = [(less_like - k).clamp(min=0) / (count - k) for k in range(FEWEST_OTHERS)]
     return float(torch.stack(factors).prod(0).mean())

@@ -33,7 +33,7 @@ class Picture:
     file: Path
 
     @property
-    def place(self) -> tuple[Any, ...]:
+    def comparison_key(self) -> tuple[Any, ...]:
         """What a cell shares with the base's cell that it is compared with."""
         row = self.cell.prompt if self.cell.reference is None else None  # a control cell's prompt names the subject
         return row, self.cell.reference, self.cell.conditioning_scale, self.cell.seed, self.cell.image_index
@@ -139,12 +139,12 @@ def base_mean(pictures: Sequence[Picture], values: Sequence[float]) -> float | N
     return _mean(chosen) if chosen else None
 
 
-def beside_base(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
-    """For each picture that has one, its place in `pictures` and that of the base's of the same prompt (or reference
+def pairs_with_base(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
+    """For each picture that has one, its index in `pictures` and that of the base's of the same prompt (or reference
     and scale), seed and image."""
-    of_base = {p.place: place for place, p in enumerate(pictures) if p.cell.variant == BASE_VARIANT}
+    of_base = {p.comparison_key: index for index, p in enumerate(pictures) if p.cell.variant == BASE_VARIANT}
     return [
-        (place, of_base[p.place])
-        for place, p in enumerate(pictures)
-        if p.cell.variant != BASE_VARIANT and p.place in of_base
+        (index, of_base[p.comparison_key])
+        for index, p in enumerate(pictures)
+        if p.cell.variant != BASE_VARIANT and p.comparison_key in of_base
     ]

@@ -189,9 +189,9 @@ def put_through(picture: np.ndarray, names: list[str]) -> np.ndarray:
     side = min(picture.shape[:2])
     top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
     square = picture[top : top + side, left : left + side]
-    way = cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC
+    interpolation = cv2.INTER_AREA if side > SIDE_PX else cv2.INTER_CUBIC
     styled = np.ascontiguousarray(
-        square if side == SIDE_PX else cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=way)
+        square if side == SIDE_PX else cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=interpolation)
     )
     for name in names:
         styled = STYLES[name][1](styled)

@@ -20,7 +20,7 @@ from limner.metrics.metric import (
     OfPictures,
     OfTextModel,
     OfWholePictures,
-    Place,
+    ShownAt,
     Words,
     role_of,
 )
@@ -54,7 +54,7 @@ __all__ = [
     "OfTextModel",
     "OfWholePictures",
     "OtherPictures",
-    "Place",
+    "ShownAt",
     "WholeView",
     "Words",
     "all_metrics",

@@ -10,13 +10,13 @@ from limner.metrics.metric import Metric, OfImageModel, Words
 
 def measure_class_likeness(view: ModelView) -> Measured | None:
     """Likeness of the pictures whose prompts ask for the class alone, beside what the base scores."""
-    places = view.inputs.places(lambda place: view.sees(place) and view.inputs.of_class(place))
-    if not places:
+    indices = view.inputs.indices_where(lambda index: view.sees(index) and view.inputs.of_class(index))
+    if not indices:
         return None
     values = likeness_values(view).tolist()
-    chosen = [values[place] for place in places]
+    chosen = [values[index] for index in indices]
     note = "likeness of what was asked for by the class noun alone; above the floor, the class became the subject"
-    return Measured(places, chosen, note, floor=base_mean(view.inputs.chosen(places), chosen))
+    return Measured(indices, chosen, note, floor=base_mean(view.inputs.chosen(indices), chosen))
 
 
 CLASS_LIKENESS = Metric(

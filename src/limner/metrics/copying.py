@@ -27,7 +27,7 @@ def measure_copying(view: WholeView) -> Measured:
         NOTE,
         floor=base_mean(view.inputs.pictures, values),
         ceiling=spread.limit,
-        photos=[photos[place].name for place in nearest.tolist()],
+        photos=[photos[index].name for index in nearest.tolist()],
         anchors={
             "photo_similarities": [round(value, DECIMALS) for value in spread.nearest],
             "share_above": share_above(view.inputs.pictures, values, spread.limit),

@@ -9,16 +9,16 @@ from limner.metrics.metric import Metric, OfWholePictures, Words
 
 def measure_diversity(view: WholeView) -> Measured | None:
     """Of pictures whose prompts ask for the class alone, where a variant has several of one prompt."""
-    of_class = view.inputs.places(view.inputs.of_class)
-    by_place = diversities(view.inputs.chosen(of_class), view.whole[of_class])
-    if not by_place:
+    of_class = view.inputs.indices_where(view.inputs.of_class)
+    by_index = diversities(view.inputs.chosen(of_class), view.whole[of_class])
+    if not by_index:
         return None
-    places, values = [of_class[place] for place in by_place], list(by_place.values())
+    indices, values = [of_class[index] for index in by_index], list(by_index.values())
     note = (
         "mean of 1 - cosine to the other pictures of the same class prompt and variant; floor: the base's; below "
         "it the class has become poorer"
     )
-    return Measured(places, values, note, floor=base_mean(view.inputs.chosen(places), values))
+    return Measured(indices, values, note, floor=base_mean(view.inputs.chosen(indices), values))
 
 
 def _no_prompts(inputs: MeasureInputs) -> str:

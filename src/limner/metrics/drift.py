@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.measuring import beside_base, drift
+from limner.measuring import drift, pairs_with_base
 from limner.metrics.inputs import Measured, MeasureInputs, WholeView
 from limner.metrics.metric import Metric, OfWholePictures, Words
 
@@ -10,10 +10,10 @@ from limner.metrics.metric import Metric, OfWholePictures, Words
 def measure_drift(view: WholeView) -> Measured | None:
     """Of pictures whose prompts leave the subject out and that the base has a counterpart to, for any method."""
     inputs = view.inputs
-    places = inputs.places(lambda place: not inputs.names_subject(place))
-    if not places:
+    indices = inputs.indices_where(lambda index: not inputs.names_subject(index))
+    if not indices:
         return None
-    pairs = [(places[ours], places[theirs]) for ours, theirs in beside_base(inputs.chosen(places))]
+    pairs = [(indices[ours], indices[theirs]) for ours, theirs in pairs_with_base(inputs.chosen(indices))]
     ours, of_base = ([pair[side] for pair in pairs] for side in (0, 1))
     return Measured(
         ours,

@@ -19,16 +19,16 @@ def measure_edge_agreement(inputs: MeasureInputs) -> Measured | None:
         return None
     low, high = (int(inputs.controls.manifest.settings[name]) for name in ("canny_low", "canny_high"))
     folder, references = inputs.controls.folder, inputs.controls.references
-    given = {row.name: read_image(folder / row.canny)[..., 0] > 127 for row in references}
-    places = inputs.places(lambda place: inputs.pictures[place].cell.reference is not None)
+    conditioning_edges = {row.name: read_image(folder / row.canny)[..., 0] > 127 for row in references}
+    indices = inputs.indices_where(lambda index: inputs.pictures[index].cell.reference is not None)
     values = []
-    with inputs.progress.task("measure", len(places), "edges") as advance:
-        for picture in inputs.chosen(places):
+    with inputs.progress.task("measure", len(indices), "edges") as advance:
+        for picture in inputs.chosen(indices):
             edges = canny_edges(read_image(picture.file), low, high)
-            values.append(_agreement(edges, given[str(picture.cell.reference)], picture.file))
+            values.append(_agreement(edges, conditioning_edges[str(picture.cell.reference)], picture.file))
             advance(1)
     return Measured(
-        places,
+        indices,
         values,
         "F1 of edges within 2 px; ceiling: every edge kept, none added",
         ceiling=1.0,
@@ -37,13 +37,13 @@ def measure_edge_agreement(inputs: MeasureInputs) -> Measured | None:
     )
 
 
-def _agreement(edges: np.ndarray, given: np.ndarray, file: Path) -> float:
-    if edges.shape != given.shape:
-        sizes = [f"{shape[1]}x{shape[0]}" for shape in (edges.shape, given.shape)]
+def _agreement(edges: np.ndarray, conditioning_edges: np.ndarray, file: Path) -> float:
+    if edges.shape != conditioning_edges.shape:
+        sizes = [f"{shape[1]}x{shape[0]}" for shape in (edges.shape, conditioning_edges.shape)]
         raise LimnerError(
             f"{file} is {sizes[0]} and its conditioning image {sizes[1]}; remove the control folder and run again"
         )
-    return edge_agreement(edges, given)
+    return edge_agreement(edges, conditioning_edges)
 
 
 EDGE_AGREEMENT = Metric(

@@ -24,14 +24,14 @@ Advance = Callable[[int], None]
 class Measured:
     """A metric's values for some of the pictures, and what they are to be seen against."""
 
-    places: Sequence[int]  # in `MeasureInputs.pictures`
-    values: Sequence[float]  # one for each place
+    indices: Sequence[int]  # in `MeasureInputs.pictures`
+    values: Sequence[float]  # one for each index
     note: str  # what the values and anchors mean, or why there are none
     floor: float | None = None
     ceiling: float | None = None
     model: str = ""  # the name of what measured it; the embedder's where it is left out
     model_note: str = ""
-    photos: Sequence[str] = ()  # for each place the photo that its value is about
+    photos: Sequence[str] = ()  # for each index the photo that its value is about
     anchors: Mapping[str, Any] = field(default_factory=dict)  # fields of `Anchors`; others in `details`
     notes: Sequence[str] = ()  # for the notes of the whole table
 
@@ -68,23 +68,23 @@ class MeasureInputs:
         """Whether pictures are compared with photos that no training saw."""
         return self.compared_photos != self.photo_set.files
 
-    def names_subject(self, place: int) -> bool:
+    def names_subject(self, index: int) -> bool:
         """Whether a picture's prompt asks for the subject."""
-        cell = self.pictures[place].cell
+        cell = self.pictures[index].cell
         return cell.reference is not None or cell.prompt not in self.kinds.without_subject
 
-    def of_class(self, place: int) -> bool:
+    def of_class(self, index: int) -> bool:
         """Whether a picture's prompt asks for the subject's class and not for the subject."""
-        cell = self.pictures[place].cell
+        cell = self.pictures[index].cell
         return cell.reference is None and cell.prompt in self.kinds.of_class
 
-    def places(self, wanted: Callable[[int], bool]) -> list[int]:
+    def indices_where(self, wanted: Callable[[int], bool]) -> list[int]:
         """The pictures that are wanted."""
-        return [place for place in range(len(self.pictures)) if wanted(place)]
+        return [index for index in range(len(self.pictures)) if wanted(index)]
 
-    def chosen(self, places: Sequence[int]) -> list[Picture]:
-        """The pictures at these places."""
-        return [self.pictures[place] for place in places]
+    def chosen(self, indices: Sequence[int]) -> list[Picture]:
+        """The pictures at these indices."""
+        return [self.pictures[index] for index in indices]
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class ModelView:
         """The photos (M, D); with a model of faces those in which it found one."""
         return self.photos.vectors[self.photos.found] if self.crop.leaves_out else self.photos.vectors
 
-    def sees(self, place: int) -> bool:
+    def sees(self, index: int) -> bool:
         """Whether a picture counts: with a model of faces, whether it found one there."""
-        return not self.crop.leaves_out or bool(self.renders.found[place])
+        return not self.crop.leaves_out or bool(self.renders.found[index])
 
     @property
     def compared(self) -> str:

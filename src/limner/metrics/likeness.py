@@ -36,25 +36,25 @@ def likeness_values(view: ModelView) -> Tensor:
     return likeness(view.renders.vectors, view.photo_vectors)
 
 
-def likeness_places(view: ModelView) -> list[int]:
+def likeness_indices(view: ModelView) -> list[int]:
     """The pictures that likeness is asked of: those whose prompts name the subject."""
-    return view.inputs.places(lambda place: view.sees(place) and view.inputs.names_subject(place))
+    return view.inputs.indices_where(lambda index: view.sees(index) and view.inputs.names_subject(index))
 
 
 def measure_likeness(view: ModelView) -> Measured:
     """Likeness of the pictures that ask for the subject, beside the base's and beside what real photos reach."""
-    values, places = likeness_values(view).tolist(), likeness_places(view)
-    chosen = [values[place] for place in places]
+    values, indices = likeness_values(view).tolist(), likeness_indices(view)
+    chosen = [values[index] for index in indices]
     count, top = len(view.photo_vectors), ceiling(view.photo_vectors)
     anchors = {"photos": count, "held_out": view.inputs.compares_held_out, **measure_power(view)}
     if view.crop.leaves_out:
-        found = {"photos": view.photos.found, "renders": view.renders.found}
-        anchors["without_face"] = WithoutFace(**{name: int((~each).sum()) for name, each in found.items()})
+        has_face = {"photos": view.photos.found, "renders": view.renders.found}
+        anchors["without_face"] = WithoutFace(**{name: int((~each).sum()) for name, each in has_face.items()})
     return Measured(
-        places,
+        indices,
         chosen,
         _note(view, count) if top is not None else too_few("ceiling", count),
-        floor=base_mean(view.inputs.chosen(places), chosen),
+        floor=base_mean(view.inputs.chosen(indices), chosen),
         ceiling=top,
         anchors=anchors,
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from limner.measuring import beside_base
+from limner.measuring import pairs_with_base
 from limner.metrics.inputs import Measured, ModelView
-from limner.metrics.likeness import likeness_places, likeness_values
+from limner.metrics.likeness import likeness_indices, likeness_values
 from limner.metrics.metric import Metric, OfImageModel, Words
 
 
 def measure_likeness_gain(view: ModelView) -> Measured:
     """Of every picture that the base has a counterpart to."""
-    places = likeness_places(view)
+    indices = likeness_indices(view)
     values = likeness_values(view).tolist()
-    pairs = [(places[ours], places[theirs]) for ours, theirs in beside_base(view.inputs.chosen(places))]
+    pairs = [(indices[ours], indices[theirs]) for ours, theirs in pairs_with_base(view.inputs.chosen(indices))]
     return Measured(
         [ours for ours, _ in pairs],
         [values[ours] - values[theirs] for ours, theirs in pairs],

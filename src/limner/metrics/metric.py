@@ -10,7 +10,7 @@ from limner.embeddings import PairEmbedder
 from limner.metrics.inputs import Measured, MeasureInputs, ModelView, WholeView
 
 Code = Literal["en", "ru"]
-Place = Literal["tables", "pictures", "trade-off x", "trade-off y", "rank", "control", "extremes", "pooled"]
+ShownAt = Literal["tables", "pictures", "trade-off x", "trade-off y", "rank", "control", "extremes", "pooled"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Metric:
     better: Literal["higher", "lower"] | None = None
     unit: str = ""  # on the axis of a chart
     decimals: int = 3
-    shown: frozenset[Place] = frozenset({"tables"})
+    shown: frozenset[ShownAt] = frozenset({"tables"})
     pictures: Literal["all", "prompts", "references"] = "all"
     """Which tables it stands in: those of prompts, those of conditioned pictures, or both. What is asked of references
     alone is compared over them, all else over prompts."""

@@ -61,7 +61,7 @@ def share_recognised(styled: Embedded, styled_others: Embedded, photos: Embedded
 
 def _styles_by_prompt(inputs: MeasureInputs) -> dict[str, Styles | None]:
     """The styles that each prompt for the subject names; None where one is not known."""
-    cells = [inputs.pictures[place].cell for place in inputs.places(inputs.names_subject)]
+    cells = [inputs.pictures[index].cell for index in inputs.indices_where(inputs.names_subject)]
     texts = {cell.prompt: cell.text for cell in cells if cell.reference is None}
     named = {name: styles_named(text) for name, text in texts.items()}
     return {name: None if styles is None else tuple(styles) for name, styles in named.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limner.errors import InputError
-from limner.metrics.metric import Metric, Place, role_of
+from limner.metrics.metric import Metric, ShownAt, role_of
 
 _METRICS: dict[str, Metric] = {}
 
@@ -32,9 +32,9 @@ def metric_named(name: str) -> Metric:
     return metric
 
 
-def metrics_shown(place: Place) -> list[Metric]:
+def metrics_shown(shown_at: ShownAt) -> list[Metric]:
     """The metrics that are shown somewhere."""
-    return [metric for metric in _METRICS.values() if place in metric.shown]
+    return [metric for metric in _METRICS.values() if shown_at in metric.shown]
 
 
 def anchors_name(name: str) -> str:

@@ -75,8 +75,8 @@ def swatch(column: Column, colour: str) -> Markup:
 
 def anchors_of(scores: PictureScores, metric: str | None) -> list[tuple[str, float]]:
     """Ceiling and floor of a metric, those that there are."""
-    found = [(name, scores.anchor(metric, name)) for name in ("ceiling", "floor")]
-    return [(name, value) for name, value in found if value is not None]
+    anchors = [(name, scores.anchor(metric, name)) for name in ("ceiling", "floor")]
+    return [(name, value) for name, value in anchors if value is not None]
 
 
 def axis_title(metric: Metric) -> str:
@@ -107,7 +107,7 @@ def value_ticks(panel: Panel, x_axis: Scale) -> list[Markup]:
 
 
 def named_ticks(panel: Panel, ticks: Sequence[tuple[str, float]]) -> list[Markup]:
-    """Names at places along the lower axis."""
+    """Names at positions along the lower axis."""
     return [_tick(panel, name, x) for name, x in ticks]
 
 
@@ -134,7 +134,7 @@ def level_lines(panel: Panel, y_axis: Scale, values: Sequence[float]) -> list[Ma
 
 
 def mark(column: Column, colour: str, x: float, y: float, radius: float = MARK_RADIUS) -> Markup:
-    """A column's marker at a place."""
+    """A column's marker at a position."""
     return element("path", d=marker_path(column.marker, x, y, radius), class_=f"{mark_class(column)} {colour}")
 
 
@@ -168,11 +168,11 @@ def end_names(panel: Panel, ends: Sequence[tuple[str, float]]) -> list[Markup]:
     return parts
 
 
-def spread_out(places: Sequence[float], apart: float, low: float, high: float) -> list[float]:
-    """Ascending places moved as little as needed to stand `apart` from each other, within low and high if they fit."""
+def spread_out(positions: Sequence[float], apart: float, low: float, high: float) -> list[float]:
+    """Ascending positions, moved as little as needed to be `apart` , within low and high if they fit."""
     moved: list[float] = []
-    for place in places:
-        moved.append(max(place, moved[-1] + apart) if moved else max(place, low))
+    for position in positions:
+        moved.append(max(position, moved[-1] + apart) if moved else max(position, low))
     ceiling = max(high, low + apart * (len(moved) - 1))
     for index in reversed(range(len(moved))):
         moved[index] = min(moved[index], ceiling)

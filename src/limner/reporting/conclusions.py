@@ -49,27 +49,33 @@ def concluded(study: Study, columns: Sequence[Column], scores: PictureScores) ->
     return conclude(scores.record, study_variants(study, columns))
 
 
-def prompts_left_out(found: Conclusions, metric: str | None) -> set[str]:
+def prompts_left_out(conclusions: Conclusions, metric: str | None) -> set[str]:
     """Prompts of which nothing is said by this metric, since its embedding does not know the subject in their style."""
-    notes = [each for each in found if isinstance(each, PromptsLeftOut) and each.metric == metric]
+    notes = [each for each in conclusions if isinstance(each, PromptsLeftOut) and each.metric == metric]
     return {prompt for note in notes for prompt in note.shares}
 
 
-def passages(study: Study, found: Conclusions, scores: PictureScores) -> list[Passage]:
+def passages(study: Study, conclusions: Conclusions, scores: PictureScores) -> list[Passage]:
     """What the scores carry, once a language."""
     roles = [role_of(metric) for metric in scores.metrics]
     several = frozenset(role for role in roles if roles.count(role) > 1)
     return [
-        Passage(code, HEADINGS[code], speaker.headline(found), _chapters(found, speaker), _meanings(scores, code))
+        Passage(
+            code,
+            HEADINGS[code],
+            speaker.headline(conclusions),
+            _chapters(conclusions, speaker),
+            _meanings(scores, code),
+        )
         for code in CODES[study.report.language]
         for speaker in [Speaker(Language(code), several)]
     ]
 
 
-def _chapters(found: Conclusions, speaker: Speaker) -> list[Chapter]:
+def _chapters(conclusions: Conclusions, speaker: Speaker) -> list[Chapter]:
     """The findings by what they are about, in the order in which that is first spoken of."""
     groups: dict[str, list[Finding]] = {}
-    for finding in found:
+    for finding in conclusions:
         groups.setdefault(_topic(finding), []).append(finding)
     chapters = [_chapter(speaker, topic, findings) for topic, findings in groups.items()]
     return [chapter for chapter in chapters if chapter.sentences]

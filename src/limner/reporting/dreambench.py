@@ -59,8 +59,8 @@ def _head(column: str, stand_ins: Mapping[str, str]) -> str:
 
 def _mean(summaries: Sequence[Mapping[str, Any]], metric: str, variant: str) -> str:
     """Mean over subjects of the mean over prompts (and training seeds)."""
-    found = [summary["values"].get(metric, {}).get(variant, {}) for summary in summaries]
-    return _with_interval([_over_prompts(seeds) for seeds in found if seeds])
+    by_variant = [summary["values"].get(metric, {}).get(variant, {}) for summary in summaries]
+    return _with_interval([_over_prompts(seeds) for seeds in by_variant if seeds])
 
 
 def _over_prompts(seeds: Mapping[str, Mapping[str, float]]) -> float:

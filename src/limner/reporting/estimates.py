@@ -22,7 +22,7 @@ BOTH = (
     "standard deviation of the pictures."
 )
 
-BESIDE = {
+SPREAD_NOTES = {
     "interval": "Beside a mean stands its 95% interval over training seeds.",
     "spread": "± is one standard deviation of the pictures.",
 }
@@ -47,16 +47,16 @@ class Estimate:
 def estimate(column: Column, cells: Iterable[Cell], scores: PictureScores, metric: str | None) -> Estimate | None:
     """The mean over training seeds of a column's means over pictures; None where it has no value."""
     trained: dict[int, dict[tuple[str, int, int], float]] = {}
-    for place, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         value = scores.value(cell, metric) if cell.variant in column.labels else None
         if value is not None:
-            trained.setdefault(column.labels.index(cell.variant), {})["", place, 0] = value
+            trained.setdefault(column.labels.index(cell.variant), {})["", index, 0] = value
     if not trained:
         return None
     mean = mean_over_seeds(trained)
     if mean.interval:
         return Estimate(mean.value, *mean.interval, "interval", mean.pictures)
-    values = [value for own in trained.values() for value in own.values()]
+    values = [value for pictures in trained.values() for value in pictures.values()]
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return Estimate(mean.value, mean.value - spread, mean.value + spread, "spread", mean.pictures)
 
@@ -69,7 +69,7 @@ def bars_sentence(estimates: Sequence[Estimate]) -> str:
     return INTERVALS if kinds == {"interval"} else SPREADS
 
 
-def beside_sentence(estimates: Sequence[Estimate]) -> str:
+def spread_sentence(estimates: Sequence[Estimate]) -> str:
     """What stands beside the means of a table; nothing where each is of one picture."""
     kinds = {each.kind for each in estimates if each.kind == "interval" or each.pictures > 1}
-    return " ".join(said for kind, said in BESIDE.items() if kind in kinds)
+    return " ".join(said for kind, said in SPREAD_NOTES.items() if kind in kinds)

@@ -28,9 +28,9 @@ class Copied:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A render with its place by likeness, counted from the most alike."""
+    """A render with its rank by likeness: 1 is the most alike."""
 
-    place: int
+    ranking: int
     shown: Shown
     likeness: float | None
     gain: float | None
@@ -64,16 +64,16 @@ def extremes(
         return None
     ordered = [cell for _, cell in sorted(known, key=lambda pair: -pair[0])]
 
-    def ranked(place: int) -> Ranked:
-        cell = ordered[place - 1]
+    def ranked(ranking: int) -> Ranked:
+        cell = ordered[ranking - 1]
         file = gallery.add(rendered.path(cell), f"renders/{cell.file}")
         shown = make_shown(cell, by_label[cell.variant], cell.prompt, file, scores)
         value, gain = scores.value(cell, ranked_by), scores.gain(cell, ranked_by)
-        return Ranked(place, shown, value, gain, cell.prompt, _seed(cell), copied(cell, scores, photos))
+        return Ranked(ranking, shown, value, gain, cell.prompt, _seed(cell), copied(cell, scores, photos))
 
     many = min(SHOWN, len(ordered) // 2)
     least = range(len(ordered), len(ordered) - many, -1)
-    return Extremes([ranked(place) for place in range(1, many + 1)], [ranked(p) for p in least], len(ordered))
+    return Extremes([ranked(ranking) for ranking in range(1, many + 1)], [ranked(p) for p in least], len(ordered))
 
 
 def _ranked_by(scores: PictureScores) -> str | None:

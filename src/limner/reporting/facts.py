@@ -72,8 +72,8 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     control = make_plate(inputs.controls, columns, scores, gallery, "control") if inputs.controls else None
     findings = scores.findings(columns, inputs.renders.cells)
     cards = scorecards(control, columns, inputs.controls.cells, scores) if control and inputs.controls else []
-    found = concluded(study, columns, scores)
-    left_out = prompts_left_out(found, scores.first_shown("trade-off y"))
+    conclusions = concluded(study, columns, scores)
+    left_out = prompts_left_out(conclusions, scores.first_shown("trade-off y"))
     fit = [cell for cell in inputs.renders.cells if cell.prompt not in left_out]
     plates = [plate, *([control] if control else [])]
     lines = timings(inputs.artifacts, inputs.run, inputs.scores)
@@ -97,7 +97,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "extremes": extremes(inputs.renders, fit, columns, scores, gallery, photos),
         "left_out": sorted(left_out),
         "standfirst": words.standfirst(study, inputs.photo_set, sum(p.pictures for p in plates)),
-        "passages": passages(study, found, scores),
+        "passages": passages(study, conclusions, scores),
         "seeds": words.training_seeds(study),
         "conclusions_lead": words.conclusions_lead(study),
         "score_tables": _score_tables(scores, columns, findings, inputs.controls),
@@ -136,7 +136,7 @@ def _required() -> list[Metric]:
 
 
 def _chart_needs() -> str:
-    return " and ".join(metrics_shown(place)[0].words["en"].noun for place in ("trade-off y", "trade-off x"))
+    return " and ".join(metrics_shown(shown_at)[0].words["en"].noun for shown_at in ("trade-off y", "trade-off x"))
 
 
 def _beneath() -> str:

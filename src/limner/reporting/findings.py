@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Literal
 
 from limner.artifacts import Cell, ScoreTable, unique
-from limner.metrics import Place, metric_named, metrics_shown, role_of
+from limner.metrics import ShownAt, metric_named, metrics_shown, role_of
 from limner.records import PictureColumns
 from limner.reporting.columns import Column
 
@@ -109,9 +109,9 @@ class PictureScores:
         """A registered metric by the first model that measured it."""
         return next((metric for metric in self.metrics if role_of(metric) == name), None)
 
-    def first_shown(self, place: Place) -> str | None:
+    def first_shown(self, shown_at: ShownAt) -> str | None:
         """The first metric that is shown at a place."""
-        return next((first for metric in metrics_shown(place) if (first := self.first(metric.name))), None)
+        return next((first for metric in metrics_shown(shown_at) if (first := self.first(metric.name))), None)
 
     def value(self, cell: Cell, metric: str | None, variant: str | None = None) -> float | None:
         """A picture's value, or that of `variant`'s picture of the same row, seed and image."""
@@ -123,8 +123,8 @@ class PictureScores:
 
     def gain(self, cell: Cell, metric: str | None, base: str = "base") -> float | None:
         """A picture's value less that of the base's picture of the same row and seed."""
-        own, other = self.value(cell, metric), self.value(cell, metric, base)
-        return None if own is None or other is None or cell.variant == base else own - other
+        value, other = self.value(cell, metric), self.value(cell, metric, base)
+        return None if value is None or other is None or cell.variant == base else value - other
 
     def anchor(self, metric: str | None, name: Literal["ceiling", "floor"]) -> float | None:
         """`ceiling` or `floor` of a metric, where it could be measured."""
@@ -143,7 +143,7 @@ class PictureScores:
     ) -> list[ColumnScores]:
         """One row a column that has pictures among `cells`."""
         chosen = [(c, [x for x in cells if x.variant in c.labels and keep(x)]) for c in columns]
-        return [self._finding(column, own) for column, own in chosen if own]
+        return [self._finding(column, chosen_cells) for column, chosen_cells in chosen if chosen_cells]
 
     def _finding(self, column: Column, cells: Sequence[Cell]) -> ColumnScores:
         decimals = {m: metric_named(m).decimals for m in self.metrics}

@@ -67,16 +67,16 @@ def table(heads: Iterable[Any], rows: Iterable[Iterable[Any]], numbers_from: int
 
 def plate_table(plate: Plate) -> Markup:
     """A table of pictures, a row a seed."""
-    given = ["reference", "edges"] if plate.has_references else []
+    reference_heads = ["reference", "edges"] if plate.has_references else []
     heads = [
         "",
-        *given,
+        *reference_heads,
         *(f"{c.name} ({c.detail})" if c.detail else c.name for c in plate.columns),
     ]
     rows = [
         [
             _row_name(group, row),
-            *_given(group, row, bool(given)),
+            *_reference_cells(group, row, bool(reference_heads)),
             *(_cell(plate, group, shown) for shown in row.cells),
         ]
         for group in plate.groups
@@ -89,7 +89,7 @@ def _row_name(group: Group, row: Row) -> Markup:
     return Markup(f"**{escape_markdown(group.name)}**<br>{escape_markdown(group.text)}<br>{escape_markdown(row.title)}")
 
 
-def _given(group: Group, row: Row, wanted: bool) -> list[str | Markup]:
+def _reference_cells(group: Group, row: Row, wanted: bool) -> list[str | Markup]:
     if not wanted:
         return []
     if not group.reference or not group.edges or row is not group.rows[0]:
@@ -156,7 +156,7 @@ def _ranked_row(each: Ranked) -> list[str | Markup]:
     shown = each.shown
     picture = "" if shown.flagged else image(shown.file, shown.alt, 120)
     gain = NOT_MEASURABLE if each.gain is None else signed(each.gain)
-    about = [str(each.place), picture, _figure(each.likeness), gain, shown.column.name, each.prompt, each.seed]
+    about = [str(each.ranking), picture, _figure(each.likeness), gain, shown.column.name, each.prompt, each.seed]
     return [*about, _copied(each.copied) if each.copied else ""]
 
 

@@ -68,8 +68,8 @@ class Gallery:
 
     def _encode(self, names: Sequence[str], side_px: int, quality: int) -> dict[str, Thumbnail]:
         with ThreadPoolExecutor() as pool:
-            made = pool.map(lambda name: encode(self._sources[name], side_px, quality), names)
-            return dict(zip(names, made, strict=True))
+            thumbnails = pool.map(lambda name: encode(self._sources[name], side_px, quality), names)
+            return dict(zip(names, thumbnails, strict=True))
 
 
 def encode(path: Path, side_px: int, quality: int) -> Thumbnail:

@@ -139,7 +139,7 @@ def make_plate(
     by_name: dict[str, list[Cell]] = {}
     for cell in cells:
         by_name.setdefault(_group_name(cell), []).append(cell)
-    groups = [_group(name, own, present, show) for name, own in by_name.items()]
+    groups = [_group(name, group_cells, present, show) for name, group_cells in by_name.items()]
     if references:
         groups = [_with_reference(g, references.get(g.name), rendered.folder, gallery) for g in groups]
     flags = [cell.flagged for cell in cells]
@@ -159,11 +159,11 @@ def _group(
     trained = [cell for cell in cells if cell.training_seed is not None]
     said = next((cell for cell in cells if cell.variant != BASE), cells[0])
     swept = len({cell.training_seed for cell in trained}) > 1
-    found = {(cell.variant, _row_key(cell, swept)): cell for cell in cells}
+    by_row = {(cell.variant, _row_key(cell, swept)): cell for cell in cells}
     keys = sorted({_row_key(cell, swept) for cell in trained or cells}, key=_row_order(cells))
     rows = []
-    for place, key in enumerate(keys):
-        picked = [_pick(found, column, key, keys[:place]) for column in columns]
+    for index, key in enumerate(keys):
+        picked = [_pick(by_row, column, key, keys[:index]) for column in columns]
         shown = [show(cell, column, name) if cell else None for cell, column in zip(picked, columns, strict=True)]
         rows.append(Row(_row_title(key, keys), shown))
     base_text = next((cell.text for cell in cells if cell.variant == BASE), "")
@@ -188,16 +188,18 @@ def _row_order(cells: Sequence[Cell]) -> Callable[[RowKey], tuple[float, ...]]:
     )
 
 
-def _pick(found: dict[tuple[str, RowKey], Cell], column: Column, key: RowKey, earlier: Sequence[RowKey]) -> Cell | None:
+def _pick(
+    by_row: dict[tuple[str, RowKey], Cell], column: Column, key: RowKey, earlier: Sequence[RowKey]
+) -> Cell | None:
     """The column's cell in a row.
 
     One that was not trained here (the base, a given LoRA) stands in the first of the rows that differ by training seed.
     """
-    cell = next((cell for label in column.labels if (cell := found.get((label, key)))), None)
-    own = key._replace(training_seed=None)
-    if cell or any(other._replace(training_seed=None) == own for other in earlier):
+    cell = next((cell for label in column.labels if (cell := by_row.get((label, key)))), None)
+    without_training_seed = key._replace(training_seed=None)
+    if cell or any(other._replace(training_seed=None) == without_training_seed for other in earlier):
         return cell
-    return next((cell for label in column.labels if (cell := found.get((label, own)))), None)
+    return next((cell for label in column.labels if (cell := by_row.get((label, without_training_seed)))), None)
 
 
 def _row_title(key: RowKey, keys: Sequence[RowKey]) -> str:

@@ -58,8 +58,8 @@ class Pooled:
     @cached_property
     def tables(self) -> dict[str, PooledTable]:
         """Each compared metric's means."""
-        found = {metric: pooled_table(self.subjects, metric)[1] for metric in metrics_of(self.subjects)}
-        return {metric: table for metric, table in found.items() if table}
+        by_metric = {metric: pooled_table(self.subjects, metric)[1] for metric in metrics_of(self.subjects)}
+        return {metric: table for metric, table in by_metric.items() if table}
 
     @property
     def trained(self) -> list[str]:
@@ -180,8 +180,8 @@ def _gain(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
 
 
 def _share(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
-    found = pooled.gain(table, variant) if table else None
-    return NONE if found is None or found.span_share is None else EN.percent(found.span_share)
+    difference = pooled.gain(table, variant) if table else None
+    return NONE if difference is None or difference.span_share is None else EN.percent(difference.span_share)
 
 
 def _mean(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
@@ -190,14 +190,14 @@ def _mean(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
     return _with_interval(spread(pooled.subjects, table, variant).overall)
 
 
-def _with_interval(found: Difference | None, *, signed: bool = False) -> str:
+def _with_interval(difference: Difference | None, *, signed: bool = False) -> str:
     """A mean with its interval where it has one."""
-    if found is None:
+    if difference is None:
         return NONE
-    mean = EN.number(found.difference, signed=signed)
-    if not isinstance(found, Estimated):
+    mean = EN.number(difference.difference, signed=signed)
+    if not isinstance(difference, Estimated):
         return mean
-    low, high = (EN.number(end, signed=signed) for end in found.interval)
+    low, high = (EN.number(end, signed=signed) for end in difference.interval)
     return f"{mean} ({low} to {high})"
 
 
@@ -227,12 +227,12 @@ def _prompts(pooled: Pooled) -> Iterator[str]:
         yield markdown_table(["prompt", "power", *pooled.trained], rows)
         yield (
             f"Gain over the base under one prompt, over subjects. Power: how often a real photo, put through the "
-            f"prompt's style, is found among eight by this embedding{_beside(pooled, metric)}; below 60% nothing above "
-            "counts the prompt."
+            f"prompt's style, is found among eight by this embedding{_compared_with(pooled, metric)}; below 60% "
+            "nothing above counts the prompt."
         )
 
 
-def _beside(pooled: Pooled, metric: str) -> str:
+def _compared_with(pooled: Pooled, metric: str) -> str:
     real = [summary["anchors"].get(metric, {}).get("power_others", {}).get("real") for summary in pooled.summaries]
     return " (beside photos of other subjects of its class)" if all(real) else " (beside renders: an upper bound)"
 
@@ -244,9 +244,9 @@ def _power(share: float | None) -> list[str]:
 def _gains_under(pooled: Pooled, metric: str, prompt: str) -> Iterator[str]:
     others = {other for subject in pooled.subjects for other in subject.power.get(metric, {}) if other != prompt}
     sides: dict[str, dict[int, Any]] = {}
-    for place, subject in enumerate(pooled.subjects):
+    for index, subject in enumerate(pooled.subjects):
         for variant, seeds in subject.values.get(metric, {}).items():
-            sides.setdefault(variant, {})[place] = over_training_seeds(seeds, others)
+            sides.setdefault(variant, {})[index] = over_training_seeds(seeds, others)
     for variant in pooled.trained:
         yield _with_interval(compare_subjects(sides.get(variant, {}), sides.get(BASE, {})), signed=True)
 
@@ -257,14 +257,17 @@ def _subjects(pooled: Pooled) -> Iterator[str]:
     if table is None:
         return
     rows = []
-    for place, subject in enumerate(pooled.subjects):
-        base, top = table.variants.get(BASE, {}).get(place), subject.ceilings.get(table.metric)
+    for index, subject in enumerate(pooled.subjects):
+        base, top = table.variants.get(BASE, {}).get(index), subject.ceilings.get(table.metric)
         if base is None or top is None:
             continue
         floor = statistics.fmean(base.values())
-        means = [table.variants.get(variant, {}).get(place) for variant in pooled.trained]
-        shares = [_share_of(statistics.fmean(own.values()), floor, top) if own else NONE for own in means]
-        rows.append([subject.name, str(pooled.summaries[place]["photos"]), EN.number(floor), EN.number(top), *shares])
+        means = [table.variants.get(variant, {}).get(index) for variant in pooled.trained]
+        shares = [
+            _share_of(statistics.fmean(subject_means.values()), floor, top) if subject_means else NONE
+            for subject_means in means
+        ]
+        rows.append([subject.name, str(pooled.summaries[index]["photos"]), EN.number(floor), EN.number(top), *shares])
     yield "## Subject by subject"
     yield markdown_table(["subject", "photos", "base", "ceiling", *pooled.trained], rows)
     yield f"{table.metric}: where each mean lies between the base's (0%) and real photos' (100%)."
@@ -278,9 +281,11 @@ def _scatter(pooled: Pooled) -> Iterator[str]:
     rows = []
     for metric, table in pooled.tables.items():
         for variant in table.variants:
-            found = spread(pooled.subjects, table, variant)
-            deviations = [NONE if d is None else EN.number(d) for d in (found.between_subjects, found.within_subjects)]
-            rows.append([metric, variant, _with_interval(found.overall), *deviations])
+            scattered = spread(pooled.subjects, table, variant)
+            deviations = [
+                NONE if d is None else EN.number(d) for d in (scattered.between_subjects, scattered.within_subjects)
+            ]
+            rows.append([metric, variant, _with_interval(scattered.overall), *deviations])
     yield "## Means and what they scatter by"
     yield markdown_table(
         ["metric", "variant", "mean over subjects", "between subjects", "between training seeds"], rows

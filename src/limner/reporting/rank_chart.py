@@ -52,9 +52,9 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Picture
         *named_ticks(PANEL, [(str(rank), x_axis(math.log2(rank))) for rank in ranks]),
         *level_lines(PANEL, y_axis, [value for _, value in named]),
     ]
-    for place, line in enumerate(lines):
-        aside = SIDESTEP_PX * (place - (len(lines) - 1) / 2)
-        parts += _drawn(line, columns, x_axis, y_axis, aside, with_figures=len(lines) == 1)
+    for index, line in enumerate(lines):
+        shift_px = SIDESTEP_PX * (index - (len(lines) - 1) / 2)
+        parts += _drawn(line, columns, x_axis, y_axis, shift_px, with_figures=len(lines) == 1)
     ends = [(line[-1][1].name, line[-1][2].mean) for line in lines] if len(lines) > 1 else []
     parts += end_names(PANEL, [(name, y_axis(value)) for name, value in [*named, *ends]])
     said = "; ".join(f"rank {rank}: {signless(each.mean)}" for line in lines for rank, _, each in line)
@@ -75,9 +75,9 @@ def _lines(estimates: Sequence[tuple[Column, Estimate]]) -> list[Line]:
 
 
 def _drawn(
-    line: Line, columns: Sequence[Column], x_axis: Scale, y_axis: Scale, aside: float, *, with_figures: bool
+    line: Line, columns: Sequence[Column], x_axis: Scale, y_axis: Scale, shift_px: float, *, with_figures: bool
 ) -> list[Markup]:
-    points = [(x_axis(math.log2(rank)) + aside, y_axis(each.mean)) for rank, _, each in line]
+    points = [(x_axis(math.log2(rank)) + shift_px, y_axis(each.mean)) for rank, _, each in line]
     parts = [element("path", d=path_through(points), class_=f"line {colour_class(columns, line[-1][1])}")]
     for (_, column, each), (x, y) in zip(line, points, strict=True):
         colour = colour_class(columns, column)

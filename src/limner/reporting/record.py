@@ -92,9 +92,9 @@ def settings_tables(study: Study, origins: Any) -> list[SettingsTable]:
     return [*tables[:4], _variants_table(study, origins), *tables[4:]]
 
 
-def _settings(section: Section, place: tuple[str, ...], origins: Any) -> Iterable[Setting]:
+def _settings(section: Section, parent: tuple[str, ...], origins: Any) -> Iterable[Setting]:
     for name, field in type(section).model_fields.items():
-        path, value = (*place, name), getattr(section, name)
+        path, value = (*parent, name), getattr(section, name)
         if isinstance(value, list) and value and isinstance(value[0], Section):
             for index, item in enumerate(value):
                 shown = shown_value({k: v for k, v in item.model_dump().items() if v is not None})
@@ -112,8 +112,8 @@ def _variants_table(study: Study, origins: Any) -> SettingsTable:
         fields = [type(v).model_fields.get(name) for v in study.variants]
         values = [shown_value(getattr(v, name)) if hasattr(v, name) else "–" for v in study.variants]
         meaning = next(field.description for field in fields if field) or ""
-        found = [origin_of(origins, ("variants", str(i), name)) for i, field in enumerate(fields) if field]
-        said = ", ".join(dict.fromkeys(origin for origin in found if origin))
+        known_origins = [origin_of(origins, ("variants", str(i), name)) for i, field in enumerate(fields) if field]
+        said = ", ".join(dict.fromkeys(origin for origin in known_origins if origin))
         rows.append(Setting(name, values, meaning, said))
     heads = [v.name or v.method for v in study.variants]
     return SettingsTable("Variants", heads, rows)
@@ -121,8 +121,8 @@ def _variants_table(study: Study, origins: Any) -> SettingsTable:
 
 def origin_of(origins: Any, path: Sequence[str]) -> str:
     """Where a setting came from, whether `origins` is nested or keyed by dotted paths; "" when it does not say."""
-    if isinstance(origins, Mapping) and isinstance(found := origins.get(".".join(path)), str):
-        return found
+    if isinstance(origins, Mapping) and isinstance(origin := origins.get(".".join(path)), str):
+        return origin
     for part in path:
         if isinstance(origins, Mapping):
             origins = origins.get(part)
@@ -150,21 +150,21 @@ def shown_value(value: Any) -> str:
 
 def timings(artifacts: Iterable[tuple[str, Artifact]], run: Path, scores: ScoreTable) -> list[Timing]:
     """One line for each thing that was made, in the corridor's order."""
-    found = [(name, artifact.manifest) for name, artifact in artifacts]
+    named = [(name, artifact.manifest) for name, artifact in artifacts]
     if class_images := read_manifest(run / "class"):
-        found.insert(1, ("class images", class_images))
-    lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in passes(found)]
-    made = scores.record.manifest.made
-    return [*lines, _timing("measure", "scores", made, made.seconds)]
+        named.insert(1, ("class images", class_images))
+    lines = [_timing(m.stage, name, m.made, _seconds(m)) for name, m in passes(named)]
+    scores_made = scores.record.manifest.made
+    return [*lines, _timing("measure", "scores", scores_made, scores_made.seconds)]
 
 
-def passes(found: Iterable[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:
+def passes(named: Iterable[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:
     """The same with variants that were trained in one pass as one: their seconds are the same seconds."""
-    told: set[str] = set()
-    for name, manifest in found:
-        if name not in told:
+    listed: set[str] = set()
+    for name, manifest in named:
+        if name not in listed:
             others = manifest.made.trained_with
-            told.update(others)
+            listed.update(others)
             yield ", ".join([name, *others]), manifest
 
 

@@ -21,7 +21,7 @@ from limner.reporting.charts import (
     upright_bar,
 )
 from limner.reporting.columns import Column, number
-from limner.reporting.estimates import Estimate, bars_sentence, beside_sentence, estimate
+from limner.reporting.estimates import Estimate, bars_sentence, estimate, spread_sentence
 from limner.reporting.findings import PictureScores, signless
 from limner.reporting.plates import Plate
 from limner.reporting.svg import Scale, element, padded, path_through
@@ -55,10 +55,10 @@ def scorecards(plate: Plate, columns: Sequence[Column], cells: Sequence[Cell], s
     return [
         Card(
             group.name, group.reference, group.edges, [f"scale {number(scale)}" for scale in scales],
-            _rows(columns, own, scales, scores), _charts(group.name, columns, own, scales, scores),
+            _rows(columns, group_cells, scales, scores), _charts(group.name, columns, group_cells, scales, scores),
         )
         for group in plate.groups
-        if (own := [cell for cell in cells if cell.reference == group.name])
+        if (group_cells := [cell for cell in cells if cell.reference == group.name])
     ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def side_by_side(cards: Sequence[Card]) -> list[tuple[Column, Means]]:
 def bars_of(cards: Sequence[Card]) -> str:
     """What stands beside the means, or what the bars are."""
     shown = [each for card in cards for _, means in card.rows for of_scale in means for each in of_scale if each]
-    return bars_sentence(shown) if any(card.charts for card in cards) else beside_sentence(shown)
+    return bars_sentence(shown) if any(card.charts for card in cards) else spread_sentence(shown)
 
 
 def _rows(
@@ -93,17 +93,17 @@ def _charts(
     if len(scales) < 2:  # a table says as much
         return []
     rows = _rows(columns, cells, scales, scores)
-    charts = [_chart(name, metric, place, columns, rows, scales) for place, metric in enumerate(control_metrics())]
+    charts = [_chart(name, metric, index, columns, rows, scales) for index, metric in enumerate(control_metrics())]
     return [chart for chart in charts if chart]
 
 
 def _chart(
-    reference: str, metric: Metric, place: int, columns: Sequence[Column], rows: Sequence[tuple[Column, Means]],
+    reference: str, metric: Metric, nth_metric: int, columns: Sequence[Column], rows: Sequence[tuple[Column, Means]],
     scales: Sequence[float],
 ) -> Chart | None:  # fmt: skip
     title = metric.words["en"].title
     lines = [
-        (column, [(scale, of_scale[place]) for scale, of_scale in zip(scales, means, strict=True)])
+        (column, [(scale, of_scale[nth_metric]) for scale, of_scale in zip(scales, means, strict=True)])
         for column, means in rows
     ]
     drawn = [(column, [(s, each) for s, each in line if each]) for column, line in lines]
@@ -129,9 +129,14 @@ def _chart(
 
 
 def _line(
-    column: Column, line: Sequence[tuple[float, Estimate]], colour: str, x_axis: Scale, y_axis: Scale, aside: float
+    column: Column,
+    line: Sequence[tuple[float, Estimate]],
+    colour: str,
+    x_axis: Scale,
+    y_axis: Scale,
+    shift_steps: float,
 ) -> list[Markup]:
-    points = [(x_axis(scale) + SIDESTEP_PX * aside, y_axis(each.mean)) for scale, each in line]
+    points = [(x_axis(scale) + SIDESTEP_PX * shift_steps, y_axis(each.mean)) for scale, each in line]
     parts = [element("path", d=path_through(points), class_=f"line {colour}", stroke_dasharray=column.dashes)]
     for (_, each), (x, y) in zip(line, points, strict=True):
         parts += [upright_bar(each, colour, x, y_axis), mark(column, colour, x, y, 5.0)]

@@ -68,8 +68,8 @@ def marker_path(shape: str, x: float, y: float, radius: float) -> str:
         r = radius * 0.92
         return f"M{x - r:.1f} {y:.1f}a{r:.1f} {r:.1f} 0 1 0 {2 * r:.1f} 0a{r:.1f} {r:.1f} 0 1 0 {-2 * r:.1f} 0Z"
     if shape == "star":
-        turns = [(radius * (1.25 if i % 2 == 0 else 0.55), -math.pi / 2 + i * math.pi / 5) for i in range(10)]
-        return path_through((x + r * math.cos(a), y + r * math.sin(a)) for r, a in turns) + "Z"
+        polar_points = [(radius * (1.25 if i % 2 == 0 else 0.55), -math.pi / 2 + i * math.pi / 5) for i in range(10)]
+        return path_through((x + r * math.cos(a), y + r * math.sin(a)) for r, a in polar_points) + "Z"
     corners, turn, size = {
         "diamond": (4, -math.pi / 2, 1.2),
         "triangle": (3, -math.pi / 2, 1.25),
@@ -84,10 +84,10 @@ def place_labels(
 ) -> list[tuple[float, float, str]]:
     """For each label x, y and text-anchor: right, left, above or below its point, where it covers least."""
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
-    places = []
-    for own, ((x, y), label) in enumerate(zip(points, labels, strict=True)):
+    positions = []
+    for index, ((x, y), label) in enumerate(zip(points, labels, strict=True)):
         width = LETTER_WIDTH * len(label)
-        others = [*obstacles, *(box for index, box in enumerate(taken) if index != own)]
+        others = [*obstacles, *(box for other, box in enumerate(taken) if other != index)]
         choices = [
             ((x + 11 + dx, y + 4 + dy, anchor), box)
             for dx, dy, anchor, box in (
@@ -105,8 +105,8 @@ def place_labels(
         ]
         best, box = min(choices, key=lambda choice: _cost(choice[1], others, frame))
         taken.append(box)
-        places.append(best)
-    return places
+        positions.append(best)
+    return positions
 
 
 def _cost(box: Box, others: Iterable[Box], frame: Box) -> float:

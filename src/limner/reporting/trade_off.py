@@ -119,25 +119,28 @@ def _front_line(front: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Ma
     """The edge of all that the front surpasses: steps, since what lies between two of its members is nobody's."""
     if not front:
         return []
-    places = [(x_axis(point.x.mean), y_axis(point.y.mean)) for point in front]
-    steps = f"M{PANEL.left} {places[0][1]:.1f}" + "".join(f"V{y:.1f}H{x:.1f}" for x, y in places)
+    positions = [(x_axis(point.x.mean), y_axis(point.y.mean)) for point in front]
+    steps = f"M{PANEL.left} {positions[0][1]:.1f}" + "".join(f"V{y:.1f}H{x:.1f}" for x, y in positions)
     return [element("path", d=f"{steps}V{PANEL.bottom}", class_="front-line")]
 
 
 def _names(points: Sequence[Point], x_axis: Scale, y_axis: Scale) -> list[Markup]:
-    places = [(x_axis(point.x.mean), y_axis(point.y.mean)) for point in points]
+    positions = [(x_axis(point.x.mean), y_axis(point.y.mean)) for point in points]
     names = [point.column.name for point in points]
     bars = [
-        box for point, place in zip(points, places, strict=True) for box in _bar_boxes(point, place, x_axis, y_axis)
+        box
+        for point, position in zip(points, positions, strict=True)
+        for box in _bar_boxes(point, position, x_axis, y_axis)
     ]
     return [
-        label(name, *place) for name, place in zip(names, place_labels(places, names, PANEL.frame, bars), strict=True)
+        label(name, *position)
+        for name, position in zip(names, place_labels(positions, names, PANEL.frame, bars), strict=True)
     ]
 
 
-def _bar_boxes(point: Point, place: tuple[float, float], x_axis: Scale, y_axis: Scale) -> list[Box]:
+def _bar_boxes(point: Point, position: tuple[float, float], x_axis: Scale, y_axis: Scale) -> list[Box]:
     """Where the bars of a mean stand, for names to keep off."""
-    x, y = place
+    x, y = position
     (left, right), (low, high) = map(x_axis, _ends(point.x)), map(y_axis, _ends(point.y))
     return [(left, y - 3, right, y + 3), (x - 3, high, x + 3, low)]
 

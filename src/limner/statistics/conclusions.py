@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from limner.metrics import Place, all_metrics, anchors_name, metric_named, metrics_shown, role_of
+from limner.metrics import ShownAt, all_metrics, anchors_name, metric_named, metrics_shown, role_of
 from limner.records import Anchors, ScoreRow, ScoresRecord
 from limner.statistics.comparison import FEWEST_SEEDS, Trained, Values, compare, compare_with_base, mean_over_seeds
 from limner.statistics.corrections import correct
@@ -64,7 +64,7 @@ def conclude(record: ScoresRecord, variants: Sequence[Variant]) -> Conclusions:
             findings += [*_levels(table), *_against_base(table), *_trends(table, trained), *_pairs(table)]
             tables.setdefault(role_of(metric), []).append(table)
     findings += _over_limits(record, variants)
-    findings += _front(*(_first(tables, place) for place in ("trade-off y", "trade-off x")))
+    findings += _front(*(_first(tables, shown_at) for shown_at in ("trade-off y", "trade-off x")))
     return Conclusions(tuple(findings))
 
 
@@ -131,14 +131,14 @@ def _table(metric: str, span: float | None, rows: Sequence[ScoreRow], variants: 
     for row in rows:
         if row.value is not None:
             by_label.setdefault(row.variant, {})[_cell(row)] = row.value
-    found: dict[str, Trained] = {
+    by_variant: dict[str, Trained] = {
         variant.name: {
             seed: by_label[label] for label, seed in variant.labels.items() if seed is not None and label in by_label
         }
         for variant in variants
     }
     base = [by_label[label] for v in variants if _is_base(v) for label in v.labels if label in by_label]
-    return Table(metric, span, base[0] if base else {}, {name: each for name, each in found.items() if each})
+    return Table(metric, span, base[0] if base else {}, {name: each for name, each in by_variant.items() if each})
 
 
 def _cell(row: ScoreRow) -> tuple[str, int, int]:
@@ -155,16 +155,16 @@ def _levels(table: Table) -> Iterator[Finding]:
 
 
 def _against_base(table: Table) -> Iterator[Finding]:
-    found = [compare_with_base(trained, table.base, table.span) for trained in table.variants.values()]
-    for name, difference in zip(table.variants, correct(found), strict=True):
+    differences = [compare_with_base(trained, table.base, table.span) for trained in table.variants.values()]
+    for name, difference in zip(table.variants, correct(differences), strict=True):
         if difference:
             yield AgainstBase(table.metric, name, difference)
 
 
 def _pairs(table: Table) -> Iterator[Finding]:
     pairs = list(itertools.combinations(table.variants, 2))
-    found = [compare(table.variants[one], table.variants[other], table.span) for one, other in pairs]
-    for (one, other), difference in zip(pairs, correct(found), strict=True):
+    differences = [compare(table.variants[one], table.variants[other], table.span) for one, other in pairs]
+    for (one, other), difference in zip(pairs, correct(differences), strict=True):
         if difference:
             yield Pair(table.metric, one, other, difference)
 
@@ -216,9 +216,9 @@ def _over(limit: float, values: Sequence[float | None]) -> tuple[int, int]:
     return sum(value > limit for value in known), len(known)
 
 
-def _first(tables: Mapping[str, Sequence[Table]], place: Place) -> Table | None:
+def _first(tables: Mapping[str, Sequence[Table]], shown_at: ShownAt) -> Table | None:
     """The first table of the metric that is shown at a place."""
-    return next((table for metric in metrics_shown(place) for table in tables.get(metric.name, [])), None)
+    return next((table for metric in metrics_shown(shown_at) for table in tables.get(metric.name, [])), None)
 
 
 def _front(y: Table | None, x: Table | None) -> Iterator[Finding]:

@@ -27,10 +27,10 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[Decision]:
     """Decisions in the order of `p_values`; a difference is shown where its adjusted p is at most `level`."""
     decisions: dict[int, Decision] = {}
     adjusted, step_level = 0.0, level
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+    for order, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if adjusted <= level:  # nothing has failed yet
-            step_level = level / (len(p_values) - place)
-        adjusted = min(1.0, max(adjusted, (len(p_values) - place) * p_values[index]))
+            step_level = level / (len(p_values) - order)
+        adjusted = min(1.0, max(adjusted, (len(p_values) - order) * p_values[index]))
         decisions[index] = Decision(adjusted, step_level)
     return [decisions[index] for index in range(len(p_values))]
 

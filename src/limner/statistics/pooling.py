@@ -63,7 +63,7 @@ class PooledTable:
 
     metric: str
     span: float | None  # mean over subjects of ceiling less floor
-    variants: Mapping[str, Trained]  # the base among them; subjects by their place
+    variants: Mapping[str, Trained]  # the base among them; subjects by their index
     weight: int  # pictures in a trained variant's mean of one prompt
 
 
@@ -116,10 +116,10 @@ def pooled_table(subjects: Sequence[SubjectScores], metric: str) -> tuple[list[F
 
 def _table(subjects: Sequence[SubjectScores], metric: str, left_out: set[str] | None) -> PooledTable | None:
     variants: dict[str, dict[int, Values]] = {}
-    for place, subject in enumerate(subjects):
+    for subject_index, subject in enumerate(subjects):
         for variant, seeds in subject.values.get(metric, {}).items():
             if means := over_training_seeds(seeds, left_out or set()):
-                variants.setdefault(variant, {})[place] = means
+                variants.setdefault(variant, {})[subject_index] = means
     if not variants:
         return None
     weight = subjects[0].pictures_a_mean * max(map(len, _seeds_of(subjects, metric)), default=1)
@@ -139,14 +139,17 @@ def over_training_seeds(seeds: Seeds, left_out: set[str]) -> Values:
 
 def _span(subjects: Sequence[SubjectScores], metric: str, base: Trained) -> float | None:
     """Mean over subjects of their ceiling less what the base scores on the same prompts."""
-    ceilings = {place: subject.ceilings.get(metric) for place, subject in enumerate(subjects)}
+    ceilings = {subject_index: subject.ceilings.get(metric) for subject_index, subject in enumerate(subjects)}
     spans = [top - statistics.fmean(base[p].values()) for p, top in ceilings.items() if top is not None and p in base]
     return statistics.fmean(spans) if spans and statistics.fmean(spans) > 0 else None
 
 
 def compare_subjects(ours: Trained, theirs: Trained, span: float | None = None, weight: int = 1) -> Difference | None:
     """Ours less theirs in each subject that has both, over the prompts that both have, then over subjects."""
-    shared = {place: sorted(ours[place].keys() & theirs[place].keys()) for place in sorted(ours.keys() & theirs.keys())}
+    shared = {
+        subject_index: sorted(ours[subject_index].keys() & theirs[subject_index].keys())
+        for subject_index in sorted(ours.keys() & theirs.keys())
+    }
     means = [statistics.fmean(ours[s][c] - theirs[s][c] for c in cells) for s, cells in shared.items() if cells]
     pictures = weight * sum(map(len, shared.values()))
     return over_seeds(means, span, pictures, "paired") if means else None
@@ -164,9 +167,9 @@ def spread(subjects: Sequence[SubjectScores], table: PooledTable, variant: str) 
 
 
 def _seed_means(subjects: Sequence[SubjectScores], table: PooledTable, variant: str) -> Iterator[list[float]]:
-    for place, values in table.variants[variant].items():
+    for subject_index, values in table.variants[variant].items():
         prompts = [prompt for prompt, _, _ in values]
-        seeds = subjects[place].values[table.metric][variant]
+        seeds = subjects[subject_index].values[table.metric][variant]
         yield [statistics.fmean(means[prompt] for prompt in prompts) for means in seeds.values()]
 
 

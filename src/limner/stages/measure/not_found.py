@@ -18,8 +18,8 @@ def not_found_notes(view: ModelView) -> Iterator[str]:
     without = [file.name for file, found in zip(photos, view.photos.found.tolist(), strict=True) if not found]
     if without:
         yield f"no {what} was found in {len(without)} of {len(photos)} photos ({', '.join(without)}); {became}"
-    places = inputs.places(lambda place: not view.renders.found[place] and inputs.names_subject(place))
-    by_variant = Counter(picture.cell.variant for picture in inputs.chosen(places))
+    indices = inputs.indices_where(lambda index: not view.renders.found[index] and inputs.names_subject(index))
+    by_variant = Counter(picture.cell.variant for picture in inputs.chosen(indices))
     if by_variant:
         counts = ", ".join(f"{variant} {count}" for variant, count in by_variant.items())
         yield f"no {what} was found in {by_variant.total()} of {len(inputs.pictures)} renders ({counts}); {became}"

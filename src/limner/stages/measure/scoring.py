@@ -77,7 +77,7 @@ def _seen(metric: Metric, view: ModelView) -> Measured | None:
 
 def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) -> ModelView:
     """Everything that an image embedder looks at, embedded. InputError where it cannot be used."""
-    embedder, face_crop = found(location).load_image(inputs.device), found(location).required_crop()
+    embedder, face_crop = require_found(location).load_image(inputs.device), require_found(location).required_crop()
     crop, cache, photos = face_crop or inputs.crop, inputs.cache, inputs.compared_photos
     training, views = inputs.photo_set.training_files, [] if face_crop else view_crops()
     total = len(inputs.pictures) * (1 if face_crop else 2) + len(photos) + len(views) * len(training)
@@ -96,7 +96,7 @@ def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) ->
 def _score_text_model(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
     metrics = [metric for metric in all_metrics() if isinstance(metric.source, OfTextModel)]
     try:
-        pair = found(models.text).load_pair(inputs.device)
+        pair = require_found(models.text).load_pair(inputs.device)
     except InputError as error:
         _leave_out(inputs, scores, metrics[0].of(models.text_name), models.text_name, str(error))
         return
@@ -113,7 +113,7 @@ def _add(
     if measured is None:
         return
     scores.use(name, measured.model or model, measured.model_note)
-    scores.add(name, inputs.chosen(measured.places), measured.values, measured.photos)
+    scores.add(name, inputs.chosen(measured.indices), measured.values, measured.photos)
     scores.anchor(name, measured.floor, measured.ceiling, measured.note, **measured.anchors)
     scores.notes += measured.notes
 
@@ -128,7 +128,7 @@ def _leave_out(inputs: MeasureInputs, scores: ScoreSheet, metric: str, model: st
     inputs.progress.notice(f"{metric} is left out: {reason}")
 
 
-def found(location: EmbedderLocation | str) -> EmbedderLocation:
+def require_found(location: EmbedderLocation | str) -> EmbedderLocation:
     """The location, or InputError with the reason why there is none."""
     if isinstance(location, str):
         raise InputError(location)
