@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from bench.pictures import write_pictures
-from limner.config.toml import toml_text
 
 CLASS_NOUN, INSTANCE_PROMPT, CLASS_PROMPT = "cat", "a photo of sks cat", "a photo of cat"
 PHOTOS, CLASS_IMAGES = 8, 16
@@ -118,7 +119,7 @@ def write_toml(folder: Path, tables: dict[str, Any]) -> Path:
     """The study file of these tables in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "study.toml"
-    path.write_text(toml_text(tables), encoding="utf-8")
+    path.write_text(tomli_w.dumps(tables), encoding="utf-8")
     return path
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import tomli_w
 
 from limner.base import find_base
 from limner.config import read_toml, resolve_study
-from limner.config.toml import toml_text
 from limner.dreambench import (
     Models,
     find_models,
@@ -43,7 +43,7 @@ def test_live_subjects_have_prompts_of_their_own(noun, live):
 def test_a_subjects_study_is_valid_and_asks_for_a_hundred_pictures(tmp_path):
     subject = SubjectFolder("dog6", tmp_path, "dog")
     tables = tables_of(subject, {"variants": [{"method": "full"}], "render": {"images_per_seed": 4}}, MODELS, tmp_path)
-    (tmp_path / "study.toml").write_text(toml_text(tables), encoding="utf-8")
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
     study = resolve_study(read_toml(tmp_path / "study.toml"), {})
     render = study.render
     assert len(render.prompts) * len(render.seeds) * render.images_per_seed == 100

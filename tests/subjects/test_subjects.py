@@ -7,10 +7,10 @@ import shutil
 import time
 
 import pytest
+import tomli_w
 from PIL import Image
 
 from limner.config.study import read_toml
-from limner.config.toml import toml_text
 from limner.errors import InputError
 from limner.subjects import find_subjects, run_subjects, subject_tables
 from limner.subjects.folders import read_classes, write_others, write_study
@@ -137,7 +137,7 @@ def test_a_subjects_study_names_everything_by_its_whole_path(folder, tmp_path):
         "control": {"references": [{"name": "a", "image": "a.png"}]},
     }
     tables = subject_tables(raw, tmp_path, find_subjects(folder, "cat")[1])
-    (tmp_path / "written.toml").write_text(toml_text(tables), encoding="utf-8")
+    (tmp_path / "written.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
     read = read_toml(tmp_path / "written.toml")
     assert read == tables
     assert read["subject"] == {"photos": str(folder / "two"), "class_noun": "cat"}

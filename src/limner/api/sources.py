@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from limner.artifacts import require_folder, write_changed
 from limner.config import Study
-from limner.config.toml import toml_text
 from limner.errors import InputError, StudyError
 from limner.opening import LOCK
 
@@ -69,7 +70,7 @@ def _put_back(file: Path, content: bytes | None) -> None:
 
 def _text(tables: Mapping[str, Any]) -> str:
     try:
-        return toml_text(_plain(tables, Path.cwd()))
+        return tomli_w.dumps(_plain(tables, Path.cwd()))
     except TypeError as error:
         raise StudyError("study", [f"a setting is of a type that no setting has: {error}"]) from None
 

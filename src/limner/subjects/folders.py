@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from limner.artifacts import PhotoSet, hash_file, whole_folder, write_changed
 from limner.config.study import merged
-from limner.config.toml import toml_text
 from limner.errors import InputError
 from limner.measuring import FEWEST_OTHERS
 from limner.opening import models_beside
@@ -78,7 +79,7 @@ def subject_tables(template: Mapping[str, Any], folder: Path, subject: SubjectFo
 def write_study(tables: Mapping[str, Any], run: Path) -> Path:
     """The study file in a subject's run folder."""
     run.mkdir(parents=True, exist_ok=True)
-    write_changed(run / STUDY_FILE, toml_text(tables).encode())
+    write_changed(run / STUDY_FILE, tomli_w.dumps(tables).encode())
     return run / STUDY_FILE
 
 
