@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from limner.api.pipelines import LoadedAdapter, load_into
     from limner.api.run_folder import RunFolder, open_run
-    from limner.api.stages import control, measure, prepare, render, render_prompt, report, run, train
+    from limner.api.stages import control, measure, plan, prepare, render, render_prompt, report, run, train
     from limner.artifacts import AdapterFolder, ClassSet, PhotoSet, RenderSet, ScoreTable
     from limner.config import (
         AdapterFile,
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
         LimnerError,
         PhotoError,
         PromptError,
+        RunInUseError,
         StudyError,
         WeightsError,
     )
+    from limner.running.plan import Plan
 
 __all__ = [
     "AdapterError",
@@ -66,6 +68,7 @@ __all__ = [
     "Memory",
     "PhotoError",
     "PhotoSet",
+    "Plan",
     "Prepare",
     "PromptError",
     "Render",
@@ -73,6 +76,7 @@ __all__ = [
     "RenderSet",
     "Report",
     "RunFolder",
+    "RunInUseError",
     "ScoreTable",
     "Study",
     "StudyError",
@@ -84,6 +88,7 @@ __all__ = [
     "load_into",
     "measure",
     "open_run",
+    "plan",
     "prepare",
     "render",
     "render_prompt",
@@ -95,7 +100,7 @@ __all__ = [
 _ROOMS = {
     "limner.api.pipelines": ("LoadedAdapter", "load_into"),
     "limner.api.run_folder": ("RunFolder", "open_run"),
-    "limner.api.stages": ("control", "measure", "prepare", "render", "render_prompt", "report", "run", "train"),
+    "limner.api.stages": ("control", "measure", "plan", "prepare", "render", "render_prompt", "report", "run", "train"),
     "limner.artifacts": ("AdapterFolder", "ClassSet", "PhotoSet", "RenderSet", "ScoreTable"),
     "limner.config": (
         "AdapterFile", "BaseSettings", "ClassImages", "Control", "ControlReference", "FullVariant", "LoraVariant",
@@ -103,8 +108,9 @@ _ROOMS = {
     ),
     "limner.errors": (
         "AdapterError", "BaseError", "DiskError", "EmbedderError", "InputError", "LimnerError", "PhotoError",
-        "PromptError", "StudyError", "WeightsError",
+        "PromptError", "RunInUseError", "StudyError", "WeightsError",
     ),
+    "limner.running.plan": ("Plan",),
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -10,6 +10,7 @@ LimnerError            something failed; exit code 1
     EmbedderError      a model that measures: unknown, absent, unfit
     PromptError        a prompt: unknown placeholder, subject cut off
     DiskError          no space, no permission, a folder in the way
+    RunInUseError      another process works in the run's folder
     RecordError        a record on disk: absent, damaged, of another stage
       NewerRecordError   written by a newer limner
   NotFiniteError       a number to be written down is NaN or infinite
@@ -69,6 +70,10 @@ class PromptError(InputError):
 
 class DiskError(InputError):
     """The disk is full, a folder cannot be written, or something else lies where a result should go."""
+
+
+class RunInUseError(InputError):
+    """Another process works in this run's folder; the message names it."""
 
 
 class RecordError(InputError):

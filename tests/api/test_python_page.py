@@ -34,6 +34,7 @@ def test_the_examples_make_what_they_say(names):
     folder = names["folder"]
     assert (folder / "runs/felix/report/index.html").is_file()
     assert list(names["run"].adapters) == ["dreambooth", "lora-1", "lora-2"]
+    assert [task.name for task in names["plan"].to_do] == ["render", "measure", "report"]
     assert set(names["likeness"]) == {"base", "dreambooth", "lora-1", "lora-2"}
     assert (folder / names["picture"]).is_file()
     assert not (folder / "runs/other").exists()

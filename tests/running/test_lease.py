@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+from limner.errors import RunInUseError
 from limner.events import Notice
 from limner.progress import Progress
-from limner.running.lease import LEASE, Lease, RunInUseError, hold, read_lease
+from limner.running.lease import LEASE, Lease, hold, read_lease
 
 HOLDING = """
 import sys, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from limner.config import Study
 from limner.errors import InputError, StudyError
 from limner.opening import LOCK
 
+STUDY_FILE = "study.toml"
 StudyLike = str | Path | Mapping[str, Any] | Study
 
 FILES = {"subject.photos", "class_images.folder", "adapters.file", "control.references.image", "measure.others"}
@@ -39,10 +41,8 @@ def study_file(study: StudyLike, out: Path | None) -> Iterator[Path]:
     if isinstance(study, str | Path):
         yield Path(study)
         return
-    if out is None:
-        raise InputError("a study that is no file has no name; say where its run goes with out=…")
-    tables = study.model_dump(mode="json", exclude_unset=True) if isinstance(study, Study) else study
-    file, text = out / "study.toml", _text(tables)
+    out = _named(out)
+    file, text = out / STUDY_FILE, _text(study)
     require_folder(out)
     is_new, before, lock = not out.exists(), _content(file), _content(out / LOCK)
     write_changed(file, text.encode())
@@ -57,6 +57,25 @@ def study_file(study: StudyLike, out: Path | None) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def study_file_to_read(study: StudyLike, out: Path | None) -> Iterator[Path]:
+    """The study's file, or a temporary one with its tables: `out` stays as it is. Raises InputError as `study_file`."""
+    if isinstance(study, str | Path):
+        yield Path(study)
+        return
+    _named(out)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / STUDY_FILE
+        file.write_text(_text(study), encoding="utf-8")
+        yield file
+
+
+def _named(out: Path | None) -> Path:
+    if out is None:
+        raise InputError("a study that is no file has no name; say where its run goes with out=…")
+    return out
+
+
 def _content(file: Path) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
@@ -68,7 +87,8 @@ def _put_back(file: Path, content: bytes | None) -> None:
         write_changed(file, content)
 
 
-def _text(tables: Mapping[str, Any]) -> str:
+def _text(study: Mapping[str, Any] | Study) -> str:
+    tables = study.model_dump(mode="json", exclude_unset=True) if isinstance(study, Study) else study
     try:
         return tomli_w.dumps(_plain(tables, Path.cwd()))
     except TypeError as error:

@@ -14,15 +14,16 @@ from pydantic import ValidationError
 
 from limner.api.listening import progress_for
 from limner.api.run_folder import RunFolder
-from limner.api.sources import StudyLike, study_file
+from limner.api.sources import StudyLike, study_file, study_file_to_read
 from limner.artifacts import PhotoSet
 from limner.base.devices import choose_device
 from limner.config import Prepare
 from limner.errors import InputError
 from limner.progress import Listener
 from limner.quick_look import quick_look
+from limner.running.plan import Plan
 from limner.stages.prepare import prepare as prepare_photos
-from limner.study import RUNS, Stage, run_study
+from limner.study import RUNS, Stage, plan_study, run_study
 
 Gib = float | Literal["auto"]
 
@@ -67,6 +68,25 @@ def run(
             progress=progress_for(on_event),
         )
     return RunFolder(folder)
+
+
+def plan(
+    study: StudyLike,
+    out: str | Path | None = None,
+    *,
+    until: Stage = "report",
+    device: str = "auto",
+    memory_gib: Gib | None = None,
+    keep: Sequence[str] = (),
+) -> Plan:
+    """What `run` with the same arguments would do; no weight is loaded and nothing is written.
+
+    The plan's `tasks` have a name, a key, the tasks that they wait for, whether they are current, expected seconds and
+    the GiB of a GPU; `to_do` are those that are not current. Raises as `run` does before anything is trained.
+    """
+    memory = "" if memory_gib is None else str(memory_gib)
+    with study_file_to_read(study, folder := None if out is None else Path(out)) as file:
+        return plan_study(file, folder, until=until, device=choose_device(device), memory=memory, keep=keep)
 
 
 def train(

@@ -17,16 +17,12 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from limner.errors import InputError
+from limner.errors import RunInUseError
 from limner.progress import SILENT, Progress
 
 LEASE = "lease.json"
 SAME_START_SECONDS = 2.0  # the clock from which start times are counted may be set meanwhile
 ATTEMPTS = 10
-
-
-class RunInUseError(InputError):
-    """Another process works in this run's folder."""
 
 
 class Lease(BaseModel):
