@@ -78,7 +78,7 @@ def run_dreambench(
 
 def find_models(base: BaseLocation) -> Models:
     """The protocol's models where they are, else their stand-ins."""
-    dino, clip = (name if _is_there(name, base) else STAND_INS[name] for name in (DINO_MODEL, CLIP_MODEL))
+    dino, clip = (name if _is_available(name, base) else STAND_INS[name] for name in (DINO_MODEL, CLIP_MODEL))
     return Models(dino, clip, clip)
 
 
@@ -94,8 +94,8 @@ def tables_of(subject: SubjectFolder, protocol: Mapping[str, Any], models: Model
     prompts = read_prompts("live" if is_live(subject.class_noun) else "object")
     rows = [{"name": prompt_name(prompt), "prompt": prompt} for prompt in prompts]
     measure = {"likeness": list(dict.fromkeys([models.dino, models.clip_image])), "prompt_fidelity": models.clip_text}
-    own = merged(protocol, {"render": {"prompts": rows}, "measure": measure})
-    return subject_tables(own, folder, subject)
+    study_tables = merged(protocol, {"render": {"prompts": rows}, "measure": measure})
+    return subject_tables(study_tables, folder, subject)
 
 
 def read_prompts(kind: str) -> list[str]:
@@ -122,7 +122,7 @@ def _anchored(protocol: dict[str, Any], base: str, laid: Mapping[str, Any]) -> d
     return whole if "model" in whole.get("base", {}) else merged(whole, {"base": {"model": base}})
 
 
-def _is_there(name: str, base: BaseLocation) -> bool:
+def _is_available(name: str, base: BaseLocation) -> bool:
     try:
         find_embedder(name, base)
         return True

@@ -53,9 +53,9 @@ def render_again(
     """
     if exported.lora is not None and find_spec("peft") is None:
         raise InputError("diffusers needs PEFT to load a LoRA: pip install peft, or leave it unproved with --no-render")
-    own = source.settings
-    vae = find_vae(own.vae) if own.vae else None
-    base = load_base(source.base(), device=device or "cpu", dtype=torch.float32, vae=vae, clip_skip=own.clip_skip)
+    recorded = source.settings
+    vae = find_vae(recorded.vae) if recorded.vae else None
+    base = load_base(source.base(), device=device or "cpu", dtype=torch.float32, vae=vae, clip_skip=recorded.clip_skip)
     settings = source.study.render if source.study else recommended_render(base)
     request = _cell(source, settings)
     recipe = Recipe(settings.sampler, steps or settings.steps, settings.guidance_scale)

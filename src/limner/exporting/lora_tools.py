@@ -30,7 +30,7 @@ Weights = dict[str, dict[str, StoredTensor]]
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenLora:
     """A LoRA that was written, and how far it is from what it stands for: 0 is equal, 1 is nothing of it."""
 
     path: Path
@@ -43,7 +43,7 @@ class Made:
         )
 
 
-def extract(full: Path, destination: Path, rank: int, *, base: str = "", targets: str = "transformer") -> Made:
+def extract(full: Path, destination: Path, rank: int, *, base: str = "", targets: str = "transformer") -> WrittenLora:
     """Write the LoRA of `rank` nearest to what a full result changed of its base.
 
     `full` is a trained adapter's folder, or any SD 1.5 base with `base` the one it was made from. The error counts all
@@ -71,20 +71,20 @@ def extract(full: Path, destination: Path, rank: int, *, base: str = "", targets
     return _write(destination, low_rank, origin, left, whole)
 
 
-def resize(lora: Path, destination: Path, rank: int) -> Made:
+def resize(lora: Path, destination: Path, rank: int) -> WrittenLora:
     """Write a LoRA at a lower rank, each layer's nearest one. Raises AdapterError for what is no LoRA."""
     require_absent(destination)
     source = _lora(lora)
-    made: dict[str, dict[str, LowRankUpdate]] = {module: {} for module in source.low_rank}
+    updates_by_module: dict[str, dict[str, LowRankUpdate]] = {module: {} for module in source.low_rank}
     left = whole = 0.0
     for module, updates in source.low_rank.items():
         for layer, update in updates.items():
-            made[module][layer], lost, size = resized(update, rank)
+            updates_by_module[module][layer], lost, size = resized(update, rank)
             left, whole = left + lost, whole + size
-    return _write(destination, made, source.provenance(None), left, whole)
+    return _write(destination, updates_by_module, source.provenance(None), left, whole)
 
 
-def merge(loras: Sequence[Path], strengths: Sequence[float], destination: Path, rank: int = 0) -> Made:
+def merge(loras: Sequence[Path], strengths: Sequence[float], destination: Path, rank: int = 0) -> WrittenLora:
     """Write several LoRAs as one, each at its strength: exactly, or with `rank` as the nearest one of that rank."""
     require_absent(destination)
     if len(loras) < 2 or len(strengths) not in (0, len(loras)):
@@ -93,18 +93,18 @@ def merge(loras: Sequence[Path], strengths: Sequence[float], destination: Path, 
         )
     strengths = strengths or [1.0] * len(loras)
     sources = [_lora(path) for path in loras]
-    made: dict[str, dict[str, LowRankUpdate]] = {}
+    merged: dict[str, dict[str, LowRankUpdate]] = {}
     left = whole = 0.0
     for module in MODULES:
-        own = [source.low_rank.get(module, {}) for source in sources]
-        for layer in dict.fromkeys(layer for updates in own for layer in updates):
-            parts = [(updates[layer], at) for updates, at in zip(own, strengths, strict=True) if layer in updates]
+        by_source = [source.low_rank.get(module, {}) for source in sources]
+        for layer in dict.fromkeys(layer for updates in by_source for layer in updates):
+            parts = [(updates[layer], at) for updates, at in zip(by_source, strengths, strict=True) if layer in updates]
             update = _summed(layer, [part for part, _ in parts], [at for _, at in parts])
             if rank:
                 update, lost, size = resized(update, rank)
                 left, whole = left + lost, whole + size
-            made.setdefault(module, {})[layer] = update
-    return _write(destination, made, Provenance(destination.stem), left, whole)
+            merged.setdefault(module, {})[layer] = update
+    return _write(destination, merged, Provenance(destination.stem), left, whole)
 
 
 def _summed(layer: str, updates: Sequence[LowRankUpdate], strengths: Sequence[float]) -> LowRankUpdate:
@@ -160,6 +160,6 @@ def _is_wanted(layer: str, targets: str) -> bool:
     return targets == "all" or ".attentions." in layer or layer.startswith("encoder.layers.")
 
 
-def _write(path: Path, low_rank: LowRank, origin: Provenance, left: float, whole: float) -> Made:
+def _write(path: Path, low_rank: LowRank, origin: Provenance, left: float, whole: float) -> WrittenLora:
     save_kohya(path, low_rank, lora_metadata(origin, low_rank), torch.float32)
-    return Made(path, sum(map(len, low_rank.values())), math.sqrt(left / whole) if whole else 0.0)
+    return WrittenLora(path, sum(map(len, low_rank.values())), math.sqrt(left / whole) if whole else 0.0)

@@ -146,10 +146,10 @@ def _take_over(
                 break
             size, index = sizes[len(images)], len(images)
             measured = {"size_px": size[0]} if size[0] == size[1] else {"size": list(size)}
-            own_key = stage_key("class picture", VERSION, measured, hashes[path.name])
-            if _place(path, out / _file(index), own_key, size, context.progress):
+            picture_key = stage_key("class picture", VERSION, measured, hashes[path.name])
+            if _write_picture(path, out / _file(index), picture_key, size, context.progress):
                 shown = _size(size, read)
-                images.append(ClassImage(file=_file(index), index=index, key=own_key, size=shown, source=path.name))
+                images.append(ClassImage(file=_file(index), index=index, key=picture_key, size=shown, source=path.name))
                 advance(1)
     _require_enough(folder, len(images), settings.count)
     return _written(out, draft, read["prompt"], images, 0)
@@ -174,15 +174,15 @@ def _pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in endings)
 
 
-def _require_enough(folder: Path, there: int, count: int) -> None:
-    if there < count:
+def _require_enough(folder: Path, usable: int, count: int) -> None:
+    if usable < count:
         raise InputError(
-            f"class_images.folder {folder} holds {there} pictures that can be used and count is {count}; "
+            f"class_images.folder {folder} holds {usable} pictures that can be used and count is {count}; "
             "add pictures or lower class_images.count"
         )
 
 
-def _place(source: Path, target: Path, key: str, size: Size, progress: Progress) -> bool:
+def _write_picture(source: Path, target: Path, key: str, size: Size, progress: Progress) -> bool:
     """Write the middle part of a picture, unless it is there; False, with a notice, when it cannot be read."""
     stamp = read_stamp(target)
     if stamp is not None and stamp.get("key") == key:

@@ -234,5 +234,5 @@ def _check_prompts(
 
 def _conditioning(base: Base, controlnet: Path, references: Sequence[Reference], *, waiting: bool) -> Conditioning:
     images = {reference.name: conditioning_tensor(reference.edges) for reference in references}
-    place = torch.device("cpu") if waiting else base.device
-    return Conditioning(load_controlnet(controlnet, base, device=place), images)
+    device = torch.device("cpu") if waiting else base.device
+    return Conditioning(load_controlnet(controlnet, base, device=device), images)

@@ -27,19 +27,19 @@ class EncodedSet:
     cache: Path
 
     def photos(
-        self, photo_set: PhotoSet, own_prompts: Sequence[str] | None = None, *, flip: bool = False
+        self, photo_set: PhotoSet, instance_prompts: Sequence[str] | None = None, *, flip: bool = False
     ) -> list[EncodedPictures]:
-        """Those that are trained on, bucket by bucket, each as often as it comes; `own_prompts` are theirs if any."""
+        """The photos for training, bucket by bucket, with their repeats; `instance_prompts` are theirs, if any."""
         by_size = _by_size(photo_set, photo_set.training_photos)
         files, repeats = photo_set.training_files, photo_set.training_repeats
-        encoded = self._encoded({size: [files[place] for place in places] for size, places in by_size.items()}, flip)
-        if own_prompts is not None:
-            different = list(dict.fromkeys(own_prompts))
-            rows = torch.tensor([different.index(prompt) for prompt in own_prompts], device=self.base.device)
-            own = zip(encoded, by_size.values(), strict=True)
-            encoded = [replace(pictures, prompt_rows=rows[places]) for pictures, places in own]
+        encoded = self._encoded({size: [files[index] for index in indices] for size, indices in by_size.items()}, flip)
+        if instance_prompts is not None:
+            different = list(dict.fromkeys(instance_prompts))
+            rows = torch.tensor([different.index(prompt) for prompt in instance_prompts], device=self.base.device)
+            with_indices = zip(encoded, by_size.values(), strict=True)
+            encoded = [replace(pictures, prompt_rows=rows[indices]) for pictures, indices in with_indices]
         each = zip(encoded, by_size.values(), strict=True)
-        return [pictures.repeated([repeats[place] for place in places]) for pictures, places in each]
+        return [pictures.repeated([repeats[index] for index in indices]) for pictures, indices in each]
 
     def of_class(self, class_set: ClassSet, photo_set: PhotoSet) -> list[EncodedPictures]:
         """Class images for each bucket of the photos; they are never flipped."""
@@ -49,7 +49,7 @@ class EncodedSet:
         """Photos that no training sees, size by size."""
         files = photo_set.held_out_files
         by_size = _by_size(photo_set, [photo for photo in photo_set.photos if photo.held_out])
-        return self._encoded({size: [files[place] for place in places] for size, places in by_size.items()})
+        return self._encoded({size: [files[index] for index in indices] for size, indices in by_size.items()})
 
     def _encoded(self, files: Mapping[Size, Sequence[Path]], flip: bool = False) -> list[EncodedPictures]:
         count = sum(len(of_size) for of_size in files.values()) * (1 + flip)
@@ -62,8 +62,8 @@ class EncodedSet:
 
 
 def _by_size(photo_set: PhotoSet, photos: Sequence[Photo]) -> dict[Size, list[int]]:
-    """Places of the photos of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
-    places: dict[Size, list[int]] = {}
-    for place, photo in enumerate(photos):
-        places.setdefault(photo_set.crop_size(photo), []).append(place)
-    return dict(sorted(places.items()))
+    """Indices of the photos of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
+    indices: dict[Size, list[int]] = {}
+    for index, photo in enumerate(photos):
+        indices.setdefault(photo_set.crop_size(photo), []).append(index)
+    return dict(sorted(indices.items()))

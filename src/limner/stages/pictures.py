@@ -29,8 +29,8 @@ class Draft:
     def write(self, out: Path, files: Sequence[str], record: ArtifactRecord, rendered: int) -> dict[str, str]:
         """Write the manifest of `files` in `out`, `rendered` of them made just now; returns their hashes."""
         hashes = hashes_of(out, files)
-        made = machine_record(seconds=time.perf_counter() - self.began, rendered=rendered)
-        manifest = Manifest.of(self.specification, record, hashes, made)
+        machine = machine_record(seconds=time.perf_counter() - self.began, rendered=rendered)
+        manifest = Manifest.of(self.specification, record, hashes, machine)
         write_manifest(out, manifest)
         return hashes
 
@@ -57,9 +57,9 @@ def make_missing(
     loaded = in_precision(loaded, rendering_dtype(grid.precision, loaded.device))
     conditions = conditioning(loaded)
     with context.progress.task(stage, plan.missing) as advance:
-        made = render_plan(loaded, grid, plan, advance, conditions, context.progress.notice)
+        rendered = render_plan(loaded, grid, plan, advance, conditions, context.progress.notice)
     torch.cuda.empty_cache()  # what was captured takes memory that others cannot use
-    return {**plan.present, **made}
+    return {**plan.present, **rendered}
 
 
 def flagged_cells(cells: Sequence[tuple[Planned, Cell]], flags: Mapping[str, bool | None]) -> list[Cell]:

@@ -86,18 +86,18 @@ def prepare(
     _refuse_to_replace(out, photos)
     began = time.perf_counter()
     with whole_folder(out) as folder:
-        made = _make_crops(listing, folder, settings, manual_crops, progress)
-        if not made.records:
-            raise PhotoError(f"no photo in {photos} can be used: {_listed(made.refused)}")
-        _refuse_strictly(made.refused, photos, strict)
-        _compare(made, settings)
-        judgement = judge([candidate.look for candidate in made.chosen])
-        for sentence in filter(None, [checked_table(made.records, made.refused), *judgement]):
+        draft = _make_crops(listing, folder, settings, manual_crops, progress)
+        if not draft.records:
+            raise PhotoError(f"no photo in {photos} can be used: {_listed(draft.refused)}")
+        _refuse_strictly(draft.refused, photos, strict)
+        _compare(draft, settings)
+        judgement = judge([candidate.look for candidate in draft.chosen])
+        for sentence in filter(None, [checked_table(draft.records, draft.refused), *judgement]):
             progress.notice(sentence)
-        _hold_out(made, folder, settings)
-        write_whole(folder / CONTACT_SHEET, _sheet(made))
-        refused = [RefusedPhoto(source=refusal.source, reason=refusal.reason) for refusal in made.refused]
-        record = PhotoSetRecord(photos=made.records, refused=refused, judgement=judgement)
+        _hold_out(draft, folder, settings)
+        write_whole(folder / CONTACT_SHEET, _sheet(draft))
+        refused = [RefusedPhoto(source=refusal.source, reason=refusal.reason) for refusal in draft.refused]
+        record = PhotoSetRecord(photos=draft.records, refused=refused, judgement=judgement)
         seconds = machine_record(seconds=time.perf_counter() - began)
         write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), seconds))
     return PhotoSet(out)
@@ -156,7 +156,7 @@ def _inputs(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualC
         "photos": {photo.name: _content_hash(photo, settings) for photo in listing.photos},
         "not_read": [refusal.source for refusal in listing.refused],
         "head_finder": finder_identity(),
-        "focus": {name: asdict(wish) for name, wish in sorted(manual_crops.items())},
+        "focus": {name: asdict(crop) for name, crop in sorted(manual_crops.items())},
         "checks": CHECKS_VERSION,
         "heif": heif_is_readable(),
     }
@@ -174,16 +174,16 @@ def _content_hash(photo: Listed, settings: Prepare) -> str:
     return "not readable"
 
 
-def _rules(photo: Listed, settings: Prepare, wish: ManualCrop | None = None) -> ReadingRules:
+def _rules(photo: Listed, settings: Prepare, crop: ManualCrop | None = None) -> ReadingRules:
     """What may be decoded; a crop of less than the largest may need every pixel there is."""
-    whole = settings.zoom == "head" or (wish is not None and wish.side is not None)
+    whole = settings.zoom == "head" or (crop is not None and crop.side is not None)
     if photo.name in settings.keep:
         return ReadingRules(settings.size_px, KEPT_BYTES, KEPT_PIXELS, least_side_px=1, full_scale=whole)
     return ReadingRules(settings.size_px, most_pixels=round(settings.most_megapixels * 1e6), full_scale=whole)
 
 
 @dataclass
-class Made:
+class PhotoSetDraft:
     """What came of the photos so far, each list in their order."""
 
     refused: list[Refusal]
@@ -194,15 +194,15 @@ class Made:
 
 def _make_crops(
     listing: Listing, folder: Path, settings: Prepare, manual_crops: dict[str, ManualCrop], progress: Progress
-) -> Made:
-    made = Made(list(listing.refused))
-    found = _see_all(listing, folder / CANDIDATES, settings, manual_crops, progress, made)
-    chosen = choose_heads([photo.sight for _, photo in found])
-    for (listed, photo), place in zip(found, chosen, strict=True):
-        _keep(listed, photo, photo.candidates[place], folder, made, in_buckets=settings.shape == "buckets")
+) -> PhotoSetDraft:
+    draft = PhotoSetDraft(list(listing.refused))
+    seen = _see_all(listing, folder / CANDIDATES, settings, manual_crops, progress, draft)
+    chosen = choose_heads([photo.sight for _, photo in seen])
+    for (listed, photo), index in zip(seen, chosen, strict=True):
+        _keep(listed, photo, photo.candidates[index], folder, draft, in_buckets=settings.shape == "buckets")
     shutil.rmtree(folder / CANDIDATES)
-    made.refused.sort(key=lambda refusal: refusal.source)
-    return made
+    draft.refused.sort(key=lambda refusal: refusal.source)
+    return draft
 
 
 def _see_all(
@@ -211,9 +211,9 @@ def _see_all(
     settings: Prepare,
     manual_crops: dict[str, ManualCrop],
     progress: Progress,
-    made: Made,
+    draft: PhotoSetDraft,
 ) -> list[tuple[Listed, SeenPhoto]]:
-    """Every photo decoded, looked at and cut, several at a time; what cannot be read is added to what `made` refuses.
+    """Every photo decoded, looked at and cut, several at a time; what cannot be read is added to what `draft` refuses.
 
     Each thread has one of PyTorch's: more of them for one small picture wait for each other longer than they work.
     """
@@ -223,10 +223,10 @@ def _see_all(
     request = CropRequest(folder, _sizes(settings), settings.focus, settings.zoom, embedder)
     wanted = [(photo.path, _rules(photo, settings, manual_crops.get(photo.name))) for photo in listing.photos]
 
-    def work(place: int, photo: HeldPhoto) -> SeenPhoto:
-        return look_and_cut(photo, manual_crops.get(listing.photos[place].name), request, f"{place:04d}")
+    def work(index: int, photo: HeldPhoto) -> SeenPhoto:
+        return look_and_cut(photo, manual_crops.get(listing.photos[index].name), request, f"{index:04d}")
 
-    found = []
+    seen = []
     with (
         one_thread_each(),
         progress.task("prepare", len(wanted), unit="photos") as advance,
@@ -234,11 +234,11 @@ def _see_all(
     ):
         for listed, outcome in zip(listing.photos, decoders.each(wanted, work), strict=True):
             if isinstance(outcome, RefusedPhotoError):
-                made.refused.append(Refusal(listed.name, str(outcome)))
+                draft.refused.append(Refusal(listed.name, str(outcome)))
             else:
-                found.append((listed, outcome))
+                seen.append((listed, outcome))
             advance(1)
-    return found
+    return seen
 
 
 def _sizes(settings: Prepare) -> list[Size]:
@@ -248,12 +248,14 @@ def _sizes(settings: Prepare) -> list[Size]:
     return [(settings.size_px, settings.size_px)]
 
 
-def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, made: Made, *, in_buckets: bool) -> None:
+def _keep(
+    listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, draft: PhotoSetDraft, *, in_buckets: bool
+) -> None:
     """Take the chosen crop, and record it."""
-    warnings = [*chosen.plan.notes, *chosen.crop.flaws, *made.twins.notes(listed.name, chosen.crop.small)]
+    warnings = [*chosen.plan.notes, *chosen.crop.flaws, *draft.twins.notes(listed.name, chosen.crop.small)]
     record = Photo(
         source=listed.name,
-        file=f"{len(made.records):04d}.png",
+        file=f"{len(draft.records):04d}.png",
         size=photo.source_size,
         crop=_in_source(chosen.plan, photo),
         focus=chosen.focus.how,
@@ -265,8 +267,8 @@ def _keep(listed: Listed, photo: SeenPhoto, chosen: Candidate, folder: Path, mad
         repeats=listed.repeats,
     )
     chosen.crop.file.replace(folder / record.file)
-    made.records.append(record)
-    made.chosen.append(chosen)
+    draft.records.append(record)
+    draft.chosen.append(chosen)
 
 
 def _head_in_source(focus: Focus, photo: SeenPhoto) -> Head | None:
@@ -292,39 +294,39 @@ def _scale(photo: SeenPhoto) -> float:
     return min(photo.source_size) / min(photo.size)
 
 
-def _compare(made: Made, settings: Prepare) -> None:
+def _compare(draft: PhotoSetDraft, settings: Prepare) -> None:
     """Warn of photos that stand out from the others: no head, or another subject."""
-    if settings.focus == "center" or len(made.records) < LEAST_PHOTOS:
+    if settings.focus == "center" or len(draft.records) < LEAST_PHOTOS:
         return
-    for place in without_head([candidate.look.framing != "" for candidate in made.chosen]):
-        _warn(made, place, "no head was found, as in most others")
-    embeddings = [one.crop.embedding for one in made.chosen if one.crop.embedding is not None]
-    for place in dissimilar_photos(np.stack(embeddings)):
-        _warn(made, place, "unlike the others: perhaps another subject, or hardly any of it")
+    for index in without_head([candidate.look.framing != "" for candidate in draft.chosen]):
+        _warn(draft, index, "no head was found, as in most others")
+    embeddings = [one.crop.embedding for one in draft.chosen if one.crop.embedding is not None]
+    for index in dissimilar_photos(np.stack(embeddings)):
+        _warn(draft, index, "unlike the others: perhaps another subject, or hardly any of it")
 
 
-def _warn(made: Made, place: int, warning: str) -> None:
-    photo = made.records[place]
+def _warn(draft: PhotoSetDraft, index: int, warning: str) -> None:
+    photo = draft.records[index]
     notes = {"notes": [*photo.notes, warning], "warnings": [*photo.warnings, warning]}
-    made.records[place] = photo.model_copy(update=notes)
+    draft.records[index] = photo.model_copy(update=notes)
 
 
-def _hold_out(made: Made, folder: Path, settings: Prepare) -> None:
+def _hold_out(draft: PhotoSetDraft, folder: Path, settings: Prepare) -> None:
     """Mark in the records which photos no training sees."""
-    hashes = [hash_file(folder / photo.file) for photo in made.records]
-    repeated = [photo.source in made.twins.names for photo in made.records]
-    for place in choose_held_out(hashes, repeated, settings.held_out):
-        photo = made.records[place]
-        made.records[place] = photo.model_copy(update={"held_out": True, "notes": [*photo.notes, HELD_OUT]})
+    hashes = [hash_file(folder / photo.file) for photo in draft.records]
+    repeated = [photo.source in draft.twins.names for photo in draft.records]
+    for index in choose_held_out(hashes, repeated, settings.held_out):
+        photo = draft.records[index]
+        draft.records[index] = photo.model_copy(update={"held_out": True, "notes": [*photo.notes, HELD_OUT]})
 
 
-def _sheet(made: Made) -> bytes:
+def _sheet(draft: PhotoSetDraft) -> bytes:
     """The contact sheet, with all that is noted of each photo under it."""
     entries = [
         replace(one.entry, caption="; ".join([f"{photo.source}: {photo.focus}", *photo.notes]))
-        for one, photo in zip(made.chosen, made.records, strict=True)
+        for one, photo in zip(draft.chosen, draft.records, strict=True)
     ]
-    return contact_sheet([*entries, *(SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in made.refused)])
+    return contact_sheet([*entries, *(SheetEntry(f"{r.source}: {r.reason}", refused=True) for r in draft.refused)])
 
 
 def _listed(refused: list[Refusal]) -> str:

@@ -53,8 +53,8 @@ def report(
     if not is_current(out, specification.key):
         with whole_folder(out) as folder:
             write_report(inputs, folder, progress=progress)
-            files, made = file_hashes(folder), machine_record()
-            write_manifest(folder, Manifest.of(specification, ReportRecord(), files, made))
+            files, machine = file_hashes(folder), machine_record()
+            write_manifest(folder, Manifest.of(specification, ReportRecord(), files, machine))
     return out / "index.html"
 
 
@@ -65,9 +65,9 @@ def specify_report(inputs: ReportInputs) -> Specification:
 
 def _hashes(inputs: ReportInputs) -> dict[str, str]:
     """What the report shows: of each folder its files and the key that stands for its record."""
-    found = {f"{artifact.manifest.stage}/{name}": _hash(artifact) for name, artifact in inputs.artifacts}
+    hashes = {f"{artifact.manifest.stage}/{name}": _hash(artifact) for name, artifact in inputs.artifacts}
     origins = hash_bytes(canonical_json(read_origins(inputs.run)))
-    return {**found, "scores": hash_file(inputs.scores.path), "origins": origins}
+    return {**hashes, "scores": hash_file(inputs.scores.path), "origins": origins}
 
 
 def _hash(artifact: Artifact) -> str:

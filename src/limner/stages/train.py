@@ -46,10 +46,10 @@ from limner.training import (
     RULE_VERSION,
     Curve,
     HeldOutLoss,
-    Place,
     Training,
     TrainingLog,
     Validate,
+    VariantInTraining,
     choose,
     drop_kept,
     newest_checkpoint,
@@ -238,22 +238,22 @@ def _train_together(inputs: TrainingInputs, pending: Sequence[Pending], parts: i
     ):
         training.held_out = held_out
         _resume(training, pending, context.progress)
-        places = []
+        variants = []
         for one in pending:
             order = one.order
             log = TrainingLog(order.work, order.run.label, order.run.variant.log_to, training.step)
             curve = open_curve(order.work, order.run.variant.validation, one.manifest.key, resumed=training.step > 0)
             log = open_logs.enter_context(log)
-            places.append(Place(order.run, order.work, one.manifest.key, log, curve, order.validate))
-        take_steps(training, places, progress=context.progress)
+            variants.append(VariantInTraining(order.run, order.work, one.manifest.key, log, curve, order.validate))
+        take_steps(training, variants, progress=context.progress)
         for index, one in enumerate(pending):
-            if not places[index].failure:
-                _deliver(training, places, index, inputs.start, one)
-    for order, place in zip(orders, places, strict=True):
-        if not place.failure:
+            if not variants[index].failure:
+                _deliver(training, variants, index, inputs.start, one)
+    for order, variant in zip(orders, variants, strict=True):
+        if not variant.failure:
             remove_checkpoints(order.work)
             drop_kept(order.work)
-    if failures := [place.failure for place in places if place.failure]:
+    if failures := [variant.failure for variant in variants if variant.failure]:
         raise LimnerError("; ".join(failures))
 
 
@@ -280,14 +280,14 @@ def _read_settings(
     """What the training reads; `instance_prompts` is there where each photo has its own."""
     unread = NOT_READ | RUNS_OWN | (set() if of_class else {"prior_loss_weight"})
     settings = run.variant.model_dump(mode="json", exclude=unread)
-    own = {"rank": run.rank, "alpha": run.alpha, "training_seed": run.training_seed}
+    resolved = {"rank": run.rank, "alpha": run.alpha, "training_seed": run.training_seed}
     prompts: dict[str, Any] = {"instance_prompt": subject.fill_captioned(run.variant.instance_prompt, "")}
-    own_prompts = [subject.fill_captioned(run.variant.instance_prompt, caption) for caption in captions]
-    if set(own_prompts) != {prompts["instance_prompt"]}:
-        prompts["instance_prompts"] = own_prompts
+    instance_prompts = [subject.fill_captioned(run.variant.instance_prompt, caption) for caption in captions]
+    if set(instance_prompts) != {prompts["instance_prompt"]}:
+        prompts["instance_prompts"] = instance_prompts
     if of_class:
         prompts["class_prompt"] = subject.fill(of_class.prompt)
-    return settings | own | prompts
+    return settings | resolved | prompts
 
 
 def _held_out_loss(
@@ -318,28 +318,28 @@ def _resume(training: Training, pending: Sequence[Pending], progress: Progress) 
 
 
 def _deliver(
-    training: Training, places: Sequence[Place], index: int, start: AdapterFolder | None, one: Pending
+    training: Training, variants: Sequence[VariantInTraining], index: int, start: AdapterFolder | None, one: Pending
 ) -> None:
     """Write one adapter whole; should that fail, the finished training's states stay in the work folders."""
     order, manifest = one.order, one.manifest
-    choice = choose(places[index].curve.records, order.run.variant.validation, training.step)
-    record = _record(training, places[index], index, start, order, choice)
+    choice = choose(variants[index].curve.records, order.run.variant.validation, training.step)
+    record = _record(training, variants[index], index, start, order, choice)
     try:
         with whole_folder(order.out) as folder:
             if choice.step == training.step:
                 with training.delivered():
                     save_adapter(folder, training.trainable.adapter(order.run.label, FULL_DTYPE, index))
             else:
-                _copy_kept(places[index].curve, choice.step, folder)
-            made = machine_record(
+                _copy_kept(variants[index].curve, choice.step, folder)
+            machine = machine_record(
                 device=str(training.work.number.device),
                 arithmetic=training.work.arithmetic,
                 trained_with=[run.label for run in training.runs if run is not order.run],
             )
-            write_manifest(folder, replace(manifest, files=file_hashes(folder), made=made, record=record))
+            write_manifest(folder, replace(manifest, files=file_hashes(folder), made=machine, record=record))
     except BaseException:
         with contextlib.suppress(LimnerError, OSError):
-            training.keep(places)
+            training.keep(variants)
         raise
 
 
@@ -358,7 +358,7 @@ def _copy_kept(curve: Curve, step: int, folder: Path) -> None:
 
 def _record(
     training: Training,
-    place: Place,
+    variant: VariantInTraining,
     index: int,
     start: AdapterFolder | None,
     order: TrainingRequest,
@@ -378,6 +378,6 @@ def _record(
         seconds_per_step=training.seconds / training.step,
         loss=log[-1].loss if log else None,
         log=thinned(log),
-        validation=place.curve.records,
+        validation=variant.curve.records,
         chosen=choice if run.variant.validation.keep != "last" else None,
     )

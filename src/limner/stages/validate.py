@@ -200,8 +200,8 @@ class Scorer:
     def _cut_and_embedded(self, embedder: ImageEmbedder, images: np.ndarray) -> Tensor:
         """Embeddings of the pictures by which likeness is judged: of those that name no style, if there are any."""
         prompts = validation_prompts(self.subject, self.settings, as_class=True)
-        plain = [place for place, prompt in enumerate(prompts) if styles_named(prompt) == []]
-        chosen = [images[place] for place in plain or range(len(prompts))]
+        plain = [index for index, prompt in enumerate(prompts) if styles_named(prompt) == []]
+        chosen = [images[index] for index in plain or range(len(prompts))]
         return embedder.embed([self.crop.cut(image, embedder.size_px)[0] for image in chosen])
 
 

@@ -60,20 +60,20 @@ def read_classes(folder: Path) -> dict[str, str]:
     file = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
     if file is None:
         return {}
-    rows = csv.reader(file.read_text(encoding="utf-8-sig").splitlines())
-    table = itertools.dropwhile(lambda row: [cell.strip() for cell in row] != CLASS_COLUMNS, rows)
-    found = list(itertools.takewhile(bool, itertools.islice(table, 1, None)))
-    if faulty := next((row for row in found if len(row) != 2 or not all(cell.strip() for cell in row)), None):
+    lines = csv.reader(file.read_text(encoding="utf-8-sig").splitlines())
+    table = itertools.dropwhile(lambda row: [cell.strip() for cell in row] != CLASS_COLUMNS, lines)
+    rows = list(itertools.takewhile(bool, itertools.islice(table, 1, None)))
+    if faulty := next((row for row in rows if len(row) != 2 or not all(cell.strip() for cell in row)), None):
         raise InputError(f"{file}: {','.join(faulty)!r} is no pair of subject_name and class; mend this row")
-    if not found:
+    if not rows:
         raise InputError(f"{file} has no rows below a line {','.join(CLASS_COLUMNS)!r}; add one for each subject")
-    return {name.strip(): noun.strip() for name, noun in found}
+    return {name.strip(): noun.strip() for name, noun in rows}
 
 
 def subject_tables(template: Mapping[str, Any], folder: Path, subject: SubjectFolder) -> dict[str, Any]:
     """The template's tables for one subject; what they name relative to `folder` is named by its whole path."""
-    own = {"photos": str(subject.photos.resolve()), "class_noun": subject.class_noun}
-    return merged(_anchored(template, folder.resolve()), {"subject": own})
+    subject_table = {"photos": str(subject.photos.resolve()), "class_noun": subject.class_noun}
+    return merged(_anchored(template, folder.resolve()), {"subject": subject_table})
 
 
 def write_study(tables: Mapping[str, Any], run: Path) -> Path:
@@ -93,8 +93,8 @@ def write_others(run: Path, others: Sequence[PhotoSet]) -> bool:
     if len(files) < FEWEST_OTHERS:
         return False
     wanted = {f"{number:02d}.png": file for number, file in enumerate(files)}
-    there = {path.name: path for path in (run / OTHERS).glob("*.png")}
-    if there.keys() != wanted.keys() or any(hash_file(there[name]) != hash_file(wanted[name]) for name in wanted):
+    present = {path.name: path for path in (run / OTHERS).glob("*.png")}
+    if present.keys() != wanted.keys() or any(hash_file(present[name]) != hash_file(wanted[name]) for name in wanted):
         with whole_folder(run / OTHERS) as unfinished:
             for name, file in wanted.items():
                 shutil.copyfile(file, unfinished / name)

@@ -105,9 +105,9 @@ def _fault(each: _Running) -> str:
     if failed := [event for event in read_events(each.job.run)[0] if isinstance(event, Failed)]:
         return " ".join(failed[-1].message.split())
     lines = (each.job.run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [place for place, line in enumerate(lines) if line.startswith("limner: ")]
-    if told:
-        return " ".join(line.strip() for line in lines[told[-1] :]).removeprefix("limner: ")
+    message_starts = [index for index, line in enumerate(lines) if line.startswith("limner: ")]
+    if message_starts:
+        return " ".join(line.strip() for line in lines[message_starts[-1] :]).removeprefix("limner: ")
     last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return f"ended with {code}: {last}"
 

@@ -156,13 +156,13 @@ def _write(
     out: Path,
 ) -> Path:
     """A subject's study; the photos of others of its class are those among which it has to be found."""
-    own = dict(tables[name])
+    study_tables = dict(tables[name])
     nouns = {each.name: each.class_noun for each in subjects}
     others = [photos[other] for other in photos if other != name and nouns[other] == nouns[name]]
-    measure = dict(own.get("measure", {}))
+    measure = dict(study_tables.get("measure", {}))
     if "others" not in measure and write_others(out / name, others):
-        own["measure"] = {**measure, "others": "others"}
-    return write_study(own, out / name)
+        study_tables["measure"] = {**measure, "others": "others"}
+    return write_study(study_tables, out / name)
 
 
 def _summarised(ended: Ended, out: Path) -> str:

@@ -46,7 +46,7 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
         "not_low": sorted(lock.get("ranks_not_low", {})),
         "notices": list(lock.get("ranks_not_low", {}).values()),
         "models": {metric: model.to_json() for metric, model in record.models.items() if _is_pooled(metric)},
-        "anchors": {metric: _anchors(found) for metric, found in record.anchors.items() if _is_pooled(metric)},
+        "anchors": {metric: _anchors(of_metric) for metric, of_metric in record.anchors.items() if _is_pooled(metric)},
         "values": _means(rows, variants),
         "copies": _copies(rows, record.anchors, variants),
         "machine": lock.get("machine", {}),
@@ -59,7 +59,7 @@ def summarise(name: str, run: Path) -> dict[str, Any]:
 def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
     """A summary as statistics reads it; some metrics are of the prompts that name the subject alone."""
     anchors = summary["anchors"]
-    kinds = [found[kind] for found in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
+    kinds = [of_metric[kind] for of_metric in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
     without_subject = {prompt for prompts in kinds for prompt in prompts}
     values = {
         metric: _without(by_variant, without_subject)
@@ -70,8 +70,8 @@ def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
     return SubjectScores(
         summary["subject"],
         values,
-        {metric: found["ceiling"] for metric, found in anchors.items()},
-        {metric: found["power"] for metric, found in anchors.items() if found["power"]},
+        {metric: of_metric["ceiling"] for metric, of_metric in anchors.items()},
+        {metric: of_metric["power"] for metric, of_metric in anchors.items() if of_metric["power"]},
         {metric: {v: (over, of) for v, (over, of) in counts.items()} for metric, counts in summary["copies"].items()},
         summary["pictures_a_mean"],
     )
@@ -101,42 +101,44 @@ def _variant_record(variant: Variant) -> dict[str, Any]:
 
 def _means(rows: Sequence[ScoreRow], variants: Sequence[Variant]) -> dict[str, Any]:
     """Means over pictures by metric, variant, training seed and prompt."""
-    place = {label: (v.name, "" if seed is None else str(seed)) for v in variants for label, seed in v.labels.items()}
-    found: dict[str, Any] = {}
+    name_and_seed = {
+        label: (v.name, "" if seed is None else str(seed)) for v in variants for label, seed in v.labels.items()
+    }
+    values: dict[str, Any] = {}
     for row in rows:
-        variant, seed = place[row.variant]
-        by_prompt = found.setdefault(row.metric, {}).setdefault(variant, {}).setdefault(seed, {})
+        variant, seed = name_and_seed[row.variant]
+        by_prompt = values.setdefault(row.metric, {}).setdefault(variant, {}).setdefault(seed, {})
         by_prompt.setdefault(row.prompt, []).append(row.value)
     return {
         metric: {
             variant: {s: {p: round(statistics.fmean(v), DECIMALS) for p, v in ps.items()} for s, ps in seeds.items()}
             for variant, seeds in by_variant.items()
         }
-        for metric, by_variant in found.items()
+        for metric, by_variant in values.items()
     }
 
 
 def _copies(rows: Sequence[ScoreRow], anchors: Mapping[str, Anchors], variants: Sequence[Variant]) -> Any:
     """By metric and variant: pictures over the limit, and how many there are."""
     name_of = {label: variant.name for variant in variants for label in variant.labels}
-    found: dict[str, dict[str, list[int]]] = {}
+    counts: dict[str, dict[str, list[int]]] = {}
     for row in rows:
         limit = anchors[row.metric].ceiling if row.metric in anchors else None
         if metric_named(row.metric).limit and limit is not None and row.value is not None:
-            count = found.setdefault(row.metric, {}).setdefault(name_of[row.variant], [0, 0])
+            count = counts.setdefault(row.metric, {}).setdefault(name_of[row.variant], [0, 0])
             count[0], count[1] = count[0] + (row.value > limit), count[1] + 1
-    return found
+    return counts
 
 
-def _anchors(found: Anchors) -> dict[str, Any]:
+def _anchors(anchors: Anchors) -> dict[str, Any]:
     return {
-        "floor": found.floor,
-        "ceiling": found.ceiling,
-        "photos": found.photos,
-        "power": found.power,
-        "power_others": found.power_others.to_json() if found.power_others else {},
-        "class_prompts": found.class_prompts,
-        "unrelated_prompts": found.unrelated_prompts,
+        "floor": anchors.floor,
+        "ceiling": anchors.ceiling,
+        "photos": anchors.photos,
+        "power": anchors.power,
+        "power_others": anchors.power_others.to_json() if anchors.power_others else {},
+        "class_prompts": anchors.class_prompts,
+        "unrelated_prompts": anchors.unrelated_prompts,
     }
 
 

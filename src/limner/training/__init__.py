@@ -5,7 +5,7 @@ from limner.training.choosing import RULE_VERSION, choose, joined, most_kept
 from limner.training.examples import EncodedPictures, encode_pictures
 from limner.training.held_out import HeldOutLoss
 from limner.training.log import LOG_FILE, TrainingLog, read_log, require_trackers, thinned
-from limner.training.loop import FULL_DTYPE, Place, Training, Validate, take_steps
+from limner.training.loop import FULL_DTYPE, Training, Validate, VariantInTraining, take_steps
 from limner.training.setup import set_up, trained_modules
 from limner.training.validation import Curve, drop_kept, open_curve
 
@@ -16,10 +16,10 @@ __all__ = [
     "Curve",
     "EncodedPictures",
     "HeldOutLoss",
-    "Place",
     "Training",
     "TrainingLog",
     "Validate",
+    "VariantInTraining",
     "choose",
     "drop_kept",
     "encode_pictures",

@@ -36,7 +36,7 @@ def bucket_schedule(examples: Sequence[int], steps: int) -> BucketSchedule:
     epochs = -(-steps // len(epoch))
     words = Streams([(SEED, PURPOSE)] * epochs).words(torch.arange(epochs), 2 * len(epoch))
     order = orders(words, torch.full((epochs,), len(epoch))).flatten()  # (epochs · len(epoch),)
-    buckets = [epoch[place] for place in order[:steps].tolist()]
+    buckets = [epoch[index] for index in order[:steps].tolist()]
     taken, earlier = [0] * len(examples), []
     for bucket in buckets:
         earlier.append(taken[bucket])

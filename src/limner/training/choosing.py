@@ -48,8 +48,8 @@ def judged(curve: Sequence[ValidationRecord], settings: Validation) -> list[Judg
     usable = [record for record in curve if can_judge(record)]
     rows = [_values(record) for record in usable]
     result = []
-    for place, record in enumerate(usable):
-        window = rows[max(0, place - settings.neighbours) : place + settings.neighbours + 1]
+    for index, record in enumerate(usable):
+        window = rows[max(0, index - settings.neighbours) : index + settings.neighbours + 1]
         likeness, fidelity, copying = (sum(column) / len(window) for column in zip(*window, strict=True))
         score = joined(likeness, fidelity, settings.likeness_weight)
         result.append(Judged(record.step, score, likeness, copying, copying > settings.copying_limit))
@@ -83,7 +83,7 @@ def stopping_step(curve: Sequence[ValidationRecord], settings: Validation) -> in
         return None
     decided = judged(curve, settings)
     for seen in range(1, len(decided) - settings.neighbours + 1):
-        best = max(range(seen), key=lambda place: decided[place].order)
+        best = max(range(seen), key=lambda index: decided[index].order)
         if decided[best].score > 0 and seen - 1 - best >= settings.patience:
             return decided[seen - 1 + settings.neighbours].step
     return None

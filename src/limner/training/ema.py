@@ -38,16 +38,16 @@ class ExponentialMovingAverage:
 
         What it stands in for waits on the CPU: beside a training a GPU may have no room for it.
         """
-        own = (self.weights.weight, self.weights.remainder)
-        kept = [(tensor, tensor.to("cpu", copy=True)) for tensor in own if tensor is not None]
+        tensors = (self.weights.weight, self.weights.remainder)
+        kept = [(tensor, tensor.to("cpu", copy=True)) for tensor in tensors if tensor is not None]
         try:
             with uninterrupted():
                 self._put_average()
             yield
         finally:
             with uninterrupted():
-                for tensor, own in kept:
-                    tensor.copy_(own)
+                for tensor, saved in kept:
+                    tensor.copy_(saved)
 
     def _masters(self) -> Tensor:
         weight, remainder = self.weights.weight, self.weights.remainder
@@ -62,5 +62,5 @@ class ExponentialMovingAverage:
             return
         parts = (rows.split(PUT_AT_ONCE, 1) for rows in (weight, remainder, self.average))
         for high, low, average in zip(*parts, strict=True):
-            for place, value in zip((high, low), split(average), strict=True):
-                place.copy_(value)
+            for part, value in zip((high, low), split(average), strict=True):
+                part.copy_(value)

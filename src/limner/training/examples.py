@@ -140,14 +140,14 @@ def _encoded(base: Base, files: Sequence[Path], mirror: bool, at_once: int, adva
 
 def _batches(files: Sequence[Path], at_once: int) -> Iterator[Tensor]:
     """Pixels (B, 3, H, W) of `at_once` pictures after another; the next are read while one is encoded."""
-    under_way: deque[list[Future[Tensor]]] = deque()
+    pending: deque[list[Future[Tensor]]] = deque()
     with ThreadPoolExecutor(READERS) as readers:
         for start in range(0, len(files), at_once):
-            under_way.append([readers.submit(_pixels, file) for file in files[start : start + at_once]])
-            if len(under_way) > READ_AHEAD:
-                yield torch.stack([picture.result() for picture in under_way.popleft()])
-        while under_way:
-            yield torch.stack([picture.result() for picture in under_way.popleft()])
+            pending.append([readers.submit(_pixels, file) for file in files[start : start + at_once]])
+            if len(pending) > READ_AHEAD:
+                yield torch.stack([picture.result() for picture in pending.popleft()])
+        while pending:
+            yield torch.stack([picture.result() for picture in pending.popleft()])
 
 
 def _pixels(file: Path) -> Tensor:
@@ -193,7 +193,7 @@ class BatchDraw:
         self.noise_streams = streams("posterior", "noise")  # (2·S·G·B) streams
         self.prompt_rows = torch.tensor([INSTANCE, CLASS][: len(groups)], device=device).repeat_interleave(count)
         self.loss_weights = example_weights(self.prompt_rows == CLASS, drawing.prior_loss_weight)
-        self.own_prompts = instance.prompt_rows is not None
+        self.photos_have_prompts = instance.prompt_rows is not None
         if instance.prompt_rows is not None:
             of_class_prompt = [torch.full((len(part),), drawing.class_row, device=device) for part in self.sources]
             self.rows = [
@@ -209,15 +209,15 @@ class BatchDraw:
         device, count, sources = self.sizes.device, self.drawing.batch_size, len(self.sources)
         if not isinstance(number, Tensor):
             number = torch.full((), number, dtype=torch.int64, device=device)
-        places = torch.arange(count, device=device)
-        positions = number * count + places  # (B,)
+        offsets = torch.arange(count, device=device)
+        positions = number * count + offsets  # (B,)
         shape = self.sources[0].moments.shape[1:]
         shape = (shape[0] // 2, *shape[1:])  # (4, H/8, W/8)
 
         values = self.value_streams.words(positions.repeat(3 * sources), shape[0] + shape[0] % 2)  # (3·S·G·B, 4)
         flip_words, timestep_words, offset_words = values.chunk(3)  # (S·G·B, 4) each
         flips = (uniform_of(flip_words[:, 0]) < 0.5).view(sources, count)
-        chosen = self.pictures(positions if turn is None else turn * count + places)  # (S·G, B)
+        chosen = self.pictures(positions if turn is None else turn * count + offsets)  # (S·G, B)
         moments = self._moments(chosen, flips)  # (S·G·B, 8, H/8, W/8)
 
         words = self.noise_streams.words(positions.repeat(2 * sources), 2 * math.ceil(math.prod(shape) / 2))
@@ -235,12 +235,12 @@ class BatchDraw:
         touched = epochs[:, :1] + torch.arange(self.epochs, device=epochs.device)  # (S·G, epochs)
         words = self.order_streams.words(touched.flatten(), 2 * self.largest)
         order = orders(words, self.sizes.expand_as(touched).flatten())  # (S·G·epochs, N)
-        place = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (S·G, B), in the source's epochs
-        return order.view(len(self.sources), -1).gather(1, place)
+        offset = (epochs - epochs[:, :1]) * self.largest + positions % self.sizes  # (S·G, B), in the source's epochs
+        return order.view(len(self.sources), -1).gather(1, offset)
 
     def _prompt_rows(self, chosen: Tensor) -> Tensor:
         """Which prompts go with the `chosen` pictures (S·G, B)."""
-        if not self.own_prompts:
+        if not self.photos_have_prompts:
             return self.prompt_rows
         rows = [rows.index_select(0, index) for rows, index in zip(self.rows, chosen, strict=True)]
         return torch.stack(rows).view(len(self.drawing.seeds), -1)  # (S, G·B)

@@ -24,13 +24,13 @@ def parameter_groups(
 
     `options` are what the optimizer sets for a group by its name.
     """
-    alike: dict[object, list[str]] = {}
+    by_options: dict[object, list[str]] = {}
     for name in trained:
         rates = tuple(peak_learning_rate(run.variant, name) for run in runs)
-        alike.setdefault((rates, tuple(sorted(options(name).items()))), []).append(name)
+        by_options.setdefault((rates, tuple(sorted(options(name).items()))), []).append(name)
     return [
         ParameterGroup(tuple(names), tuple(tensor for name in names for tensor in trained[name]), options(names[0]))
-        for names in alike.values()
+        for names in by_options.values()
     ]
 
 

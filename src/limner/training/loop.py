@@ -49,8 +49,8 @@ returns, if anything, is the step's record on the curve: see `choosing`."""
 
 
 @dataclass
-class Place:
-    """Where one variant of a stack is kept and what it says."""
+class VariantInTraining:
+    """One variant of a stack while it trains: where its state is kept, its log and its validations."""
 
     run: VariantRun
     work: Path
@@ -103,8 +103,8 @@ class Training:
             counters["loss_scale"] = [self.loss_scale.scale[index].item(), self.loss_scale.good_steps[index].item()]
         average = None
         if self.average is not None:
-            own = self.trainable.own_parts(self.average.average, index)
-            average = {name: tensor.clone() for name, tensor in own}
+            average_parts = self.trainable.own_parts(self.average.average, index)
+            average = {name: tensor.clone() for name, tensor in average_parts}
         return Checkpoint(self.step, self.trainable.state(index), self.optimizer.state(index), average, counters)
 
     def resume(self, index: int, checkpoint: Checkpoint) -> None:
@@ -112,8 +112,8 @@ class Training:
         self.trainable.load(checkpoint.trained, index)
         self.optimizer.load(checkpoint.optimizer, index)
         if self.average is not None and checkpoint.average is not None:
-            for name, place in self.trainable.own_parts(self.average.average, index):
-                place.copy_(checkpoint.average[name])
+            for name, tensor in self.trainable.own_parts(self.average.average, index):
+                tensor.copy_(checkpoint.average[name])
         if self.loss_scale is not None and "loss_scale" in checkpoint.counters:
             scale, good_steps = checkpoint.counters["loss_scale"]
             self.loss_scale.scale[index], self.loss_scale.good_steps[index] = scale, int(good_steps)
@@ -121,13 +121,13 @@ class Training:
         self.work.number.fill_(checkpoint.step)
         self.seconds = checkpoint.counters["seconds"]
 
-    def keep(self, places: Sequence[Place]) -> None:
+    def keep(self, variants: Sequence[VariantInTraining]) -> None:
         """Write every variant's state after the last whole step to disk, unless it lies there."""
         if self.step > self.kept_step:
-            settle(self, places)
-            for index, place in enumerate(places):
-                if not place.failure:  # a failed one keeps its last good state
-                    write_checkpoint(place.work, self.checkpoint(index, place.skipped_in_a_row), place.key)
+            flush_records(self, variants)
+            for index, variant in enumerate(variants):
+                if not variant.failure:  # a failed one keeps its last good state
+                    write_checkpoint(variant.work, self.checkpoint(index, variant.skipped_in_a_row), variant.key)
             self.kept_step = self.step
 
     def delivered(self) -> contextlib.AbstractContextManager[None]:
@@ -135,38 +135,38 @@ class Training:
         return self.average.swapped_in() if self.average else contextlib.nullcontext()
 
 
-def take_steps(training: Training, places: Sequence[Place], *, progress: Progress = SILENT) -> None:
+def take_steps(training: Training, variants: Sequence[VariantInTraining], *, progress: Progress = SILENT) -> None:
     """Take the steps that are left, of all variants at once, until the last or until the rule has stopped every one.
 
     Interrupted, it finishes the step, leaves resumable states and raises KeyboardInterrupt. A variant without a finite
     loss in more than three steps in a row fails and learns no more; where all have failed, raises LimnerError. The
-    states in the places' work folders stay.
+    states in the variants' work folders stay.
     """
-    steps, label = training.variant.steps, _joint_label(places)
+    steps, label = training.variant.steps, _joint_label(variants)
     try:
-        _catch_up(training, places, progress)
-        if training.step == steps or all_stopped(training, places):
+        _catch_up(training, variants, progress)
+        if training.step == steps or all_stopped(training, variants):
             return
         take = captured(training.work, label, progress)
-        labels = [place.run.label for place in places]
+        labels = [variant.run.label for variant in variants]
         with progress.task("train", steps, variants=labels, unit="steps", accepts=COMMANDS) as activity:
             activity.resume(training.step)
             for _ in _steps(training, take):
                 if not training.work.number.is_cuda or training.step - training.read_steps >= RING // 2:
-                    settle(training, places, progress)
-                    for place in places:
-                        place.show_newest(activity)
+                    flush_records(training, variants, progress)
+                    for variant in variants:
+                        variant.show_newest(activity)
                 activity(1)
                 for command in activity.take():
-                    _obey(command, training, places, progress)
-                _attend(training, places, progress)
-                if all_stopped(training, places):
+                    _obey(command, training, variants, progress)
+                _after_step(training, variants, progress)
+                if all_stopped(training, variants):
                     progress.notice(f"{label}: stopped early after step {training.step} of {steps}: no better step")
                     break
-            settle(training, places, progress)
+            flush_records(training, variants, progress)
     except KeyboardInterrupt:
         with uninterrupted():  # a second Ctrl-C does not cut the states in two
-            training.keep(places)
+            training.keep(variants)
             progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to go on from there")
         raise
 
@@ -188,7 +188,7 @@ def _steps(training: Training, take: Callable[[int], None]) -> Iterator[None]:
         yield
 
 
-def settle(training: Training, places: Sequence[Place], progress: Progress = SILENT) -> None:
+def flush_records(training: Training, variants: Sequence[VariantInTraining], progress: Progress = SILENT) -> None:
     """Read the records of the steps since the last time: write them to the logs, count steps that were skipped.
 
     Raises LimnerError when no variant learns any more.
@@ -202,28 +202,33 @@ def settle(training: Training, places: Sequence[Place], progress: Progress = SIL
     training.read_steps = last
     seconds = training.seconds / last
     for number, rows in enumerate(records, first):
-        for place, row in zip(places, rows, strict=True):
-            _note(training, place, number, row, seconds, progress)
-    if all(place.failure for place in places):
-        raise LimnerError("; ".join(place.failure for place in places))
+        for variant, row in zip(variants, rows, strict=True):
+            _note(training, variant, number, row, seconds, progress)
+    if all(variant.failure for variant in variants):
+        raise LimnerError("; ".join(variant.failure for variant in variants))
 
 
 def _note(
-    training: Training, place: Place, number: int, row: Sequence[float], seconds: float, progress: Progress
+    training: Training,
+    variant: VariantInTraining,
+    number: int,
+    row: Sequence[float],
+    seconds: float,
+    progress: Progress,
 ) -> None:
     """Log one variant's step from its record (`Step.read`), or count it among those that were skipped."""
     loss, instance_loss, prior_loss, applied, *rates = row
-    if place.failure:
+    if variant.failure:
         return
     if not applied and not (training.loss_scale is not None and math.isfinite(loss)):
-        place.skipped_in_a_row += 1
-        _tell_of_skip(place, number + 1, progress)
+        variant.skipped_in_a_row += 1
+        _tell_of_skip(variant, number + 1, progress)
         return
-    place.skipped_in_a_row = 0
+    variant.skipped_in_a_row = 0
     if applied:
         prior = None if math.isnan(prior_loss) else prior_loss
         by_group = rates_by_name(training.groups, rates)
-        place.newest = StepRecord(
+        variant.newest = StepRecord(
             step=number + 1,
             loss=loss,
             instance_loss=instance_loss,
@@ -232,59 +237,59 @@ def _note(
             seconds=seconds,
             **({"learning_rates": by_group} if by_group else {}),
         )
-        place.log.write(place.newest)
+        variant.log.write(variant.newest)
 
 
-def _attend(training: Training, places: Sequence[Place], progress: Progress) -> None:
+def _after_step(training: Training, variants: Sequence[VariantInTraining], progress: Progress) -> None:
     """What is due after a step: a checkpoint, then validations."""
     every, last = training.variant.checkpoint_every_steps, training.step == training.variant.steps
     if every and training.step % every == 0 and not last:
-        training.keep(places)
-    for index, place in enumerate(places):
-        if place.due(training.step):
-            settle(training, places, progress)
-            if not place.failure:
-                _validate(training, place, index)
+        training.keep(variants)
+    for index, variant in enumerate(variants):
+        if variant.due(training.step):
+            flush_records(training, variants, progress)
+            if not variant.failure:
+                _validate(training, variant, index)
 
 
-def _obey(command: CommandName, training: Training, places: Sequence[Place], progress: Progress) -> None:
+def _obey(command: CommandName, training: Training, variants: Sequence[VariantInTraining], progress: Progress) -> None:
     """Save or show the weights now. A validation that was asked for has no part in which step is delivered."""
     if command == "save":
-        training.keep(places)
+        training.keep(variants)
         progress.emit(Answered(command=command, outcome="done", message=f"saved after step {training.step}"))
         return
     shown = []
-    for index, place in enumerate(places):
-        if place.validate is not None and not place.failure:
+    for index, variant in enumerate(variants):
+        if variant.validate is not None and not variant.failure:
             with torch.no_grad(), training.delivered(), training.trainable.only(index):
-                record = place.validate(training.step)
+                record = variant.validate(training.step)
             values = record.to_json() if record else {}
-            shown.append(" ".join([place.run.label, *(f"{n} {v}" for n, v in values.items() if n != "step")]))
+            shown.append(" ".join([variant.run.label, *(f"{n} {v}" for n, v in values.items() if n != "step")]))
     none = "no variant here has validation.every_steps, by which it knows how to validate"
     message = f"step {training.step}: {'; '.join(shown)}" if shown else none
     progress.emit(Answered(command=command, outcome="done" if shown else "refused", message=message))
 
 
-def _catch_up(training: Training, places: Sequence[Place], progress: Progress) -> None:
+def _catch_up(training: Training, variants: Sequence[VariantInTraining], progress: Progress) -> None:
     """Validate where an interruption came between a step and its validation."""
-    for index, place in enumerate(places):
-        scored = place.run.variant.validation.scored
-        if scored and place.due(training.step) and training.step not in place.curve.by_step:
-            _validate(training, place, index)
+    for index, variant in enumerate(variants):
+        scored = variant.run.variant.validation.scored
+        if scored and variant.due(training.step) and training.step not in variant.curve.by_step:
+            _validate(training, variant, index)
 
 
-def _validate(training: Training, place: Place, index: int) -> None:
+def _validate(training: Training, variant: VariantInTraining, index: int) -> None:
     """Show a variant's weights to its validation; keep them and what it says of them where they may be chosen."""
-    settings, curve = place.run.variant.validation, place.curve
-    assert place.validate is not None  # as `Place.due` has seen
+    settings, curve = variant.run.variant.validation, variant.curve
+    assert variant.validate is not None  # as `VariantInTraining.due` has checked
     with torch.no_grad(), training.delivered(), training.trainable.only(index):
-        record = place.validate(training.step)
+        record = variant.validate(training.step)
         if record is None:
             return
         loss = training.held_out(training.work.objective) if training.held_out else None
         record = record.model_copy(update={"step": training.step, "validation_loss": _finite(loss)})
         if settings.keep == "best" and can_judge(record):
-            curve.keep(training.step, training.trainable.adapter(place.run.label, FULL_DTYPE, index))
+            curve.keep(training.step, training.trainable.adapter(variant.run.label, FULL_DTYPE, index))
     curve.add(record)
     curve.drop_hopeless()
 
@@ -293,16 +298,16 @@ def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def all_stopped(training: Training, places: Sequence[Place]) -> bool:
+def all_stopped(training: Training, variants: Sequence[VariantInTraining]) -> bool:
     """Whether every variant that still learns has been stopped by its rule."""
-    learning = [place for place in places if not place.failure]
-    return bool(learning) and all(place.curve.stopped(training.step) for place in learning)
+    learning = [variant for variant in variants if not variant.failure]
+    return bool(learning) and all(variant.curve.stopped(training.step) for variant in learning)
 
 
-def _tell_of_skip(place: Place, step: int, progress: Progress) -> None:
-    label, row = place.run.label, place.skipped_in_a_row
+def _tell_of_skip(variant: VariantInTraining, step: int, progress: Progress) -> None:
+    label, row = variant.run.label, variant.skipped_in_a_row
     if row > SKIPS_ALLOWED:
-        place.failure = (
+        variant.failure = (
             f"{label}: the loss was not finite in {row} steps in a row, up to step {step}; "
             'the last good state is kept; lower the learning rate or set precision = "fp32"'
         )
@@ -310,5 +315,5 @@ def _tell_of_skip(place: Place, step: int, progress: Progress) -> None:
         progress.notice(f"{label}: step {step} was skipped, its loss was not finite ({row} in a row)")
 
 
-def _joint_label(places: Sequence[Place]) -> str:
-    return ", ".join(place.run.label for place in places)
+def _joint_label(variants: Sequence[VariantInTraining]) -> str:
+    return ", ".join(variant.run.label for variant in variants)

@@ -25,9 +25,9 @@ def prompt_ids(
     for prompt, cut in zip(prompts, tokens.cut, strict=True):
         if cut:
             progress.notice(f'the prompt "{prompt[:60]}…" is {cut} tokens too long for the text encoder and was cut')
-    for place in range(len(prompts) - of_class):
-        if tokens.cut[place]:
-            _require_subject(base.tokenizer, subject, prompts[place], tokens.ids[place].tolist())
+    for index in range(len(prompts) - of_class):
+        if tokens.cut[index]:
+            _require_subject(base.tokenizer, subject, prompts[index], tokens.ids[index].tolist())
     return tokens.ids
 
 
