@@ -16,7 +16,7 @@ CommandName = Literal["stop", "save", "validate"]
 class Happening(BaseModel):
     """What all events have."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     time: float = Field(default_factory=time.time)
     """Seconds since 1970, UTC."""
@@ -26,9 +26,11 @@ class Started(Happening):
     """A run began, or one task of its plan."""
 
     type: Literal["started"] = "started"
+    """Which event it is."""
     task: str = ""
     """The task's name in the plan; empty for the run as a whole."""
     stage: str = ""
+    """The task's stage."""
     what: str = ""
     """Of a run: what was called."""
     place: int = 0
@@ -36,21 +38,28 @@ class Started(Happening):
     tasks: int = 0
     """How many tasks there are to do."""
     expected_seconds: float | None = None
+    """By the plan; null where it is not known."""
 
 
 class Progressed(Happening):
     """How far one activity is: some steps, pictures or photos of a stage. The first has step 0, the last says so."""
 
     type: Literal["progress"] = "progress"
+    """Which event it is."""
     task: str = ""
+    """The task's name in the plan; of tasks in one group, the last one's."""
     stage: str
+    """The stage that works."""
     activity: str = ""
     """What is done, where a stage does several things."""
     variants: tuple[str, ...] = ()
     """Those under way together."""
     step: int
+    """How many units are done."""
     total: int
+    """How many there are."""
     unit: str = "steps"
+    """What is counted."""
     losses: dict[str, float] = {}
     """The newest known loss by variant."""
     learning_rates: dict[str, float] = {}
@@ -60,8 +69,9 @@ class Progressed(Happening):
     seconds_left: float | None = None
     """Of the activity, at its pace so far."""
     run_seconds_left: float | None = None
-    """Of the whole run, by its plan; None where it is not known."""
+    """Of the whole run, by its plan; null where it is not known."""
     last: bool = False
+    """Whether the activity has ended."""
 
     @property
     def title(self) -> str:
@@ -73,15 +83,20 @@ class Notice(Happening):
     """One line that the user should see."""
 
     type: Literal["notice"] = "notice"
+    """Which event it is."""
     message: str
+    """The line."""
 
 
 class ArtefactMade(Happening):
     """Something is whole on disk."""
 
     type: Literal["artefact"] = "artefact"
+    """Which event it is."""
     task: str = ""
+    """The task that made it."""
     stage: str = ""
+    """Its stage."""
     path: str
     """Relative to the run's folder."""
 
@@ -90,31 +105,45 @@ class Answered(Happening):
     """A command that was given through the run's folder was done, or refused."""
 
     type: Literal["command"] = "command"
+    """Which event it is."""
     command: CommandName
+    """What was asked for."""
     outcome: Literal["done", "refused"]
+    """Whether it was done."""
     message: str = ""
+    """What was done, or why not."""
 
 
 class Failed(Happening):
     """The run, or one of its tasks, ended by an error."""
 
     type: Literal["failed"] = "failed"
+    """Which event it is."""
     task: str = ""
+    """The task that failed, of a group each in its own event; empty where none was under way."""
     stage: str = ""
+    """Its stage."""
     error: str
+    """The name of the error's type."""
     message: str
+    """What the error says."""
 
 
 class Ended(Happening):
     """A task, or the run as a whole, has ended."""
 
     type: Literal["ended"] = "ended"
+    """Which event it is."""
     task: str = ""
+    """The task that ended; empty for the run as a whole."""
     stage: str = ""
+    """Its stage."""
     outcome: Literal["done", "failed", "stopped", "interrupted"] = "done"
+    """How it ended: stopped is by a command, interrupted by Ctrl-C."""
     exit_code: int = 0
     """Of a run: what its process ends with, where the command line started it."""
     seconds: float = 0.0
+    """How long it took; of tasks in one group, all of them together."""
 
 
 Event = Started | Progressed | Notice | ArtefactMade | Answered | Failed | Ended

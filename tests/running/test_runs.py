@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import limner.running.run
-from limner.events import Answered, Ended, Progressed, Started
+from limner.errors import LimnerError
+from limner.events import Answered, Ended, Failed, Progressed, Started
 from limner.progress import Progress
 from limner.running.display import Lines, details_of, duration
 from limner.running.lease import LEASE
@@ -86,6 +87,24 @@ def test_another_prompt_leaves_trainings_current_and_what_follows_waits(done, ti
     heard = []
     run_study(study, copy, progress=Progress(heard.append))
     assert [event.task for event in heard if isinstance(event, Ended) and event.task] == ["render", "measure", "report"]
+
+
+def test_every_task_of_a_pass_that_failed_says_so_and_ends_failed(done, tmp_path, monkeypatch):
+    study, run, _, _ = done
+    copy, heard = Path(shutil.copytree(run, tmp_path / "run")), []
+    for label in ("lora-1", "lora-2"):
+        shutil.rmtree(copy / "adapters" / label)
+
+    def out_of_memory(*arguments, **options):
+        raise LimnerError("no memory")
+
+    monkeypatch.setattr(limner.running.run, "train", out_of_memory)
+    with pytest.raises(LimnerError):
+        run_study(study, copy, progress=Progress(heard.append))
+    failed = [(event.task, event.stage, event.message) for event in heard if isinstance(event, Failed)]
+    assert failed == [("train lora-1", "train", "no memory"), ("train lora-2", "train", "no memory")]
+    ended = [(event.task, event.outcome) for event in heard if isinstance(event, Ended)]
+    assert ended == [("train lora-1", "failed"), ("train lora-2", "failed"), ("", "failed")]
 
 
 def test_the_plan_as_json_and_for_people(done, limner):

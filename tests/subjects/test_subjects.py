@@ -12,6 +12,8 @@ from PIL import Image
 
 from limner.config.study import read_toml
 from limner.errors import InputError
+from limner.events import Failed
+from limner.running.record import EVENTS
 from limner.subjects import find_subjects, run_subjects, subject_tables
 from limner.subjects.folders import read_classes, write_others, write_study
 from limner.subjects.processes import CUT, Job, run_jobs
@@ -94,6 +96,8 @@ def test_a_run_that_fails_is_told_in_its_own_words_and_a_long_one_is_cut(templat
     long = {**read_toml(template), "variants": [{"method": "lora", "steps": 100000}]}
     study = write_study(subject_tables(long, tmp_path, find_subjects(folder, "cat")[0]), tmp_path / "long")
     (tmp_path / "none").mkdir()
+    of_before = Failed(task="train lora-1", error="LimnerError", message="this was another day")
+    (tmp_path / "none" / EVENTS).write_text(of_before.model_dump_json() + "\n")
     jobs = [Job("long", study, tmp_path / "long"), Job("none", tmp_path / "none" / "none.toml", tmp_path / "none")]
     ended = {}
     for each in run_jobs(jobs, device="cpu", processes=2, deadline=time.monotonic() + 15):

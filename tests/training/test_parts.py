@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from limner.errors import InputError, PromptError
+from limner.errors import InputError, NotFiniteError, PromptError
 from limner.kernels.flat_weights import FlatWeights
 from limner.records import StepRecord
 from limner.training.checkpoint import Checkpoint, newest_checkpoint, step_folders, write_checkpoint
@@ -78,6 +78,16 @@ def test_a_resumed_log_drops_what_lies_after_its_step_and_a_torn_line(tmp_path):
     lines = (tmp_path / LOG_FILE).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     assert read_log(tmp_path / "nowhere.jsonl") == []
+
+
+def test_a_log_refuses_what_is_no_finite_number_by_its_field(tmp_path):
+    rates = {"unet": 1e-4, "text_encoder": float("nan")}
+    with (
+        TrainingLog(tmp_path, "lora-2", [], 0) as log,
+        pytest.raises(NotFiniteError, match=r"log\.jsonl: learning_rates\.text_encoder is nan; nothing was written"),
+    ):
+        log.write(record(1).model_copy(update={"learning_rates": rates}))
+    assert (tmp_path / LOG_FILE).read_text() == ""
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")

@@ -168,11 +168,15 @@ def write_changed(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON whole. Raises NotFiniteError, which names the field, for a number that JSON cannot hold."""
+    write_whole(path, (finite_json(path, value, indent=2) + "\n").encode())
+
+
+def finite_json(path: Path, value: Any, indent: int | None = None) -> str:
+    """The JSON of a value that goes into `path`. Raises NotFiniteError, which names the field, as `write_json`."""
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise NotFiniteError(f"{path}: {not_finite(value)}; nothing was written") from None
-    write_whole(path, (text + "\n").encode())
 
 
 def not_finite(value: Any, field: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from limner.events import Event
 from limner.records import runs, scores, training
 from limner.records.base import Manifest
 from limner.records.upgrades import RECORDS
@@ -27,6 +28,7 @@ FILES: dict[str, type[BaseModel]] = {
     "summary.json": runs.SubjectSummary,
     "pooled.json": runs.PooledRecord,
 }
+EVENTS: tuple[type[BaseModel], ...] = typing.get_args(Event)  # what a line of events.jsonl is one of
 
 
 def run_folder_markdown() -> str:
@@ -47,13 +49,14 @@ def run_folder_schema() -> dict[str, Any]:
         for stage, record in RECORDS.items()
     }
     files = manifests | {name: _reference(model) for name, model in FILES.items()}
+    files["events.jsonl (a line)"] = {"oneOf": [_reference(event) for event in EVENTS]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "files": files, "$defs": definitions}
 
 
 def _all_models() -> list[type[BaseModel]]:
     """Every record once: first the files' own, each followed by those inside it."""
     listed: list[type[BaseModel]] = []
-    for model in [Manifest, *RECORDS.values(), *FILES.values()]:
+    for model in [Manifest, *RECORDS.values(), *FILES.values(), *EVENTS]:
         _add(model, listed)
     return listed
 
@@ -90,7 +93,8 @@ def _values(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join("null" if each is type(None) else _values(each) for each in arguments)
     if origin in (list, tuple):
-        return f"{'list of' if origin is list else f'{len(arguments)} x'} {_values(arguments[0])}"
+        is_list = origin is list or arguments[-1] is ...
+        return f"{'list of' if is_list else f'{len(arguments)} x'} {_values(arguments[0])}"
     if origin is dict:
         return f"{{name: {_values(arguments[1])}}}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -50,28 +50,31 @@ def carry_out(run: Run, until: Stage, heard: Progress) -> Any:
     teller = Teller(run.out, heard)
     began = time.monotonic()
     run.progress = teller
-    ended = Ended(outcome="failed", exit_code=1)
+    ended = Ended()
     try:
         teller.inbox.refuse_old(teller)
         plan = make_plan(run, until)
         run.current = frozenset(task.name for task in plan.tasks if task.current)
         expected = plan.expected_seconds
         teller.emit(Started(what=f"run until {until}", tasks=len(plan.to_do), expected_seconds=expected))
-        result = _through(plan, run, until, teller)
-        ended = Ended()
-        return result
-    except KeyboardInterrupt as error:
-        asked = isinstance(error, StopAskedError)
-        ended = Ended(outcome="stopped" if asked else "interrupted", exit_code=INTERRUPTED)
-        raise
-    except Exception as error:
-        ended = Ended(outcome="failed", exit_code=error.exit_code if isinstance(error, LimnerError) else 1)
-        teller.emit(Failed(task=teller.task_name, error=type(error).__name__, message=str(error)))
+        return _through(plan, run, until, teller)
+    except BaseException as error:
+        ended = _ended_by(error)
+        if ended.outcome == "failed" and not teller.task_name:  # else its tasks have said so
+            teller.emit(Failed(error=type(error).__name__, message=str(error)))
         raise
     finally:
         teller.emit(ended.model_copy(update={"seconds": time.monotonic() - began}))
         teller.file.close()
         _tidy(run.out)
+
+
+def _ended_by(error: BaseException) -> Ended:
+    """How an error ends a run."""
+    if isinstance(error, KeyboardInterrupt):
+        outcome = "stopped" if isinstance(error, StopAskedError) else "interrupted"
+        return Ended(outcome=outcome, exit_code=INTERRUPTED)
+    return Ended(outcome="failed", exit_code=error.exit_code if isinstance(error, LimnerError) else 1)
 
 
 def _through(plan: Plan, run: Run, until: Stage, teller: Teller) -> Any:
@@ -131,7 +134,11 @@ def _under_way(tasks: Sequence[Task], plan: Plan, teller: Teller) -> Iterator[No
         teller.emit(started)
         teller.task_name = task.name
     began = time.monotonic()
-    yield
+    try:
+        yield
+    except BaseException as error:
+        _tell_of_failure(error, tasks, teller, time.monotonic() - began)
+        raise
     seconds = time.monotonic() - began
     _remember(tasks, teller.paces, seconds)
     for task in tasks:
@@ -139,6 +146,15 @@ def _under_way(tasks: Sequence[Task], plan: Plan, teller: Teller) -> Iterator[No
             teller.emit(ArtefactMade(task=task.name, stage=task.stage, path=output))
         teller.emit(Ended(task=task.name, stage=task.stage, seconds=seconds))
     teller.task_name = ""
+
+
+def _tell_of_failure(error: BaseException, tasks: Sequence[Task], teller: Teller, seconds: float) -> None:
+    outcome = _ended_by(error).outcome
+    for task in tasks:
+        if outcome == "failed":
+            failed = Failed(task=task.name, stage=task.stage, error=type(error).__name__, message=str(error))
+            teller.emit(failed)
+        teller.emit(Ended(task=task.name, stage=task.stage, outcome=outcome, seconds=seconds))
 
 
 def _remember(tasks: Sequence[Task], paces: Sequence[Progressed], seconds: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from limner.events import Failed
-from limner.running.record import read_events
+from limner.running.record import EVENTS, read_events
 
 LOG, POLL_SECONDS, SHUTDOWN_SECONDS = "run.log", 0.1, 30
 CUT = "stopped when the time was up; run the same command again to go on"
@@ -42,6 +42,8 @@ class Ended:
 class _Running:
     job: Job
     process: subprocess.Popen[bytes]
+    events_before: int
+    """Bytes of events that earlier processes left: what failed then says nothing of this one."""
     began: float = field(default_factory=time.monotonic)
 
     def ended(self, fault: str) -> Ended:
@@ -86,8 +88,10 @@ def _start(job: Job, slot: int, processes: int, device: str) -> _Running:
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         environment |= _gpu_of(slot, environment.get("CUDA_VISIBLE_DEVICES", ""))
+    events = job.run / EVENTS
+    before = events.stat().st_size if events.exists() else 0
     with (job.run / LOG).open("wb") as log:
-        return _Running(job, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment))
+        return _Running(job, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment), before)
 
 
 def _gpu_of(slot: int, visible: str) -> dict[str, str]:
@@ -102,7 +106,7 @@ def _fault(each: _Running) -> str:
     code = each.process.returncode
     if code == 0:
         return ""
-    if failed := [event for event in read_events(each.job.run)[0] if isinstance(event, Failed)]:
+    if failed := [event for event in read_events(each.job.run, each.events_before)[0] if isinstance(event, Failed)]:
         return " ".join(failed[-1].message.split())
     lines = (each.job.run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     message_starts = [index for index, line in enumerate(lines) if line.startswith("limner: ")]

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from limner.artifacts import write_whole
+from limner.artifacts import finite_json, write_whole
 from limner.errors import InputError
 from limner.records import StepRecord
 
@@ -34,7 +34,7 @@ class TrainingLog:
         require_trackers(log_to)
         self.path = work / LOG_FILE
         kept = [record for record in read_log(self.path) if record.step <= done_steps]
-        write_whole(self.path, "".join(_line(record) for record in kept).encode())
+        write_whole(self.path, "".join(_line(self.path, record) for record in kept).encode())
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         self._tensorboard = _open_tensorboard(work, done_steps) if "tensorboard" in log_to else None
         self._wandb = _open_wandb(work, label) if "wandb" in log_to else None
@@ -50,8 +50,8 @@ class TrainingLog:
             self._wandb.finish()
 
     def write(self, record: StepRecord) -> None:
-        """Append one step's record."""
-        self._file.write(_line(record))
+        """Append one step's record. Raises NotFiniteError, which names the field, for NaN and infinities."""
+        self._file.write(_line(self.path, record))
         self._file.flush()
         numbers = {name: value for name, value in record.to_json().items() if name != "step" and value is not None}
         numbers |= {f"learning_rate/{group}": rate for group, rate in numbers.pop("learning_rates", {}).items()}
@@ -62,8 +62,8 @@ class TrainingLog:
             self._wandb.log(numbers, step=record.step)
 
 
-def _line(record: StepRecord) -> str:
-    return json.dumps(record.to_json(), allow_nan=False) + "\n"
+def _line(path: Path, record: StepRecord) -> str:
+    return finite_json(path, record.to_json()) + "\n"
 
 
 def read_log(path: Path) -> list[StepRecord]:
