@@ -15,14 +15,14 @@ from limner.records import (
     ControlReferenceRecord,
     ControlSetRecord,
     CropBox,
-    Photo,
+    PhotoRecord,
     PhotoSetRecord,
     RenderSetRecord,
     ScoresRecord,
 )
 
 
-def photo(file: str, **more: Any) -> Photo:
+def photo(file: str, **more: Any) -> PhotoRecord:
     """A crop that was cut from a photo called as its own file."""
     plain = {
         "source": file,
@@ -33,7 +33,7 @@ def photo(file: str, **more: Any) -> Photo:
         "notes": [],
         "warnings": [],
     }
-    return Photo(file=file, **{**plain, **more})
+    return PhotoRecord(file=file, **{**plain, **more})
 
 
 def photos(files: list[str], **more: Any) -> PhotoSetRecord:
@@ -64,7 +64,7 @@ def grid(cells: list[Cell], references: list[ControlReferenceRecord] | None = No
     return ControlSetRecord(cells=cells, keys=keys, references=references)
 
 
-def change_photos(photo_set: PhotoSet, change: Callable[[int, Photo], dict[str, Any]]) -> PhotoSet:
+def change_photos(photo_set: PhotoSet, change: Callable[[int, PhotoRecord], dict[str, Any]]) -> PhotoSet:
     """The photo set with changed fields in its photos' records, by each one's place."""
     changed = [each.model_copy(update=change(place, each)) for place, each in enumerate(photo_set.photos)]
     record = photo_set.record.model_copy(update={"photos": changed})

@@ -23,7 +23,7 @@ from limner.artifacts import (
 )
 from limner.artifacts.integrity import with_hash
 from limner.errors import NewerRecordError, NotFiniteError, RecordError
-from limner.records import ArtifactRecord, Photo, StepRecord
+from limner.records import ArtifactRecord, PhotoRecord, StepRecord
 from tests.recorded import adapter, photo, photos, scores_record
 
 
@@ -140,7 +140,7 @@ def test_photos_of_record_version_1_are_read(tmp_path):
     (tmp_path / "manifest.json").write_text(
         json.dumps(OLD | {"stage": "prepare", "photos": [OLD_PHOTO], "refused": [], "made": {}})
     )
-    assert PhotoSet(tmp_path).photos == [Photo.from_json(OLD_PHOTO)]
+    assert PhotoSet(tmp_path).photos == [PhotoRecord.from_json(OLD_PHOTO)]
     assert PhotoSet(tmp_path).held_out_files == [tmp_path / "0000.png"]
 
 

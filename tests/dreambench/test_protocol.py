@@ -8,7 +8,7 @@ import tomli_w
 from limner.base import find_base
 from limner.config import read_toml, resolve_study
 from limner.dreambench import (
-    Models,
+    ProtocolModels,
     find_models,
     is_live,
     prompt_name,
@@ -20,7 +20,7 @@ from limner.dreambench import (
 from limner.errors import InputError
 from limner.subjects import SubjectFolder
 
-MODELS = Models("facebook/dino-vits16", "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32")
+MODELS = ProtocolModels("facebook/dino-vits16", "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32")
 
 
 def test_there_are_25_prompts_of_either_kind_and_ten_that_only_one_has():
@@ -60,7 +60,7 @@ def test_models_that_are_not_there_are_stood_in_for_by_name(monkeypatch):
         "limner.dreambench.STAND_INS", {"nobody/absent": "efficientnet-lite0", "nobody/absent-clip": "base"}
     )
     found = find_models(find_base("miniature"))
-    assert found == Models("efficientnet-lite0", "base", "base")
+    assert found == ProtocolModels("efficientnet-lite0", "base", "base")
     assert stand_ins(found) == {"DINO": "efficientnet-lite0", "CLIP-I": "base", "CLIP-T": "base"}
     assert found.metrics["CLIP-T"] == "prompt_fidelity/base"
 

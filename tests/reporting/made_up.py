@@ -29,7 +29,7 @@ from limner.records import (
     AdapterRecord,
     ArtifactRecord,
     ControlReferenceRecord,
-    Made,
+    MachineRecord,
     PhotoSetRecord,
     RefusedPhoto,
     ScoresRecord,
@@ -141,7 +141,7 @@ def write_run(
 
 
 def _finish(folder: Path, stage: str, record: ArtifactRecord, seconds: float, settings: Any = None) -> None:
-    made = Made(**MADE, seconds=seconds)
+    made = MachineRecord(**MADE, seconds=seconds)
     write_manifest(folder, Manifest(stage, 1, stage * 4, settings or {}, {}, file_hashes(folder), made, record))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from limner.artifacts import Cell, Manifest, ScoreTable, write_scores
 from limner.config import resolve_study
-from limner.records import Made
+from limner.records import MachineRecord
 from limner.reporting.columns import RAMPS, make_columns
 from limner.reporting.curves import smoothed
 from limner.reporting.findings import PictureScores, metric_title, percent, signed, signless, spread
@@ -146,7 +146,7 @@ def test_origins_are_found_nested_or_dotted():
 
 def test_variants_of_one_pass_are_timed_once():
     def made(**record):
-        return Manifest("train", 1, "key", {}, {}, {}, Made(**record))
+        return Manifest("train", 1, "key", {}, {}, {}, MachineRecord(**record))
 
     found = [("full", made()), ("lora-1", made(trained_with=["lora-4"])), ("lora-4", made(trained_with=["lora-1"]))]
     assert [name for name, _ in passes(found)] == ["full", "lora-1, lora-4"]

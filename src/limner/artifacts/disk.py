@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from limner.errors import DiskError, LimnerError, NotFiniteError
-from limner.records import Made
+from limner.records import MachineRecord
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = ".unfinished-"
@@ -89,7 +89,7 @@ def machine_record(
     device: str | None = None,
     arithmetic: str | None = None,
     trained_with: list[str] | None = None,
-) -> Made:
+) -> MachineRecord:
     """What is recorded of the machine and its libraries (never part of a key), and more of the making."""
     more = {
         "seconds": seconds,
@@ -98,7 +98,7 @@ def machine_record(
         "arithmetic": arithmetic,
         "trained_with": trained_with,
     }
-    return Made(
+    return MachineRecord(
         time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         platform=platform.platform(),
         python=platform.python_version(),

@@ -21,7 +21,7 @@ from limner.records import (
     ClassSetRecord,
     ControlReferenceRecord,
     ControlSetRecord,
-    Photo,
+    PhotoRecord,
     PhotoSetRecord,
     RefusedPhoto,
     RenderSetRecord,
@@ -66,7 +66,7 @@ class PhotoSet(Artifact):
         return self._record(PhotoSetRecord)
 
     @property
-    def photos(self) -> list[Photo]:
+    def photos(self) -> list[PhotoRecord]:
         """The crops, in order."""
         return self.record.photos
 
@@ -86,7 +86,7 @@ class PhotoSet(Artifact):
         return [self.folder / photo.file for photo in self.training_photos]
 
     @property
-    def training_photos(self) -> list[Photo]:
+    def training_photos(self) -> list[PhotoRecord]:
         """Records of those that are trained on."""
         return [photo for photo in self.photos if not photo.held_out]
 
@@ -127,7 +127,7 @@ class PhotoSet(Artifact):
         """Side of square crops; others have at most the square's area."""
         return self.manifest.settings["size_px"]
 
-    def crop_size(self, photo: Photo) -> Size:
+    def crop_size(self, photo: PhotoRecord) -> Size:
         """Width and height of a photo's crop in px."""
         return photo.crop_size or (self.size_px, self.size_px)
 

@@ -16,7 +16,7 @@ from limner import records
 from limner.artifacts.disk import MANIFEST, Specification, canonical_json, hash_bytes, hash_files, write_json
 from limner.artifacts.integrity import HASH, checked_version, damaged, first_fault, hash_of, read_json, with_hash
 from limner.errors import NewerRecordError, RecordError
-from limner.records import RECORDS, ArtifactRecord, Made, upgraded
+from limner.records import RECORDS, ArtifactRecord, MachineRecord, upgraded
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Manifest:
     settings: dict[str, Any]
     inputs: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
-    made: Made = field(default_factory=Made)
+    made: MachineRecord = field(default_factory=MachineRecord)
     record: ArtifactRecord = field(default_factory=ArtifactRecord)
 
     @classmethod
@@ -42,7 +42,7 @@ class Manifest:
         specification: Specification,
         record: ArtifactRecord | None = None,
         files: dict[str, str] | None = None,
-        made: Made | None = None,
+        made: MachineRecord | None = None,
     ) -> Manifest:
         """The manifest of what a specification names; without a record it cannot be written yet."""
         of = specification
@@ -53,7 +53,7 @@ class Manifest:
             of.settings,
             of.inputs,
             files or {},
-            made or Made(),
+            made or MachineRecord(),
             record or ArtifactRecord(),
         )
 
@@ -103,7 +103,7 @@ def load_manifest(folder: Path) -> Manifest:
 def _manifest_of(path: Path, raw: dict[str, Any], record_class: type[ArtifactRecord]) -> Manifest:
     later = {"record_version": 1, HASH: ""}  # what a manifest of record version 1 lacks
     try:
-        head = records.Manifest.from_json({**later, **raw})
+        head = records.ManifestRecord.from_json({**later, **raw})
         record = record_class.from_json(raw)
     except ValidationError as error:
         raise damaged(path, first_fault(error)) from None

@@ -18,7 +18,7 @@ from limner.base.inspect.folders import weight_files
 from limner.base.pickled import convert_pickle
 from limner.base.single_file.names import WEIGHT_PARTS
 from limner.base.single_file.opening import open_base
-from limner.base.single_file.parts import Parts
+from limner.base.single_file.parts import ModelParts
 from limner.base.single_file.writing import fill_folder, write_single_file
 from limner.base.weights.kinds import kind_of
 from limner.base.weights.streaming import NewTensor, TensorFile, write_tensors
@@ -61,7 +61,7 @@ def convert(
                 fill_folder(folder, base.parts.tensors, base.configuration, dtype, prefix, base.others)
 
 
-def _require_room(destination: Path, parts: Parts, dtype: torch.dtype | None) -> None:
+def _require_room(destination: Path, parts: ModelParts, dtype: torch.dtype | None) -> None:
     tensors = [tensor for part in parts.tensors.values() for tensor in part.values()]
     require_space(destination, sum(tensor.written(tensor.shape, dtype).size_bytes for tensor in tensors))
 

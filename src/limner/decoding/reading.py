@@ -61,7 +61,7 @@ class ReadingRules:
 
 
 @dataclass(frozen=True)
-class Photo:
+class DecodedPhoto:
     """An upright photo, possibly at reduced scale."""
 
     image: Image.Image  # mode RGB, in sRGB
@@ -102,7 +102,9 @@ def load_readers() -> None:
         importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
-def read_photo(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None] = lambda pixels: None) -> Photo:
+def read_photo(
+    path: Path, rules: ReadingRules, before_decoding: Callable[[int], None] = lambda pixels: None
+) -> DecodedPhoto:
     """Decode the photo at `path`; `before_decoding` is called with the number of pixels to be decoded, and may wait.
 
     A short side of twice `rules.size_px` is enough: larger photos are reduced by means of 2x2, 3x3, … pixels. JPEG is
@@ -133,7 +135,7 @@ def _refuse_by_file(path: Path, rules: ReadingRules) -> None:
         raise RefusedPhotoError(f"the file has {status.st_size / 1e6:.0f} MB; at most {most:.0f} MB are read")
 
 
-def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None]) -> Photo:
+def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], None]) -> DecodedPhoto:
     formats = (*FORMATS, "HEIF") if heif_is_readable() else FORMATS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # everything that Pillow warns about is refused here or harmless
@@ -156,7 +158,7 @@ def _decoded(path: Path, rules: ReadingRules, before_decoding: Callable[[int], N
     if orientation in UPRIGHT:
         upright = upright.transpose(UPRIGHT[orientation])
         size = size if orientation < 5 else (size[1], size[0])
-    return Photo(upright, size, notes + colour_notes)
+    return DecodedPhoto(upright, size, notes + colour_notes)
 
 
 def _least_side_px(rules: ReadingRules, size: tuple[int, int], scale: float) -> int:

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from limner.decoding.confinement import confine
-from limner.decoding.reading import Photo, ReadingRules, RefusedPhotoError, load_readers, read_photo
+from limner.decoding.reading import DecodedPhoto, ReadingRules, RefusedPhotoError, load_readers, read_photo
 
 LENGTH = struct.Struct("<I")
 LARGE_PIXELS = 16_000_000
@@ -59,7 +59,7 @@ def main() -> None:
     load_readers()  # before files and libraries become unavailable
     confine()
     send(answers, {"ready": True})
-    photo: Photo | None = None
+    photo: DecodedPhoto | None = None
     while True:
         try:
             request = receive(sys.stdin.buffer)
@@ -78,7 +78,7 @@ def main() -> None:
             os._exit(0)
 
 
-def _decode(answers: BinaryIO, request: dict[str, Any]) -> Photo | None:
+def _decode(answers: BinaryIO, request: dict[str, Any]) -> DecodedPhoto | None:
     """The requested photo, once its view is sent; None if it is refused."""
 
     def ask(pixels: int) -> None:
@@ -107,7 +107,7 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _send_crop(answers: BinaryIO, photo: Photo, request: dict[str, Any]) -> None:
+def _send_crop(answers: BinaryIO, photo: DecodedPhoto, request: dict[str, Any]) -> None:
     try:
         crop = photo.cut(request["cut"], request["size"])
     except (MemoryError, ValueError, OSError) as error:

@@ -28,7 +28,7 @@ LIVE = ("cat", "dog", "person", "man", "woman", "boy", "girl", "child", "baby", 
 
 
 @dataclass(frozen=True)
-class Models:
+class ProtocolModels:
     """What measures in the place of DINO, CLIP-I and CLIP-T: those themselves, or what stands in for them."""
 
     dino: str
@@ -76,20 +76,22 @@ def run_dreambench(
     return out / PAGE
 
 
-def find_models(base: BaseLocation) -> Models:
+def find_models(base: BaseLocation) -> ProtocolModels:
     """The protocol's models where they are, else their stand-ins."""
     dino, clip = (name if _is_available(name, base) else STAND_INS[name] for name in (DINO_MODEL, CLIP_MODEL))
-    return Models(dino, clip, clip)
+    return ProtocolModels(dino, clip, clip)
 
 
-def stand_ins(models: Models) -> dict[str, str]:
+def stand_ins(models: ProtocolModels) -> dict[str, str]:
     """By column, the name of what stands in for the protocol's own model; empty where all are there."""
     asked = {DINO: (models.dino, DINO_MODEL), CLIP_I: (models.clip_image, CLIP_MODEL)}
     asked[CLIP_T] = (models.clip_text, CLIP_MODEL)
     return {column: used for column, (used, wanted) in asked.items() if used != wanted}
 
 
-def tables_of(subject: SubjectFolder, protocol: Mapping[str, Any], models: Models, folder: Path) -> dict[str, Any]:
+def tables_of(
+    subject: SubjectFolder, protocol: Mapping[str, Any], models: ProtocolModels, folder: Path
+) -> dict[str, Any]:
     """One subject's study: its 25 prompts, four pictures each, compared as whole pictures."""
     prompts = read_prompts("live" if is_live(subject.class_noun) else "object")
     rows = [{"name": prompt_name(prompt), "prompt": prompt} for prompt in prompts]
@@ -132,7 +134,7 @@ def _is_available(name: str, base: BaseLocation) -> bool:
 
 __all__ = [
     "PAGE",
-    "Models",
+    "ProtocolModels",
     "find_models",
     "is_live",
     "prompt_name",

@@ -34,7 +34,7 @@ class Embedded:
 
 
 @dataclass
-class Timings:
+class EmbeddingSeconds:
     """Seconds that embedding took.
 
     `decode` and `crop`, which searches for heads, are sums over parallel threads; `hash`, `wait` (for those threads)
@@ -61,7 +61,7 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.timings = Timings()
+        self.timings = EmbeddingSeconds()
 
     def embed(
         self,

@@ -26,7 +26,7 @@ FALLBACK_PROMPT = "a portrait"
 
 
 @dataclass(frozen=True)
-class Difference:
+class PixelDifference:
     """Between limner's picture and diffusers' of the exported file: same prompt, seed, first noise and sampler."""
 
     prompt: str
@@ -44,7 +44,7 @@ class Difference:
 
 def render_again(
     source: Source, exported: Exported, *, steps: int = 0, device: torch.device | None = None
-) -> Difference:
+) -> PixelDifference:
     """Render one cell with the source through limner and with the exported file through diffusers, in fp32.
 
     The cell is the study's first prompt and seed in its size; `steps` 0 takes the study's. A DoRA can only be merged:
@@ -67,7 +67,7 @@ def render_again(
     largest = (ours - theirs).abs().max() / theirs.abs().max()
     if not torch.isfinite(largest):
         raise LimnerError("one of both pictures is no number: the base or the adapter has values that overflow")
-    return Difference(
+    return PixelDifference(
         request.prompt, request.seed, recipe.steps, float(largest), int((colours[0] - colours[1]).abs().max())
     )
 

@@ -12,7 +12,7 @@ from limner.records import (
     Anchors,
     Cell,
     ControlSummary,
-    Made,
+    MachineRecord,
     ModelRecord,
     NearestPhoto,
     ScoreRow,
@@ -50,7 +50,7 @@ class ScoreSheet:
     control: list[ControlSummary] = field(default_factory=list)
     nearest_photos: list[NearestPhoto] = field(default_factory=list)
 
-    def record(self, specification: Specification, made: Made) -> ScoresRecord:
+    def record(self, specification: Specification, made: MachineRecord) -> ScoresRecord:
         """The scores as they lie on disk, with what they follow from."""
         manifest = ScoresManifest(
             stage=specification.stage,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from limner.photos.listing import Refusal
-from limner.records import Photo
+from limner.records import PhotoRecord
 
 
-def checked_table(photos: Sequence[Photo], refused: Sequence[Refusal]) -> str:
+def checked_table(photos: Sequence[PhotoRecord], refused: Sequence[Refusal]) -> str:
     """A row for each photo that is left out or has a warning or a note, under a line with the counts.
 
     Empty if there is nothing to report.

@@ -1,7 +1,15 @@
 """Typed, versioned records of everything that a run leaves on disk; `docs/run-folder.md` is made from them."""
 
-from limner.records.base import ArtifactRecord, Made, Manifest, Record, Size
-from limner.records.photos import ClassImage, ClassSetRecord, CropBox, Head, Photo, PhotoSetRecord, RefusedPhoto
+from limner.records.base import ArtifactRecord, MachineRecord, ManifestRecord, Record, Size
+from limner.records.photos import (
+    ClassImage,
+    ClassSetRecord,
+    CropBox,
+    HeadRecord,
+    PhotoRecord,
+    PhotoSetRecord,
+    RefusedPhoto,
+)
 from limner.records.renders import Cell, ControlReferenceRecord, ControlSetRecord, RenderSetRecord
 from limner.records.runs import (
     LockedBase,
@@ -52,16 +60,16 @@ __all__ = [
     "ControlSetRecord",
     "ControlSummary",
     "CropBox",
-    "Head",
+    "HeadRecord",
     "KeptRecord",
     "LockFile",
     "LockedBase",
     "LockedPhotos",
-    "Made",
-    "Manifest",
+    "MachineRecord",
+    "ManifestRecord",
     "ModelRecord",
     "NearestPhoto",
-    "Photo",
+    "PhotoRecord",
     "PhotoSetRecord",
     "PictureColumns",
     "PooledRecord",

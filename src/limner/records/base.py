@@ -29,7 +29,7 @@ class Record(BaseModel):
         return cls.model_validate(raw, extra="ignore")
 
 
-class Made(Record):
+class MachineRecord(Record):
     """When, where and with which libraries something was made. Recorded, never part of a key."""
 
     time: str = ""
@@ -55,7 +55,7 @@ class Made(Record):
     up."""
 
 
-class Manifest(Record):
+class ManifestRecord(Record):
     """The fields that every `manifest.json` has, beside those of its artefact, all at the top level."""
 
     stage: str
@@ -72,7 +72,7 @@ class Manifest(Record):
     """Content hashes of what went in."""
     files: dict[str, str]
     """Every file of the artefact, by its path in the folder, with the SHA-256 of its content."""
-    made: Made
+    made: MachineRecord
     """When, where and with what it was made."""
     manifest_hash: str
     """SHA-256 of this whole file as canonical JSON (sorted keys, no spaces, UTF-8) without this field."""
@@ -81,8 +81,8 @@ class Manifest(Record):
 class ArtifactRecord(Record):
     """What one kind of artefact says of itself in its manifest, beside the fields that all manifests have.
 
-    Its fields stand at the manifest's top level, so none may be called as one of `Manifest`: defining such a class
-    raises TypeError.
+    Its fields stand at the manifest's top level, so none may have the name of one of `ManifestRecord`: defining such
+    a class raises TypeError.
     """
 
     RECORD_VERSION: ClassVar[int] = 2  # 1: written before records had versions
@@ -91,5 +91,5 @@ class ArtifactRecord(Record):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a class whose fields would overwrite the manifest's own."""
         super().__pydantic_init_subclass__(**kwargs)
-        if taken := sorted(cls.model_fields.keys() & Manifest.model_fields.keys()):
+        if taken := sorted(cls.model_fields.keys() & ManifestRecord.model_fields.keys()):
             raise TypeError(f"{cls.__name__}.{taken[0]} would overwrite the manifest's own field; call it otherwise")

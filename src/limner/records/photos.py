@@ -23,7 +23,7 @@ class CropBox(Record):
         return self.x0, self.y0, self.x1, self.y1
 
 
-class Head(Record):
+class HeadRecord(Record):
     """A head that was found in a photo."""
 
     box: tuple[int, int, int, int]
@@ -34,7 +34,7 @@ class Head(Record):
     """How sure the finder is, from 0 to 1."""
 
 
-class Photo(Record):
+class PhotoRecord(Record):
     """One crop and the photo that it was cut from."""
 
     source: str
@@ -47,7 +47,7 @@ class Photo(Record):
     """What was cut out."""
     focus: str
     """How the place of the crop was chosen."""
-    head: Head | None
+    head: HeadRecord | None
     """The head that the crop was placed by, null where there was none."""
     notes: list[str]
     """All that is remarkable about the photo, warnings among it."""
@@ -75,7 +75,7 @@ class RefusedPhoto(Record):
 class PhotoSetRecord(ArtifactRecord):
     """`photos/`: crops of the subject as they are trained on, without metadata of the originals."""
 
-    photos: list[Photo]
+    photos: list[PhotoRecord]
     """The crops, in the order of their files."""
     refused: list[RefusedPhoto]
     """Photos that are left out."""

@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from limner.events import Event
 from limner.records import runs, scores, training
-from limner.records.base import Manifest
+from limner.records.base import ManifestRecord
 from limner.records.upgrades import RECORDS
 
 FILES: dict[str, type[BaseModel]] = {
@@ -45,7 +45,7 @@ def run_folder_schema() -> dict[str, Any]:
     _, found = models_json_schema([(model, "validation") for model in _all_models()])
     definitions = _open(found["$defs"])
     manifests = {
-        f"manifest.json of stage {stage}": {"allOf": [_reference(Manifest), _reference(record)]}
+        f"manifest.json of stage {stage}": {"allOf": [_reference(ManifestRecord), _reference(record)]}
         for stage, record in RECORDS.items()
     }
     files = manifests | {name: _reference(model) for name, model in FILES.items()}
@@ -56,7 +56,7 @@ def run_folder_schema() -> dict[str, Any]:
 def _all_models() -> list[type[BaseModel]]:
     """Every record once: first the files' own, each followed by those inside it."""
     listed: list[type[BaseModel]] = []
-    for model in [Manifest, *RECORDS.values(), *FILES.values(), *EVENTS]:
+    for model in [ManifestRecord, *RECORDS.values(), *FILES.values(), *EVENTS]:
         _add(model, listed)
     return listed
 

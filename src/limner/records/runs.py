@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limner.records.base import Made, Record
+from limner.records.base import MachineRecord, Record
 from limner.records.scores import ModelRecord, PowerOthers
 from limner.records.training import ChosenStep
 
@@ -47,7 +47,7 @@ class LockFile(Record):
     """A sentence for each LoRA whose rank is no longer low for some layers."""
     device: str = ""
     """The device of the first run."""
-    machine: Made = Made()
+    machine: MachineRecord = MachineRecord()
     """Machine and libraries of the first run."""
     chosen: dict[str, ChosenStep] = {}
     """By variant the step that was delivered, where validations decide."""
@@ -131,7 +131,7 @@ class SubjectSummary(Record):
     """Means over pictures by metric, variant, training seed (as text, empty for the base) and prompt."""
     copies: dict[str, dict[str, tuple[int, int]]]
     """By metric and variant: how many pictures are above the copying limit, and of how many."""
-    machine: Made = Made()
+    machine: MachineRecord = MachineRecord()
     """Machine and libraries of the run."""
     device: str = ""
     """The device of the run."""

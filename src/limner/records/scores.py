@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from limner.records.base import Made, Record
+from limner.records.base import MachineRecord, Record
 
 
 class PictureColumns(Record):
@@ -137,7 +137,7 @@ class ScoresManifest(Record):
     """The resolved settings that the stage read."""
     inputs: dict[str, Any]
     """Content hashes of what went in."""
-    made: Made
+    made: MachineRecord
     """When, where and with what it was made."""
     manifest_hash: str = ""
     """SHA-256 of the whole file as canonical JSON without this field."""

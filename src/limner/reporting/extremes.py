@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from limner.artifacts import Cell, RenderSet
 from limner.metrics import metrics_shown
-from limner.records import Photo
+from limner.records import PhotoRecord
 from limner.reporting.columns import Column
 from limner.reporting.findings import PictureScores
 from limner.reporting.pictures import Gallery
@@ -50,7 +50,7 @@ class Extremes:
 
 def extremes(
     rendered: RenderSet, fit: Sequence[Cell], columns: Sequence[Column], scores: PictureScores, gallery: Gallery,
-    photos: Sequence[Photo],
+    photos: Sequence[PhotoRecord],
 ) -> Extremes | None:  # fmt: skip
     """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists."""
     ranked_by = _ranked_by(scores)
@@ -82,7 +82,7 @@ def _ranked_by(scores: PictureScores) -> str | None:
     return next((first for name in names if (first := scores.first(name))), None)
 
 
-def copied(cell: Cell, scores: PictureScores, photos: Sequence[Photo]) -> Copied | None:
+def copied(cell: Cell, scores: PictureScores, photos: Sequence[PhotoRecord]) -> Copied | None:
     """The nearest photo of a render that is nearer to it than any two photos are to each other."""
     names = [metric.name for metric in metrics_shown("extremes") if metric.limit is not None]
     metric = next((first for name in names if (first := scores.first(name))), None)

@@ -27,7 +27,7 @@ CellKey = tuple[str, str, str | None, int, int, float | None]
 
 
 @dataclass(frozen=True)
-class Spread:
+class PictureSpread:
     """Mean and standard deviation (over n - 1) of some pictures' values."""
 
     mean: float
@@ -46,12 +46,12 @@ class ColumnScores:
 
     column: Column
     count: int
-    values: dict[str, Spread | None]
-    gains: dict[str, Spread | None]  # of every metric that has gains
+    values: dict[str, PictureSpread | None]
+    gains: dict[str, PictureSpread | None]  # of every metric that has gains
     shares: dict[str, float | None]  # of the same: where its mean lies between floor and ceiling
 
     @property
-    def gain(self) -> Spread | None:
+    def gain(self) -> PictureSpread | None:
         """The gain by the metric that stands under the pictures."""
         return next(iter(self.gains.values()), None)
 
@@ -72,12 +72,14 @@ def percent(share: float | None) -> str:
     return NOT_MEASURABLE if share is None else f"{share:z.0%}".replace("-", "−")
 
 
-def spread(values: Iterable[float | None], decimals: int = 3) -> Spread | None:
+def spread(values: Iterable[float | None], decimals: int = 3) -> PictureSpread | None:
     """Mean and spread of the values that are there; None when none is."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known), decimals)
+    return PictureSpread(
+        statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known), decimals
+    )
 
 
 class PictureScores:

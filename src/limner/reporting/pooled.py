@@ -12,7 +12,7 @@ from limner.metrics import Metric, metric_named, metrics_shown, role_of
 from limner.reporting.findings import model_of
 from limner.reporting.language import Language, listed
 from limner.reporting.sentences import Speaker
-from limner.statistics import Conclusions, Difference, Estimated, Finding, Variant
+from limner.statistics import Conclusions, Estimated, Finding, ScoreDifference, Variant
 from limner.statistics.findings import Pair
 from limner.statistics.pooling import (
     BASE,
@@ -75,7 +75,7 @@ class Pooled:
         """The table of the metric that is drawn over ranks."""
         return next((table for metric in metrics_shown("rank") if (table := self.first(metric.name))), None)
 
-    def gain(self, table: PooledTable, variant: str) -> Difference | None:
+    def gain(self, table: PooledTable, variant: str) -> ScoreDifference | None:
         """A variant less the base, over subjects."""
         ours, base = table.variants.get(variant, {}), table.variants.get(BASE, {})
         return compare_subjects(ours, base, table.span, table.weight)
@@ -190,7 +190,7 @@ def _mean(pooled: Pooled, table: PooledTable | None, variant: str) -> str:
     return _with_interval(spread(pooled.subjects, table, variant).overall)
 
 
-def _with_interval(difference: Difference | None, *, signed: bool = False) -> str:
+def _with_interval(difference: ScoreDifference | None, *, signed: bool = False) -> str:
     """A mean with its interval where it has one."""
     if difference is None:
         return NONE

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from limner.metrics import metric_named
 from limner.reporting.pooled import Pooled
 from limner.reporting.svg import Scale, element, padded, path_through, round_ticks
-from limner.statistics import Difference, Estimated, Variant
+from limner.statistics import Estimated, ScoreDifference, Variant
 
 WIDTH, HEIGHT = 640.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 500.0, 30.0, 330.0
@@ -19,7 +19,7 @@ svg{font:13px system-ui,sans-serif;fill:#222;background:#fff}
 .bars{stroke:#12345f;stroke-width:1.6}.mark{fill:#12345f}.check{fill:#fff;stroke:#12345f;stroke-width:1.6}
 .level{stroke:#8f2a12;stroke-dasharray:5 4}.band{fill:#c2512f;opacity:.13}.note{fill:#8f2a12}
 """
-Point = tuple[Variant, Difference]
+Point = tuple[Variant, ScoreDifference]
 
 
 def rank_chart(pooled: Pooled) -> str:
@@ -50,7 +50,7 @@ def rank_chart(pooled: Pooled) -> str:
     return str(element("svg", *parts, **attributes)) + "\n"
 
 
-def reach(gain: Difference) -> tuple[float, float]:
+def reach(gain: ScoreDifference) -> tuple[float, float]:
     """The ends of its interval; of what was only described, itself."""
     return gain.interval if isinstance(gain, Estimated) else (gain.difference, gain.difference)
 
@@ -68,7 +68,7 @@ def _frame(noun: str, ranked: list[Point], x_axis: Scale, y_axis: Scale) -> list
     return [*parts, element("text", "rank", x=RIGHT, y=BOTTOM + 38, text_anchor="end")]
 
 
-def _band(name: str, gain: Difference, y_axis: Scale) -> list[Markup]:
+def _band(name: str, gain: ScoreDifference, y_axis: Scale) -> list[Markup]:
     low, high = (y_axis(end) for end in reach(gain))
     band = element("rect", x=LEFT, y=high, width=RIGHT - LEFT, height=max(0.0, low - high), class_="band")
     return [band, *_level(name, gain.difference, y_axis)]

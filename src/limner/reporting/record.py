@@ -10,7 +10,7 @@ from typing import Any
 
 from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, read_manifest, unique
 from limner.config import Section, Study
-from limner.records import AdapterRecord, Made
+from limner.records import AdapterRecord, MachineRecord
 from limner.reporting.columns import number
 
 LOCK_FILE = "study.lock.json"
@@ -173,7 +173,7 @@ def _seconds(manifest: Manifest) -> float | None:
     return record.seconds if isinstance(record, AdapterRecord) and record.seconds is not None else manifest.made.seconds
 
 
-def _timing(stage: str, name: str, made: Made, seconds: float | None) -> Timing:
+def _timing(stage: str, name: str, made: MachineRecord, seconds: float | None) -> Timing:
     if made.rendered is not None:  # pictures that lay there already took no time
         name = f"{name} ({made.rendered:,} made then)"
     return Timing(stage, name, seconds, made.time[:16].replace("T", " "))
@@ -199,7 +199,7 @@ def machines(run: Path, artifacts: Iterable[tuple[str, Artifact]], scores: Score
     ]
 
 
-def _machine(made: Made) -> str:
+def _machine(made: MachineRecord) -> str:
     parts = [made.platform] if made.platform else []
     if made.processors:
         parts.append(f"{made.processors} processors")

@@ -10,7 +10,7 @@ from limner.metrics import all_metrics, metric_named, role_of
 from limner.reporting.findings import BASE_MODEL, model_of
 from limner.reporting.language import NUMERALS, Language
 from limner.reporting.phrases import BASE, PHRASES, TOGETHER
-from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Difference, Estimated, Finding, Sweep
+from limner.statistics import LEAST_POWER, LEVEL, Conclusions, Described, Estimated, Finding, ScoreDifference, Sweep
 from limner.statistics.findings import (
     AgainstBase,
     FewSeeds,
@@ -255,7 +255,7 @@ class Speaker:
             "pictures": self.language.count(found.pictures, "picture"),
         }
 
-    def _share(self, found: Difference, key: str = "share") -> str:
+    def _share(self, found: ScoreDifference, key: str = "share") -> str:
         share = found.span_share
         return "" if share is None else self._text(key, share=self.language.percent(share).replace("-", "−"))
 

@@ -13,7 +13,7 @@ import torch
 
 from limner.artifacts import ClassSet, PhotoSet, Size
 from limner.base import Base
-from limner.records import Photo
+from limner.records import PhotoRecord
 from limner.stages.context import Context
 from limner.training import EncodedPictures, encode_pictures
 
@@ -61,7 +61,7 @@ class EncodedSet:
             ]
 
 
-def _by_size(photo_set: PhotoSet, photos: Sequence[Photo]) -> dict[Size, list[int]]:
+def _by_size(photo_set: PhotoSet, photos: Sequence[PhotoRecord]) -> dict[Size, list[int]]:
     """Indices of the photos of each size of crop, sizes in the order of `PhotoSet.training_shapes`."""
     indices: dict[Size, list[int]] = {}
     for index, photo in enumerate(photos):

@@ -60,7 +60,7 @@ from limner.photos import (
     without_head,
 )
 from limner.progress import SILENT, Progress
-from limner.records import CropBox, Head, Photo, PhotoSetRecord, RefusedPhoto
+from limner.records import CropBox, HeadRecord, PhotoRecord, PhotoSetRecord, RefusedPhoto
 
 STAGE, VERSION = "prepare", 3
 CONTACT_SHEET, CANDIDATES = "contact.jpg", "candidates"
@@ -187,7 +187,7 @@ class PhotoSetDraft:
     """What came of the photos so far, each list in their order."""
 
     refused: list[Refusal]
-    records: list[Photo] = field(default_factory=list)
+    records: list[PhotoRecord] = field(default_factory=list)
     chosen: list[Candidate] = field(default_factory=list)
     twins: Twins = field(default_factory=Twins)
 
@@ -253,7 +253,7 @@ def _keep(
 ) -> None:
     """Take the chosen crop, and record it."""
     warnings = [*chosen.plan.notes, *chosen.crop.flaws, *draft.twins.notes(listed.name, chosen.crop.small)]
-    record = Photo(
+    record = PhotoRecord(
         source=listed.name,
         file=f"{len(draft.records):04d}.png",
         size=photo.source_size,
@@ -271,13 +271,13 @@ def _keep(
     draft.chosen.append(chosen)
 
 
-def _head_in_source(focus: Focus, photo: SeenPhoto) -> Head | None:
+def _head_in_source(focus: Focus, photo: SeenPhoto) -> HeadRecord | None:
     """The head that the crop was placed by, its box in px of the upright source."""
     if focus.head is None:
         return None
     scale = _scale(photo)
     x0, y0, x1, y1 = (round(edge * scale) for edge in focus.head.box)
-    return Head(box=(x0, y0, x1, y1), kind=focus.head.kind, score=round(focus.head.score, 3))
+    return HeadRecord(box=(x0, y0, x1, y1), kind=focus.head.kind, score=round(focus.head.score, 3))
 
 
 def _in_source(plan: CropPlan, photo: SeenPhoto) -> CropBox:

@@ -25,7 +25,7 @@ Design = Literal["paired", "unpaired", "against base"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """How much more the one scores than the other."""
 
     difference: float
@@ -40,14 +40,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Described(Difference):
+class Described(ScoreDifference):
     """A difference as it was seen. It has no interval and no p: nothing follows from it for other training seeds."""
 
     reason: Literal["few seeds", "no spread"]
 
 
 @dataclass(frozen=True)
-class Estimated(Difference):
+class Estimated(ScoreDifference):
     """A difference with its interval, and its p among those of its family."""
 
     standard_error: float
@@ -96,7 +96,7 @@ def mean_over_seeds(trained: Trained) -> Mean:
     return Mean(overall.difference, interval, len(means), pictures)
 
 
-def compare(ours: Trained, theirs: Trained, span: float | None = None) -> Difference | None:
+def compare(ours: Trained, theirs: Trained, span: float | None = None) -> ScoreDifference | None:
     """Our values less theirs; None where no picture has its counterpart.
 
     Variants trained with the same seeds saw the same data and noise, so they are paired by training seed. Where they
@@ -111,7 +111,7 @@ def compare(ours: Trained, theirs: Trained, span: float | None = None) -> Differ
     return _seen(ours, theirs, span)
 
 
-def compare_with_base(ours: Trained, base: Values, span: float | None = None) -> Difference | None:
+def compare_with_base(ours: Trained, base: Values, span: float | None = None) -> ScoreDifference | None:
     """Our values less the untouched base's of the same pictures; the base has no training seed."""
     pairs = [_differences(values, base) for _, values in sorted(ours.items())]
     kept = [each for each in pairs if each]
@@ -120,7 +120,7 @@ def compare_with_base(ours: Trained, base: Values, span: float | None = None) ->
     return over_seeds([statistics.fmean(each) for each in kept], span, _total(kept), "against base")
 
 
-def over_seeds(means: Sequence[float], span: float | None, pictures: int, design: Design) -> Difference:
+def over_seeds(means: Sequence[float], span: float | None, pictures: int, design: Design) -> ScoreDifference:
     """What the means of training seeds say of the mean over all training seeds: a one-sample t."""
     count, mean = len(means), statistics.fmean(means)
     if count < FEWEST_SEEDS:
@@ -129,7 +129,7 @@ def over_seeds(means: Sequence[float], span: float | None, pictures: int, design
     return _tested(mean, span, count, pictures, error, count - 1, design)
 
 
-def _unpaired(ours: Trained, theirs: Trained, span: float | None) -> Difference | None:
+def _unpaired(ours: Trained, theirs: Trained, span: float | None) -> ScoreDifference | None:
     """Welch's test (1947) of the training seeds' means over the pictures that all of them have."""
     cells = _shared_cells([*ours.values(), *theirs.values()])
     if not cells:
@@ -143,7 +143,7 @@ def _unpaired(ours: Trained, theirs: Trained, span: float | None) -> Difference 
     return _tested(difference, span, fewest, pictures, error, freedom, "unpaired")
 
 
-def _seen(ours: Trained, theirs: Trained, span: float | None) -> Difference | None:
+def _seen(ours: Trained, theirs: Trained, span: float | None) -> ScoreDifference | None:
     """The difference of few seeds that are not the same: of the means over the pictures that all of them have."""
     cells = _shared_cells([*ours.values(), *theirs.values()])
     if not cells:
@@ -155,7 +155,7 @@ def _seen(ours: Trained, theirs: Trained, span: float | None) -> Difference | No
 
 def _tested(
     difference: float, span: float | None, seeds: int, pictures: int, error: float, freedom: float, design: Design
-) -> Difference:
+) -> ScoreDifference:
     if error <= SMALLEST_SPREAD:  # the training seeds are copies of each other, not independent values
         return Described(difference, span, seeds, pictures, "no spread")
     p = two_sided_p(difference / error, freedom)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from limner.statistics.comparison import Difference, Estimated
+from limner.statistics.comparison import Estimated, ScoreDifference
 from limner.statistics.student import LEVEL
 
 
@@ -35,7 +35,7 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[Decision]:
     return [decisions[index] for index in range(len(p_values))]
 
 
-def correct(family: Sequence[Difference | None]) -> list[Difference | None]:
+def correct(family: Sequence[ScoreDifference | None]) -> list[ScoreDifference | None]:
     """The family with its tests corrected for each other; what was only described is not part of it."""
     tests = [each for each in family if isinstance(each, Estimated)]
     decisions = iter(holm([test.p for test in tests]))

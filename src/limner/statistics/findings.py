@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from limner.statistics.comparison import Difference, Mean
+from limner.statistics.comparison import Mean, ScoreDifference
 
 AlphaRule = Literal["alpha = rank", "alpha fixed", "alpha/sqrt(rank)"]
 
@@ -81,7 +81,7 @@ class AgainstBase:
 
     metric: str
     variant: str
-    difference: Difference
+    difference: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Pair:
     metric: str
     first: str
     second: str
-    difference: Difference
+    difference: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class RankTrend:
     ranks: tuple[int, ...]
     sweep: Sweep
     learning_rate: float | None  # None: tuned for each rank
-    slope: Difference
+    slope: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Conclusions:
         return iter(self.findings)
 
 
-def difference_of(finding: Finding) -> Difference | None:
+def difference_of(finding: Finding) -> ScoreDifference | None:
     """The difference that a finding is about."""
     if isinstance(finding, AgainstBase | Pair):
         return finding.difference

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from limner.metrics import all_metrics, metric_named, role_of
-from limner.statistics.comparison import FEWEST_SEEDS, Difference, Trained, Values, over_seeds
+from limner.statistics.comparison import FEWEST_SEEDS, ScoreDifference, Trained, Values, over_seeds
 from limner.statistics.conclusions import LEAST_POWER
 from limner.statistics.corrections import correct
 from limner.statistics.findings import (
@@ -49,10 +49,10 @@ class SubjectScores:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SubjectSpread:
     """One variant's score over all subjects: mean with its interval, and what it scatters by."""
 
-    overall: Difference
+    overall: ScoreDifference
     between_subjects: float | None  # standard deviation
     within_subjects: float | None  # standard deviation between the training seeds of one subject, pooled
 
@@ -144,7 +144,9 @@ def _span(subjects: Sequence[SubjectScores], metric: str, base: Trained) -> floa
     return statistics.fmean(spans) if spans and statistics.fmean(spans) > 0 else None
 
 
-def compare_subjects(ours: Trained, theirs: Trained, span: float | None = None, weight: int = 1) -> Difference | None:
+def compare_subjects(
+    ours: Trained, theirs: Trained, span: float | None = None, weight: int = 1
+) -> ScoreDifference | None:
     """Ours less theirs in each subject that has both, over the prompts that both have, then over subjects."""
     shared = {
         subject_index: sorted(ours[subject_index].keys() & theirs[subject_index].keys())
@@ -155,11 +157,11 @@ def compare_subjects(ours: Trained, theirs: Trained, span: float | None = None, 
     return over_seeds(means, span, pictures, "paired") if means else None
 
 
-def spread(subjects: Sequence[SubjectScores], table: PooledTable, variant: str) -> Spread:
+def spread(subjects: Sequence[SubjectScores], table: PooledTable, variant: str) -> SubjectSpread:
     """A variant's mean over subjects, with its interval, and the two standard deviations behind it."""
     means = [statistics.fmean(values.values()) for values in table.variants[variant].values()]
     within = [statistics.variance(of_seeds) for of_seeds in _seed_means(subjects, table, variant) if len(of_seeds) > 1]
-    return Spread(
+    return SubjectSpread(
         over_seeds(means, None, table.weight * len(means), "paired"),
         statistics.stdev(means) if len(means) > 1 else None,
         statistics.fmean(within) ** 0.5 if within else None,

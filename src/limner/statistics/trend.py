@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from limner.statistics.comparison import Difference, Trained, Values, over_seeds
+from limner.statistics.comparison import ScoreDifference, Trained, Values, over_seeds
 
 FEWEST_RANKS = 2
 
 
-def rank_trend(by_rank: Mapping[int, Trained], span: float | None = None) -> Difference | None:
+def rank_trend(by_rank: Mapping[int, Trained], span: float | None = None) -> ScoreDifference | None:
     """The score's gain for each doubling of the rank, by least squares in each training seed that has every rank.
 
     None where fewer than two ranks share a training seed and a picture.

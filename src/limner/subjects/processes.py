@@ -30,7 +30,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedProcess:
     """How a job went; `fault` is empty where it was done."""
 
     name: str
@@ -46,8 +46,8 @@ class _Running:
     """Bytes of events that earlier processes left: what failed then says nothing of this one."""
     began: float = field(default_factory=time.monotonic)
 
-    def ended(self, fault: str) -> Ended:
-        return Ended(self.job.name, time.monotonic() - self.began, fault)
+    def ended(self, fault: str) -> FinishedProcess:
+        return FinishedProcess(self.job.name, time.monotonic() - self.began, fault)
 
 
 def run_jobs(
@@ -57,7 +57,7 @@ def run_jobs(
     processes: int = 1,
     deadline: float | None = None,
     began: Callable[[Job], None] = lambda job: None,
-) -> Iterator[Ended]:
+) -> Iterator[FinishedProcess]:
     """Every job, `processes` at once, each as it ends. At the `deadline` (of time.monotonic) the rest is stopped.
 
     A stopped job has saved its state. Whoever leaves this iterator early stops what runs, too.
@@ -79,7 +79,7 @@ def run_jobs(
         _stop([each.process for each in running.values()])
     for each in running.values():  # some ended by themselves in the meantime
         yield each.ended("" if each.process.returncode == 0 else CUT)
-    yield from (Ended(job.name, 0.0, CUT) for job in waiting)
+    yield from (FinishedProcess(job.name, 0.0, CUT) for job in waiting)
 
 
 def _start(job: Job, slot: int, processes: int, device: str) -> _Running:

@@ -20,7 +20,7 @@ from limner.reporting.pooled_chart import rank_chart
 from limner.running.lease import hold
 from limner.stages.prepare import prepare
 from limner.subjects.folders import SubjectFolder, find_subjects, subject_tables, write_others, write_study
-from limner.subjects.processes import Ended, Job, run_jobs
+from limner.subjects.processes import FinishedProcess, Job, run_jobs
 from limner.subjects.summary import SUMMARY, scores_of, summarise, variants_of
 
 POOLED, README, CHART = "pooled.json", "README.md", "rank-likeness.svg"
@@ -165,7 +165,7 @@ def _write(
     return write_study(study_tables, out / name)
 
 
-def _summarised(ended: Ended, out: Path) -> str:
+def _summarised(ended: FinishedProcess, out: Path) -> str:
     """Write the summary of a run that has ended well; what is wrong with it, else nothing."""
     try:
         summarise(ended.name, out / ended.name)

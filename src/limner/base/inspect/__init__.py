@@ -1,6 +1,6 @@
 """What a file or folder is, from headers and configurations alone."""
 
 from limner.base.inspect.inspection import inspect, require_sd15, sentence
-from limner.base.inspect.report import Report
+from limner.base.inspect.report import FileReport
 
-__all__ = ["Report", "inspect", "require_sd15", "sentence"]
+__all__ = ["FileReport", "inspect", "require_sd15", "sentence"]

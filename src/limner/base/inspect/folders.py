@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.base.inspect.families import unet_family
-from limner.base.inspect.report import UNKNOWN, Report
+from limner.base.inspect.report import UNKNOWN, FileReport
 from limner.base.single_file.names import WEIGHT_PARTS
 from limner.errors import WeightsError
 
@@ -23,10 +23,10 @@ CLASSES = {
 }
 OTHER_PARTS = ("tokenizer", "scheduler")
 LARGEST_CONFIG_BYTES = 2**20
-InspectFile = Callable[[Path], Report]
+InspectFile = Callable[[Path], FileReport]
 
 
-def inspect_folder(folder: Path, inspect_file: InspectFile) -> Report:
+def inspect_folder(folder: Path, inspect_file: InspectFile) -> FileReport:
     """What a folder holds; problems name what is missing or damaged."""
     index, unet = _config(folder / "model_index.json"), _config(folder / "unet" / "config.json")
     if unet or index:
@@ -44,11 +44,11 @@ def inspect_folder(folder: Path, inspect_file: InspectFile) -> Report:
             report, problems=[*report.problems, "a trained result without its base; limner export combines them"]
         )
     if not files:
-        return Report(str(folder), UNKNOWN, problems=[f"{folder} holds no weights (*.safetensors)"])
+        return FileReport(str(folder), UNKNOWN, problems=[f"{folder} holds no weights (*.safetensors)"])
     return _report_on_all(folder, files, inspect_file)
 
 
-def _pipeline(folder: Path, index: dict[str, Any], unet: dict[str, Any], inspect_file: InspectFile) -> Report:
+def _pipeline(folder: Path, index: dict[str, Any], unet: dict[str, Any], inspect_file: InspectFile) -> FileReport:
     family, notes = _family(index, unet)
     reports = {part: _report_on_all(folder / part, weight_files(folder / part), inspect_file) for part in WEIGHT_PARTS}
     if family in ("sd3", "flux"):
@@ -65,7 +65,7 @@ def _pipeline(folder: Path, index: dict[str, Any], unet: dict[str, Any], inspect
     scheduler = _config(folder / "scheduler" / "scheduler_config.json")
     prediction = scheduler.get("prediction_type", "epsilon" if scheduler and family.startswith("sd") else None)
     precisions = _summed(reports.values())
-    return Report(
+    return FileReport(
         str(folder),
         family,
         "diffusers folder",
@@ -94,10 +94,10 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _report_on_all(folder: Path, files: list[Path], inspect_file: InspectFile) -> Report:
+def _report_on_all(folder: Path, files: list[Path], inspect_file: InspectFile) -> FileReport:
     """One report on all weight files of a folder: the first identified one, with the numbers and problems of all."""
     if not files:
-        return Report(str(folder), UNKNOWN, problems=[f"there is no file of weights in {folder}"])
+        return FileReport(str(folder), UNKNOWN, problems=[f"there is no file of weights in {folder}"])
     reports = [_report_on(file, inspect_file) for file in files]
     first = next((report for report in reports if report.is_identified), reports[0])
     damaged = [problem for report in reports for problem in report.problems if report is not first]
@@ -110,7 +110,7 @@ def _report_on_all(folder: Path, files: list[Path], inspect_file: InspectFile) -
     )
 
 
-def _summed(reports: Iterable[Report]) -> dict[str, int]:
+def _summed(reports: Iterable[FileReport]) -> dict[str, int]:
     """Numbers of each precision over several reports, the most first."""
     counts: dict[str, int] = {}
     for report in reports:
@@ -119,11 +119,11 @@ def _summed(reports: Iterable[Report]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _report_on(file: Path, inspect_file: InspectFile) -> Report:
+def _report_on(file: Path, inspect_file: InspectFile) -> FileReport:
     try:
         return inspect_file(file)
     except WeightsError as error:
-        return Report(str(file), UNKNOWN, problems=[str(error)])
+        return FileReport(str(file), UNKNOWN, problems=[str(error)])
 
 
 def weight_files(folder: Path) -> list[Path]:

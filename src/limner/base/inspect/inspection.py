@@ -9,7 +9,7 @@ from limner.base.inspect.families import Identity, identify, numbers_without_ave
 from limner.base.inspect.folders import inspect_folder
 from limner.base.inspect.metadata import prediction_type_of, training_of, trigger_words
 from limner.base.inspect.pickles import read_pickled
-from limner.base.inspect.report import TITLES, UNKNOWN, Report
+from limner.base.inspect.report import TITLES, UNKNOWN, FileReport
 from limner.base.weights.header import ITEM_BYTES, Header, TensorEntry, read_header
 from limner.base.weights.kinds import kind_of
 from limner.errors import BaseError, WeightsError
@@ -20,7 +20,7 @@ PRECISIONS = {
 }  # fmt: skip
 
 
-def inspect(path: Path) -> Report:
+def inspect(path: Path) -> FileReport:
     """What a file or a folder is. Bad content raises no error: it is reported under `problems`, with family "unknown".
 
     Raises BaseError when there is nothing at `path`.
@@ -32,10 +32,10 @@ def inspect(path: Path) -> Report:
     try:
         return inspect_file(path)
     except WeightsError as error:
-        return Report(str(path), UNKNOWN, problems=[str(error)])
+        return FileReport(str(path), UNKNOWN, problems=[str(error)])
 
 
-def inspect_file(path: Path) -> Report:
+def inspect_file(path: Path) -> FileReport:
     """What a file is. Raises WeightsError if it cannot be read."""
     if path.is_file() and kind_of(path).kind in ("zip", "pickle"):
         return _pickled(path)
@@ -46,11 +46,11 @@ def inspect_file(path: Path) -> Report:
     return report_of(str(path), header, identify(header.shapes), problems)
 
 
-def report_of(path: str, header: Header, identity: Identity, problems: list[str]) -> Report:
+def report_of(path: str, header: Header, identity: Identity, problems: list[str]) -> FileReport:
     """The report on a header whose tensors were identified."""
     prediction, source = prediction_type_of(header.metadata, header.tensors, identity.family)
     precisions = _precisions(header.tensors)
-    return Report(
+    return FileReport(
         path,
         identity.family,
         identity.layout,
@@ -76,7 +76,7 @@ def _precisions(tensors: Mapping[str, TensorEntry]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _pickled(path: Path) -> Report:
+def _pickled(path: Path) -> FileReport:
     """A torch checkpoint, analysed without running it."""
     pickle = read_pickled(path)
     entries = {
@@ -93,14 +93,14 @@ def _pickled(path: Path) -> Report:
     return report_of(str(path), Header(path, entries, {}), identify(pickle.shapes), problems)
 
 
-def sentence(report: Report) -> str:
+def sentence(report: FileReport) -> str:
     """What something is, in one sentence for the user."""
     if report.is_identified:
         return f"{report.path} is {TITLES[report.family]}"
     return f"{report.path} is {TITLES[UNKNOWN]}" + (f": {report.problems[0]}" if report.problems else "")
 
 
-def require_sd15(path: Path) -> Report:
+def require_sd15(path: Path) -> FileReport:
     """The report on a Stable Diffusion 1.5 base. Raises BaseError, saying what it is, for everything else."""
     report = inspect(path)
     if not report.is_identified and report.problems and str(path) in report.problems[0]:

@@ -27,7 +27,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Report:
+class FileReport:
     """What a file or folder is. `family` is one of TITLES' keys; "unknown" means it was not identified."""
 
     path: str

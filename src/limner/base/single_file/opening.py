@@ -10,7 +10,7 @@ from pathlib import Path
 from limner.base.inspect import require_sd15
 from limner.base.single_file.configuration import Configuration, configuration_of_file, configuration_of_folder
 from limner.base.single_file.names import TEXT_MODEL, WEIGHT_PARTS
-from limner.base.single_file.parts import Parts, parts_of_file, parts_of_folder, parts_of_vae
+from limner.base.single_file.parts import ModelParts, parts_of_file, parts_of_folder, parts_of_vae
 from limner.base.single_file.writing import TEXT_KEYS
 from limner.base.weights.streaming import TensorFile
 from limner.errors import BaseError
@@ -22,7 +22,7 @@ NOT_COPIED = {*WEIGHT_PARTS, "tokenizer", "scheduler"}
 class OpenedBase:
     """A complete base on the disk: its weights by part and key, and its configuration."""
 
-    parts: Parts
+    parts: ModelParts
     configuration: Configuration
     others: dict[str, Path]  # a folder's further files, such as a safety checker's
     metadata: dict[str, str]  # a single file's
@@ -48,7 +48,7 @@ def open_base(source: Path, opened: contextlib.ExitStack, *, vae: Path | None = 
     return OpenedBase(parts, configuration, others, metadata)
 
 
-def _require_fit(source: Path, parts: Parts, configuration: Configuration) -> None:
+def _require_fit(source: Path, parts: ModelParts, configuration: Configuration) -> None:
     """Check that the weights have the widths of the configuration."""
     attention = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     sizes = [  # what, where, along which axis, what it should be

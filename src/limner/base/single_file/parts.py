@@ -54,7 +54,7 @@ class StoredTensor:
 
 
 @dataclass
-class Parts:
+class ModelParts:
     """Part to key to tensor; `text_prefix` is the prefix of the text encoder's keys in a folder."""
 
     tensors: dict[str, dict[str, StoredTensor]]
@@ -86,12 +86,12 @@ def text_layers(keys: Iterable[str]) -> int:
     return 1 + max((int(key.split(".")[2]) for key in keys if key.startswith("encoder.layers.")), default=-1)
 
 
-def parts_of_file(file: TensorFile, *, ema: bool = False) -> Parts:
+def parts_of_file(file: TensorFile, *, ema: bool = False) -> ModelParts:
     """A single file of the original layout; with `ema` the UNet's moving averages instead of its weights.
 
     Raises BaseError for weights that SD 1.5 does not have and for missing averages.
     """
-    parts = Parts({part: {} for part in WEIGHT_PARTS})
+    parts = ModelParts({part: {} for part in WEIGHT_PARTS})
     unexpected = []
     for name in file.header.tensors:
         if is_left_out(name):
@@ -106,9 +106,9 @@ def parts_of_file(file: TensorFile, *, ema: bool = False) -> Parts:
     return parts
 
 
-def parts_of_folder(folder: Path, opened: contextlib.ExitStack) -> Parts:
+def parts_of_folder(folder: Path, opened: contextlib.ExitStack) -> ModelParts:
     """A diffusers folder, shards and old names included. Raises BaseError for parts without .safetensors files."""
-    parts = Parts({part: {} for part in WEIGHT_PARTS})
+    parts = ModelParts({part: {} for part in WEIGHT_PARTS})
     for part in WEIGHT_PARTS:
         for path in weight_files(folder / part):
             if path.suffix != ".safetensors":
@@ -124,7 +124,7 @@ def parts_of_folder(folder: Path, opened: contextlib.ExitStack) -> Parts:
 
 def parts_of_vae(path: Path, opened: contextlib.ExitStack) -> dict[str, StoredTensor]:
     """A separate VAE: a diffusers folder, a file with diffusers' keys, or with the original's, prefixed or not."""
-    parts = Parts({"vae": {}})
+    parts = ModelParts({"vae": {}})
     for each in weight_files(path) if path.is_dir() else [path]:
         file = opened.enter_context(TensorFile(each))
         names = [name for name in file.header.tensors if name.startswith(VAE_PREFIX)] or list(file.header.tensors)
@@ -141,7 +141,7 @@ def parts_of_vae(path: Path, opened: contextlib.ExitStack) -> dict[str, StoredTe
     return tensors
 
 
-def _keep(parts: Parts, part: str, key: str, file: TensorFile, name: str) -> None:
+def _keep(parts: ModelParts, part: str, key: str, file: TensorFile, name: str) -> None:
     entry = file.header.tensors.get(name)
     if entry is None:
         raise BaseError(f"{file.header.path} has no moving average of {part}.{key} ({name}); omit --ema")

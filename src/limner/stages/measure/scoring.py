@@ -26,7 +26,7 @@ from limner.stages.measure.not_found import not_found_notes
 
 
 @dataclass(frozen=True)
-class Models:
+class MeasureModels:
     """The models that the study asks for, by name; a string is the reason why one cannot be used."""
 
     image: Mapping[str, EmbedderLocation | str]
@@ -39,7 +39,7 @@ class Models:
         return {"image": {name: _identity(each) for name, each in self.image.items()}, "text": _identity(self.text)}
 
 
-def score(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
+def score(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> None:
     """Measure every metric. Models that cannot be used are left out, with the reason among the models and notes."""
     _score_image_models(inputs, models, scores)
     _score_text_model(inputs, models, scores)
@@ -49,7 +49,7 @@ def score(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
     scores.notes += _unmeasured(inputs, OfPictures)
 
 
-def _score_image_models(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
+def _score_image_models(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> None:
     stands_for_all = next(metric for metric in all_metrics() if isinstance(metric.source, OfImageModel))
     heads_noted = inputs.crop is WHOLE
     for name, location in models.image.items():
@@ -93,7 +93,7 @@ def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) ->
     return ModelView(inputs, embedder, crop, of_photos, renders)
 
 
-def _score_text_model(inputs: MeasureInputs, models: Models, scores: ScoreSheet) -> None:
+def _score_text_model(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> None:
     metrics = [metric for metric in all_metrics() if isinstance(metric.source, OfTextModel)]
     try:
         pair = require_found(models.text).load_pair(inputs.device)

@@ -26,7 +26,7 @@ from limner.errors import InputError
 from limner.measuring import Picture, ScoreSheet, control_summary, prompt_kinds
 from limner.metrics import MeasureInputs, OtherPictures, find_others
 from limner.progress import SILENT, Progress
-from limner.stages.measure.scoring import Models, score
+from limner.stages.measure.scoring import MeasureModels, score
 
 STAGE, VERSION = "measure", 4
 CACHE = Path("work") / ".embeddings"  # no variant's name starts with a dot
@@ -75,7 +75,7 @@ def specify_measure(
     controls: RenderSet | None,
     subject: Subject,
     settings: Measure,
-    models: Models,
+    models: MeasureModels,
     others: OtherPictures,
 ) -> Specification:
     """What scores follow from: every model by its content."""
@@ -94,10 +94,10 @@ def specify_measure(
     return Specification(STAGE, VERSION, read, inputs)
 
 
-def find_models(settings: Measure, base: BaseLocation) -> Models:
+def find_models(settings: Measure, base: BaseLocation) -> MeasureModels:
     """Where the models are that the settings name; none is loaded."""
     of_images = {name: _find(name, base) for name in settings.likeness}
-    return Models(of_images, settings.prompt_fidelity, _find(settings.prompt_fidelity, base))
+    return MeasureModels(of_images, settings.prompt_fidelity, _find(settings.prompt_fidelity, base))
 
 
 def likeness_crop(subject: Subject, settings: Measure) -> Crop:
