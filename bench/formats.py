@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.table import Figure, Row
-from limner.adapters import Adapter, save_adapter, target_layers
+from limner.adapters import Adapter, LowRankUpdates, save_adapter, target_layers
 from limner.adapters.low_rank import LowRankUpdate, initial_update
 from limner.artifacts import Manifest, file_hashes, whole_folder, write_manifest
 from limner.base import find_base
@@ -117,7 +117,7 @@ def write_lora(folder: Path, base: Path) -> Path:
             up = torch.randn(fresh.up.shape, generator=torch.Generator().manual_seed(index)) * 0.2
             low_rank.setdefault(module, {})[name] = LowRankUpdate(fresh.down, up, fresh.alpha)
     with whole_folder(folder) as temporary:
-        save_adapter(temporary, Adapter(folder.name, low_rank=low_rank))
+        save_adapter(temporary, Adapter.of(folder.name, LowRankUpdates(low_rank)))
         record = AdapterRecord(
             label=folder.name,
             method="lora",

@@ -189,7 +189,7 @@ def test_a_lora_on_a_full_result_stores_only_its_own_part_and_names_the_other(fi
     start = AdapterFolder(folder).record.start_from.to_json()
     beside = AdapterFolder(finished.run / "adapters" / "full")
     assert start == {"label": "full", "content_hash": beside.content_hash}
-    assert load_trained(AdapterFolder(folder)).full_hash == load_trained(beside).full_hash != ""
+    assert load_trained(AdapterFolder(folder)).fixed_hash == load_trained(beside).fixed_hash != ""
 
 
 @pytest.mark.parametrize("label", LABELS)

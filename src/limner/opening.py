@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from limner.adapters import continuation_fault, target_layers
-from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, require_fits_base
+from limner.adapters.exchange.given import hash_of_given, read_given, require_fits_base
 from limner.adapters.exchange.reading import ForeignLora, why_merged
 from limner.artifacts import canonical_json, hash_bytes
 from limner.base import BaseLocation, find_base
@@ -25,8 +24,6 @@ from limner.base.find import MINIATURE, SAFETY_PARTS, find_controlnet, find_vae,
 from limner.config import (
     AdapterFile,
     Control,
-    FullVariant,
-    LoraVariant,
     Study,
     VariantRun,
     expand_variants,
@@ -45,7 +42,7 @@ from limner.memory import faults as memory_faults
 from limner.photos import named_subject
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
-from limner.training import most_kept, require_trackers, trained_modules
+from limner.training import most_kept, require_trackers
 
 LOCK = "study.lock.json"
 MODELS = (("base", "model"), ("base", "vae"), ("control", "model"))
@@ -242,9 +239,9 @@ def expected_bytes(opened: OpenStudy) -> int:
     """About how much disk a run needs: adapters, those kept to choose from, two resumable states, and the pictures."""
     runs = opened.runs
     weights = sum(file.stat().st_size for part in ("unet", "text_encoder") for file in opened.base.weight_files(part))
-    full_runs = sum(isinstance(run.variant, FullVariant) for run in runs)
+    thawed = any(run.method.thaws for run in runs)
     merged = sum(adapter.merged for adapter in opened.study.adapters)
-    resumable = 2 * 6 * weights if full_runs else weights  # fp32 weights and two moments of fp16 files, twice
+    resumable = 2 * 6 * weights if thawed else weights  # fp32 weights and two moments of fp16 files, twice
     study, shapes = opened.study, opened.parts.shapes
     sizes = {run.label: adapter_bytes(run, shapes) for run in runs}
     kept = [sum(most_kept(run.variant.validation) * sizes[run.label] for run in stack) for stack in stacks_of(runs)]
@@ -302,26 +299,12 @@ def _adapter_faults(study: Study, folder: Path, base: BaseLocation, vae: Path | 
 
 def _continuation_faults(study: Study, adapter: AdapterFile, given: ForeignLora, base: BaseLocation) -> Iterator[str]:
     """Why variants cannot train a LoRA further: another rank or alpha, or other layers than it has."""
-    rank, alpha = one_rank_and_alpha(given.low_rank)
-    scaled = None if alpha is None else alpha * adapter.strength
+    shapes = read_shapes(base)
     for run in expand_variants(study.variants):
-        if run.start_from != adapter.name or not isinstance(run.variant, LoraVariant):
-            continue
-        fault, targets = continuation_fault(run, rank, scaled), run.variant.targets
-        for part in trained_modules(run) if not fault else ():
-            there = set(given.low_rank.get(part, {}))
-            if targets == "start":
-                wanted, fault = there, "" if there else f"has no updates of the {part}, which this variant trains"
-            else:
-                module = read_shapes(base).module(part, torch.float32)
-                wanted = set(target_layers(module, targets))
-            if there and there != wanted:
-                fault = (
-                    f'has updates of {len(there)} {part} layers, and targets = "{targets}" means {len(wanted)}; '
-                    'set targets = "start" to train on those that it has'
-                )
-        if fault:
-            yield f'{run.label}: start_from "{adapter.name}" {fault}'
+        if run.start_from == adapter.name:
+            fault = run.method.further_fault(run, given.low_rank, adapter.strength, shapes.pristine)
+            if fault:
+                yield f'{run.label}: start_from "{adapter.name}" {fault}'
 
 
 def _variant_faults(study: Study) -> Iterator[str]:

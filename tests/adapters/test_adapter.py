@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from limner.adapters import Adapter, attached, inject, load_adapter, save_adapter, target_layers
+from limner.adapters import (
+    Adapter,
+    LowRankUpdates,
+    WholeWeights,
+    attached,
+    inject,
+    load_adapter,
+    save_adapter,
+    target_layers,
+)
 from limner.adapters.low_rank import LowRankUpdate, initial_update
 from limner.base import encode_prompts
 from limner.errors import AdapterError
@@ -39,9 +48,9 @@ def test_a_fresh_update_changes_nothing_and_a_removed_one_leaves_no_trace(tiny_b
     layers = dict(tiny_base.unet.named_modules())
     names = target_layers(tiny_base.unet, targets)
     fresh = {name: initial_update(layers[name], 2, 2.0, 0, i) for i, name in enumerate(names)}
-    with attached(tiny_base.modules(), Adapter("fresh", low_rank={"unet": fresh})):
+    with attached(tiny_base.modules(), Adapter.of("fresh", LowRankUpdates({"unet": fresh}))):
         assert torch.allclose(unet_output(tiny_base), before, atol=1e-6)
-    with attached(tiny_base.modules(), Adapter("lora", low_rank=random_low_rank(tiny_base, targets=targets))):
+    with attached(tiny_base.modules(), Adapter.of("lora", LowRankUpdates(random_low_rank(tiny_base, targets=targets)))):
         assert not torch.allclose(unet_output(tiny_base), before, atol=1e-3)
     assert torch.equal(unet_output(tiny_base), before)
 
@@ -56,13 +65,13 @@ def test_more_targets_are_supersets(tiny_base):
 def test_full_weights_are_put_back_bit_for_bit(tiny_base):
     before = unet_output(tiny_base)
     state = {name: tensor + 0.01 for name, tensor in tiny_base.unet.state_dict().items()}
-    with attached(tiny_base.modules(), Adapter("full", full={"unet": state})):
+    with attached(tiny_base.modules(), Adapter.of("full", WholeWeights({"unet": state}))):
         assert not torch.equal(unet_output(tiny_base), before)
     assert torch.equal(unet_output(tiny_base), before)
 
 
 def test_storing_keeps_alpha_and_every_bit(tiny_base, tmp_path):
-    adapter = Adapter("lora", low_rank=random_low_rank(tiny_base, rank=3, alpha=5.0))
+    adapter = Adapter.of("lora", LowRankUpdates(random_low_rank(tiny_base, rank=3, alpha=5.0)))
     save_adapter(tmp_path, adapter)
     loaded = load_adapter(tmp_path)
     for module, updates in adapter.low_rank.items():
@@ -76,7 +85,7 @@ def test_storing_keeps_alpha_and_every_bit(tiny_base, tmp_path):
 def test_diffusers_loads_the_stored_file_to_the_same_pictures(tiny_base, tiny_folder, tmp_path, targets):
     from diffusers import StableDiffusionPipeline
 
-    adapter = Adapter("lora", low_rank=random_low_rank(tiny_base, rank=2, alpha=5.0, targets=targets))
+    adapter = Adapter.of("lora", LowRankUpdates(random_low_rank(tiny_base, rank=2, alpha=5.0, targets=targets)))
     save_adapter(tmp_path, adapter)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
     pipeline.load_lora_weights(tmp_path)
@@ -106,7 +115,7 @@ def test_where_the_second_modules_weights_do_not_fit_the_first_is_put_back(tiny_
         text_encoder[name] = torch.zeros(3, 3)
     else:
         del text_encoder[name]
-    adapter = Adapter("full", full={"unet": unet, "text_encoder": text_encoder})
+    adapter = Adapter.of("full", WholeWeights({"unet": unet, "text_encoder": text_encoder}))
     with (
         pytest.raises(AdapterError, match="full weights do not fit this base: 1"),
         attached(tiny_base.modules(), adapter),
@@ -121,7 +130,7 @@ def test_transformers_loads_full_weights_as_they_are_stored(tiny_base, tiny_fold
     from transformers import CLIPTextModel
 
     state = {name: tensor + 0.01 for name, tensor in tiny_base.text_encoder.state_dict().items()}
-    save_adapter(tmp_path, Adapter("full", full={"text_encoder": state}))
+    save_adapter(tmp_path, Adapter.of("full", WholeWeights({"text_encoder": state})))
     folder = tmp_path / "theirs"
     folder.mkdir()
     shutil.copy(tiny_folder / "text_encoder" / "config.json", folder)

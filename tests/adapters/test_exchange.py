@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from limner.adapters import Adapter, attached, target_layers
+from limner.adapters import Adapter, LowRankUpdates, attached, target_layers
 from limner.adapters.exchange import load_foreign, save_bin, save_diffusers, save_kohya
 from limner.adapters.exchange.merging import merged
 from limner.adapters.exchange.names import kernel_px, layers
@@ -118,7 +118,7 @@ def test_diffusers_loads_what_we_write_to_the_same_pictures(form, targets, tiny_
     embeds, _ = pipeline.encode_prompt("a photo of sks cat", "cpu", 1, False)
     with torch.no_grad():
         theirs = pipeline.unet(torch.linspace(-1, 1, 256).reshape(1, 4, 8, 8), 500, embeds).sample
-    with attached(tiny_base.modules(), Adapter("lora", low_rank=low_rank)):
+    with attached(tiny_base.modules(), Adapter.of("lora", LowRankUpdates(low_rank))):
         ours = unet_output(tiny_base)
     assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
     assert not torch.allclose(ours, unet_output(tiny_base), atol=1e-3)

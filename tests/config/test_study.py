@@ -20,8 +20,8 @@ from limner.config import (
     resolve_study,
     setting_origins,
 )
-from limner.config import settings as all_settings
 from limner.errors import StudyError
+from limner.settings import sections as all_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 SMALL = {"subject": {"photos": "photos", "class_noun": "cat"}, "variants": [{"method": "full"}]}

@@ -25,9 +25,11 @@ from limner.memory import (
     usable,
 )
 from limner.memory.calibration import CALIBRATION, GIB
-from limner.memory.peaks import TrainingStep, decoding_peak, denoising_peak, low_rank_count, training_peak
+from limner.memory.peaks import TrainingStep, decoding_peak, denoising_peak, trained_count, training_peak
 from limner.memory.prediction import state_bytes
 from limner.memory.shapes import SD15
+from limner.methods.full import ThawedShapes
+from limner.methods.lora import UpdateShapes
 
 SD15_PARTS = Parts(Shapes(**{part: json.dumps(config) for part, config in SD15.items()}), photo_count=20)
 
@@ -69,12 +71,14 @@ def test_a_rank_costs_as_the_updates_that_are_trained(tiny_folder, tiny_base):
     shapes, layers = read_shapes(find_base(str(tiny_folder))), dict(tiny_base.unet.named_modules())
     for targets in ("attention", "transformer", "all"):
         updates = [initial_update(layers[n], 4, 4.0, 0, 0) for n in target_layers(tiny_base.unet, targets)]
-        assert low_rank_count(shapes, ("unet",), 4, targets) == sum(u.down.numel() + u.up.numel() for u in updates)
+        assert trained_count(shapes, ("unet",), UpdateShapes(4, targets)) == sum(
+            u.down.numel() + u.up.numel() for u in updates
+        )
 
 
 def test_activations_grow_with_the_picture_and_shrink_with_checkpointing(tiny_folder):
     shapes = read_shapes(find_base(str(tiny_folder)))
-    asked = {"method": "full", "modules": ("unet",), "rank": 0, "targets": "", "dtype": torch.bfloat16}
+    asked = {"footprint": ThawedShapes(), "modules": ("unet",), "dtype": torch.bfloat16}
     asked |= {"gradient_checkpointing": False, "rows": 1, "prompts": 1, "size_px": 512}
     large = training_peak(shapes, TrainingStep(**asked))
     small = training_peak(shapes, TrainingStep(**asked | {"size_px": 256}))
@@ -95,14 +99,14 @@ def test_activations_grow_with_the_picture_and_shrink_with_checkpointing(tiny_fo
     ],
 )
 def test_bytes_of_a_trained_weight(settings, expected):
-    variant = study({"method": "full", **settings}).variants[0]
+    run = expand_variants(study({"method": "full", **settings}).variants)[0]
     dtype = torch.float32 if settings.get("precision") == "fp32" else torch.bfloat16
-    assert state_bytes(variant, dtype) == expected
+    assert state_bytes(run, dtype) == expected
 
 
 def test_gradients_of_whole_weights_are_there_from_the_start_of_a_second_micro_batch(tiny_folder):
     shapes = read_shapes(find_base(str(tiny_folder)))
-    asked = TrainingStep("full", ("unet",), 0, "", 256, torch.bfloat16, False, rows=1, prompts=1)
+    asked = TrainingStep(ThawedShapes(), ("unet",), 256, torch.bfloat16, False, rows=1, prompts=1)
     once, twice, often = (training_peak(shapes, replace(asked, micro_batches=n)) for n in (1, 2, 5))
     gradients = 2 * shapes.count("unet")
     assert once < twice <= once + 2 * gradients  # small tensors take whole blocks

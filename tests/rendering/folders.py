@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from limner.adapters import Adapter, save_adapter
+from limner.adapters import Adapter, LowRankUpdates, WholeWeights, save_adapter
 from limner.artifacts import AdapterFolder, Manifest, file_hashes, whole_folder, write_manifest
 from limner.events import Notice, Progressed
 from limner.progress import Progress
@@ -28,7 +28,9 @@ def adapter_folder(folder, adapter, start=None, training_seed=0):
 
 
 def lora_folder(folder, base, label="lora-2", alpha=5.0, seed=1, **more):
-    return adapter_folder(folder / label, Adapter(label, low_rank=random_low_rank(base, 2, alpha, seed=seed)), **more)
+    return adapter_folder(
+        folder / label, Adapter.of(label, LowRankUpdates(random_low_rank(base, 2, alpha, seed=seed))), **more
+    )
 
 
 def full_folder(folder, base, label="dreambooth", shift=0.02):
@@ -37,7 +39,7 @@ def full_folder(folder, base, label="dreambooth", shift=0.02):
         name: tensor + shift * torch.randn(tensor.shape, generator=generator)
         for name, tensor in base.unet.state_dict().items()
     }
-    return adapter_folder(folder / label, Adapter(label, full={"unet": state}))
+    return adapter_folder(folder / label, Adapter.of(label, WholeWeights({"unet": state})))
 
 
 class Recorder(Progress):

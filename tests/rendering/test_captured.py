@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from limner.adapters import attached, eject, inject
+from limner.adapters import WholeWeights, attached, eject, inject
 from limner.rendering import Conditioning, PlainDenoiser, PromptEmbeddings, Recipe, Request, render_latents
 from limner.rendering.captured import CapturedDenoiser, CudaCapture
 from limner.rendering.controlnet import load_controlnet
@@ -90,7 +90,7 @@ def test_weights_changed_in_place_are_followed_and_moved_ones_captured_anew(tiny
     full = {name: tensor * 1.05 for name, tensor in tiny_base.unet.state_dict().items()}
     from limner.adapters import Adapter
 
-    with attached(tiny_base.modules(), Adapter("full", full={"unet": full})):
+    with attached(tiny_base.modules(), Adapter.of("full", WholeWeights({"unet": full}))):
         assert both() == 1
     updates = random_low_rank(tiny_base, modules=("unet",))["unet"]
     inject(tiny_base.unet, updates)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.adapters import attached, load_trained
+from limner.adapters import LowRankUpdates, attached, load_trained
 from limner.errors import InputError
 from limner.rendering import Column, PromptEmbeddings, Recipe, Request, columns_of, read_stamp
 from limner.rendering.columns import AttachedColumns
@@ -80,7 +80,7 @@ def test_columns_that_share_full_weights_are_rendered_one_after_another(tiny_bas
 
     full = full_folder(tmp_path, tiny_base)
     lora = lora_folder(tmp_path, tiny_base)
-    top = adapter_folder(tmp_path / "top", Adapter("top", low_rank=random_low_rank(tiny_base)), start=full)
+    top = adapter_folder(tmp_path / "top", Adapter.of("top", LowRankUpdates(random_low_rank(tiny_base))), start=full)
     grid = Grid(tmp_path, "h", Recipe("ddim", 1, 1.0), "fp32", 4)
     columns = columns_of([full, lora, top])
     cells = [grid.cell(column, Request("p", "", 0, 0, (64, 64)), column.label) for column in columns]
@@ -98,7 +98,7 @@ def test_full_weights_that_two_columns_share_are_swapped_once(tiny_base, tmp_pat
 
     full = full_folder(tmp_path, tiny_base)
     low_rank = random_low_rank(tiny_base, modules=("unet",))
-    top = adapter_folder(tmp_path / "top", Adapter("top", low_rank=low_rank), start=full)
+    top = adapter_folder(tmp_path / "top", Adapter.of("top", LowRankUpdates(low_rank)), start=full)
     swaps = []
     load, name = tiny_base.unet.load_state_dict, "conv_in.weight"
     before = tiny_base.unet.state_dict()[name].clone()

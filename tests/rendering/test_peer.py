@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner.adapters import Adapter, attached, save_adapter
+from limner.adapters import Adapter, LowRankUpdates, attached, save_adapter
 from limner.diffusion.latents import bytes_from_pixels, decoded_slices
 from limner.diffusion.samplers import CLASSES
 from limner.rendering import Conditioning, PromptEmbeddings, Recipe, Request, initial_latents, render_latents
@@ -83,7 +83,7 @@ def test_pictures_equal_the_pipelines(tiny_base, tiny_folder):
 
 
 def test_with_a_lora(tiny_base, tiny_folder, tmp_path):
-    adapter = Adapter("lora", low_rank=random_low_rank(tiny_base, rank=2, alpha=5.0))
+    adapter = Adapter.of("lora", LowRankUpdates(random_low_rank(tiny_base, rank=2, alpha=5.0)))
     save_adapter(tmp_path, adapter)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tiny_folder)
     first = initial_latents(3, 0, 64, 64)[None]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limner.adapters import Adapter, attached, untouched
+from limner.adapters import Adapter, LowRankUpdates, attached, untouched
 from limner.config import Render, Subject, Validation
 from limner.errors import InputError
 from limner.rendering import Recipe, recommended_render, render_prompt, render_validation
@@ -31,7 +31,7 @@ def test_a_quick_look_shows_the_studys_own_cell(tiny_base, tmp_path):
     rows = [{"name": "garden", "prompt": "{subject} in a garden"}]
     settings = Render(steps=2, size=(64, 64), batch_size=1, negative_prompt="ugly", prompts=rows, lora_scales=[0.5])
     grid = render(Context(SUBJECT, lambda: tiny_base, "hash"), settings, [folder], tmp_path / "renders")
-    adapter = Adapter("lora-2", low_rank=random_low_rank(tiny_base, 2, 5.0))
+    adapter = Adapter.of("lora-2", LowRankUpdates(random_low_rank(tiny_base, 2, 5.0)))
     look = render_prompt(tiny_base, adapter, "sks cat in a garden", 42, strength=0.5, settings=settings)
     assert np.array_equal(pixels(look), np.asarray(Image.open(grid.path(grid.cells[-1]))))
     info = Image.open(io.BytesIO(look)).info
@@ -57,7 +57,7 @@ def test_validation_pictures_come_from_the_modules_as_they_are(tiny_base):
     before = render_validation(tiny_base, ["sks cat"] * 3, 0, **settings)
     assert before.shape == (3, 64, 64, 3)
     assert not np.array_equal(before[0], before[1])
-    with attached(tiny_base.modules(), Adapter("lora", low_rank=random_low_rank(tiny_base))):
+    with attached(tiny_base.modules(), Adapter.of("lora", LowRankUpdates(random_low_rank(tiny_base)))):
         changed = render_validation(tiny_base, ["sks cat"] * 3, 0, **settings)
     assert not np.array_equal(before, changed)
     assert np.array_equal(before, render_validation(tiny_base, ["sks cat"] * 3, 0, **settings))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.adapters import Adapter, attached
+from limner.adapters import Adapter, LowRankUpdates, attached
 from limner.base.devices import pictures_at_once
 from limner.blocks import fused
 from limner.rendering import (
@@ -54,7 +54,7 @@ def columns(tiny_base, tmp_path):
     adapters = [
         lora_folder(tmp_path, tiny_base),
         lora_folder(tmp_path, tiny_base, "other", alpha=1.0, seed=3),
-        adapter_folder(tmp_path / "everywhere", Adapter("everywhere", low_rank=everywhere)),
+        adapter_folder(tmp_path / "everywhere", Adapter.of("everywhere", LowRankUpdates(everywhere))),
     ]
     return columns_of(adapters, [1.0, 0.4])
 

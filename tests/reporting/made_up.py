@@ -175,8 +175,8 @@ def _write_adapter(folder: Path, run: VariantRun, logged: bool) -> AdapterFolder
         for step in range(1, steps + 1, max(1, steps // 200))
     ]
     record = AdapterRecord(
-        label=run.label, method=run.variant.method, training_seed=run.training_seed, steps=steps,
-        method_record={} if full else {"rank": run.rank, "alpha": run.alpha, "scale": 1.0},
+        label=run.label, method=run.method.name, training_seed=run.training_seed, steps=steps,
+        method_record=run.method.resolved(run),
         start_from=StartRecord(label=run.start_from, content_hash="0") if run.start_from else None,
         trainable_parameters=11_200_000 if full else 90_000 * (run.rank or 1), seconds=steps * 0.4,
         seconds_per_step=0.4, loss=log[-1].loss, log=log if logged else [],

@@ -215,12 +215,12 @@ def test_no_prompts_and_a_file_in_the_way(stage):
 
 
 def test_a_lora_on_top_of_a_full_result_is_rendered_with_both(stage, tiny_base, tmp_path):
-    from limner.adapters import Adapter
+    from limner.adapters import Adapter, LowRankUpdates
     from tests.adapters.test_adapter import random_low_rank
 
     full = full_folder(tmp_path / "adapters", tiny_base)
     low_rank = random_low_rank(tiny_base, 2, 5.0)
-    adapter_folder(tmp_path / "adapters" / "top", Adapter("top", low_rank=low_rank), start=full)
+    adapter_folder(tmp_path / "adapters" / "top", Adapter.of("top", LowRankUpdates(low_rank)), start=full)
     from limner.artifacts import AdapterFolder
 
     adapters = [full, lora_folder(tmp_path / "adapters", tiny_base), AdapterFolder(tmp_path / "adapters" / "top")]

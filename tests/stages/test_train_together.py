@@ -76,7 +76,7 @@ def test_ranks_and_seeds_trained_together_give_the_adapters_of_separate_calls(ro
         assert [row.loss for row in made.record.log] == pytest.approx([row.loss for row in alone.record.log], rel=1e-4)
         first, second = load_trained(made).low_rank["unet"], load_trained(alone).low_rank["unet"]
         for name, update in first.items():
-            assert (update.rank, update.alpha) == (run.rank, run.alpha)
+            assert (update.rank, update.alpha) == (run.rank, run.method.resolved(run)["alpha"])
             assert torch.allclose(update.up, second[name].up, atol=1e-3)
             assert torch.allclose(update.down, second[name].down, atol=1e-3)
 

@@ -1,9 +1,4 @@
-"""An adapter's folder: ordinary diffusers files, so that it can be used without limner.
-
-unet.safetensors, text_encoder.safetensors    full weights, as diffusers and transformers name them
-pytorch_lora_weights.safetensors              low-rank updates in the PEFT layout that diffusers loads, with the
-                                              header metadata without which alpha is lost
-"""
+"""Low-rank updates in the file that diffusers loads: the PEFT layout, with the metadata that alpha needs."""
 
 from __future__ import annotations
 
@@ -16,30 +11,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from limner.adapters.adapter import MODULES, Adapter, hash_weights
 from limner.adapters.low_rank import LowRankUpdate
 from limner.base.weights.streaming import from_tensor, write_tensors
 from limner.errors import AdapterError
 
+MODULES = ("unet", "text_encoder")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 METADATA_KEY = "lora_adapter_metadata"  # diffusers reads rank and alpha from it
 DOWN, UP = "lora_A.weight", "lora_B.weight"
 LowRank = Mapping[str, Mapping[str, LowRankUpdate]]
-
-
-def save_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter's files into an existing folder (a temporary one: see `artifacts.whole_folder`)."""
-    for module, state in adapter.full.items():
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-            folder / f"{module}.safetensors",
-            metadata={"format": "pt"},  # transformers refuses a file that does not say it
-        )
-    if adapter.low_rank:
-        save_low_rank(folder / LORA_FILE, adapter.low_rank)
 
 
 def save_low_rank(path: Path, low_rank: LowRank, dtype: torch.dtype | None = None) -> None:
@@ -71,26 +54,9 @@ def lora_metadata(low_rank: LowRank) -> dict[str, Any]:
     return metadata
 
 
-def load_adapter(folder: Path, label: str = "", content_hash: str = "") -> Adapter:
-    """Read an adapter's folder. Raises AdapterError for damaged files and for keys that are not understood.
-
-    `content_hash`, where it is known, names the full weights; else they are hashed, which takes seconds for SD 1.5.
-    """
-    full = {
-        module: _load(folder / f"{module}.safetensors")
-        for module in MODULES
-        if (folder / f"{module}.safetensors").is_file()
-    }
-    low_rank = load_low_rank(folder / LORA_FILE) if (folder / LORA_FILE).is_file() else {}
-    if not full and not low_rank:
-        raise AdapterError(f"{folder} holds no adapter: neither {LORA_FILE} nor unet.safetensors is there")
-    full_hash = content_hash if full and content_hash else hash_weights(full)
-    return Adapter(label or folder.name, full, low_rank, full_hash)
-
-
 def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:
     """Read `pytorch_lora_weights.safetensors` in the PEFT layout with its metadata: {module: {layer: update}}."""
-    tensors = _load(path)
+    tensors = load_tensors(path)
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     strange = [key for key in tensors if not (key.startswith(MODULES) and key.endswith((DOWN, UP)))]
@@ -110,7 +76,8 @@ def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:
     return low_rank
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises AdapterError for a damaged one."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from limner.adapters.stacked import StackedLayer, replace_layer
 from limner.diffusion.randomness import uniform
 from limner.errors import AdapterError
 from limner.kernels.linear import joint_bias, joint_view
@@ -41,7 +42,7 @@ class LowRankUpdate:
         return self.alpha / self.rank
 
 
-class LowRankLayer(nn.Module):
+class LowRankLayer(StackedLayer):
     """A frozen layer with V low-rank updates beside it, for V variants that are computed together.
 
     Its input's rows are V equal groups, variant after variant. `down` is (V, R, in, …) and `up` (V, out, R, …), with
@@ -56,21 +57,20 @@ class LowRankLayer(nn.Module):
         strengths: Sequence[float],
         multiple: int = 1,
     ):
-        super().__init__()
-        self.original = original
+        super().__init__(
+            original, [strength * update.scale for update, strength in zip(updates, strengths, strict=True)]
+        )
+        self.original: nn.Linear | nn.Conv2d = original
         self.ranks = [update.rank for update in updates]
         self.alphas = [update.alpha for update in updates]
-        self.scales = [strength * update.scale for update, strength in zip(updates, strengths, strict=True)]
         rank, device = -(-max(self.ranks) // multiple) * multiple, original.weight.device
         self.down = nn.Parameter(torch.stack([_padded(update.down, 0, rank) for update in updates]).to(device))
         self.up = nn.Parameter(torch.stack([_padded(update.up, 1, rank) for update in updates]).to(device))
         self.gradients: tuple[Tensor, Tensor] | None = None  # where a trainer collects them, shaped as down and up
-        self.chosen: int | None = None  # the one variant that acts, when not all do
 
     def forward(self, x: Tensor) -> Tensor:
         """The original layer's output plus each variant's scaled update of its own rows."""
-        chosen = slice(None) if self.chosen is None else slice(self.chosen, self.chosen + 1)
-        down, up, scales = self.down[chosen], self.up[chosen], self.scales[chosen]
+        down, up, scales = self.down[self.acting], self.up[self.acting], self.scales[self.acting]
         if isinstance(self.original, nn.Linear):
             own = self.original
             gradients = (self.gradients[0], self.gradients[1][:, None]) if self.gradients else None
@@ -187,15 +187,8 @@ def inject_stacked(
         nothing = LowRankUpdate(torch.zeros_like(some.down[:1]), torch.zeros_like(some.up[:, :1]), 1.0)
         stacked = [updates.get(name, nothing) for updates in variants]
         injected[name] = LowRankLayer(original, stacked, strengths, multiple)
-        _replace(module, name, injected[name])
+        replace_layer(module, name, injected[name])
     return injected
-
-
-def eject(module: nn.Module) -> None:
-    """Put every original layer back; the output is then exactly what it was."""
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, LowRankLayer):
-            _replace(module, name, layer.original)
 
 
 def _one_after_another(tensors: Sequence[Tensor]) -> Tensor | None:
@@ -227,8 +220,3 @@ def _misfit(name: str, layer: nn.Module | None, update: LowRankUpdate) -> str:
     if update.down.shape[1] != into or update.up.shape[0] != out:
         return f"{name} maps {into} to {out}, the update {update.down.shape[1]} to {update.up.shape[0]}"
     return ""
-
-
-def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, layer)

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-from limner.adapters.adapter import MODULES, Adapter
-from limner.adapters.formats import LORA_FILE, load_adapter, load_low_rank
+from limner.adapters.adapter import Adapter, joined_hashes, load_adapter
+from limner.adapters.formats import MODULES
 from limner.adapters.low_rank import LowRankUpdate
-from limner.artifacts import AdapterFolder
-from limner.config import VariantRun
-from limner.errors import AdapterError, InputError
+from limner.adapters.parts import Part, types_stored
+from limner.adapters.whole_weights import weights_file
+from limner.artifacts import MANIFEST, AdapterFolder
+from limner.errors import AdapterError
 
 
-def load_trained(folder: AdapterFolder) -> Adapter:
+def load_trained(folder: AdapterFolder, *, is_stackable: bool | None = None) -> Adapter:
     """The whole of what a variant adds to its base.
 
-    A LoRA's folder holds its own updates only and names the result it started from, which lies beside it: that
-    one's full weights, and its updates of modules that this one did not train, apply as well. Raises AdapterError
-    when the start is gone or is no longer what it was.
+    An adapter's folder holds its own parts only and names the result it started from, which lies beside it: that
+    one's parts act as well, where its own do not replace them. `is_stackable` reads only the parts that can, or that
+    cannot, be stacked. Raises AdapterError when the start is gone or is no longer what it was.
     """
-    own = load_adapter(folder.folder, folder.label, folder.content_hash)
-    beside = None if own.full else _start_of(folder)  # full weights replace all
+    known_hash = joined_hashes([content_hash for _, content_hash in fixed_parts(folder)])
+    own = load_adapter(folder.folder, folder.label, known_hash, is_stackable=is_stackable)
+    beside = _start_of(folder)
     if beside is None:
         return own
-    earlier = load_trained(beside)
-    low_rank = {**earlier.low_rank, **own.low_rank}
-    return replace(own, full=earlier.full, low_rank=low_rank, full_hash=earlier.full_hash)
+    earlier = load_trained(beside, is_stackable=is_stackable).parts
+    joined = [part.on(earlier[kind]) if kind in earlier else part for kind, part in own.parts.items()]
+    parts = [*joined, *(part for kind, part in earlier.items() if kind not in own.parts)]
+    return Adapter.of(own.label, *parts, known_hash=known_hash)
+
+
+def kinds_of(folder: AdapterFolder) -> list[type[Part]]:
+    """Types of the parts that a variant's own folder holds, from its manifest."""
+    return types_stored(folder.manifest.files)
+
+
+def kinds_in_all(folder: AdapterFolder) -> set[str]:
+    """Kinds of all parts that `load_trained` would give."""
+    return {part.kind for each in _chain(folder) for part in kinds_of(each)}
+
+
+def fixed_parts(folder: AdapterFolder) -> list[tuple[str, str]]:
+    """Label and content hash of each result whose parts act and cannot be stacked, the variant's own first.
+
+    Nothing but manifests is read; a start that is gone is named as the record has it, and said when it is loaded.
+    """
+    named = [
+        (each.label, each.content_hash) for each in _chain(folder) if any(not p.is_stackable for p in kinds_of(each))
+    ]
+    *_, last = _chain(folder)
+    start = None if _is_whole(last) else last.record.start_from
+    return [*named, (start.label, start.content_hash)] if start else named
 
 
 def full_weights_of(folder: AdapterFolder) -> dict[str, Path]:
@@ -34,7 +60,7 @@ def full_weights_of(folder: AdapterFolder) -> dict[str, Path]:
 
     Raises AdapterError as `load_trained`.
     """
-    own = {module: folder.folder / f"{module}.safetensors" for module in MODULES}
+    own = {module: folder.folder / weights_file(module) for module in MODULES}
     found = {module: file for module, file in own.items() if file.is_file()}
     beside = None if found else _start_of(folder)
     return found if beside is None else full_weights_of(beside)
@@ -42,52 +68,27 @@ def full_weights_of(folder: AdapterFolder) -> dict[str, Path]:
 
 def low_rank_of(folder: AdapterFolder) -> dict[str, dict[str, LowRankUpdate]]:
     """The low-rank updates that `load_trained` would give, without reading any full weights."""
-    file, is_full = (
-        folder.folder / LORA_FILE,
-        any((folder.folder / f"{name}.safetensors").is_file() for name in MODULES),
-    )
-    own = load_low_rank(file) if file.is_file() else {}
-    beside = None if is_full else _start_of(folder)
-    return own if beside is None else {**low_rank_of(beside), **own}
+    low_rank = load_trained(folder, is_stackable=True).low_rank
+    return {module: dict(updates) for module, updates in low_rank.items()}
 
 
-def require_start(run: VariantRun, start: AdapterFolder | None, out: Path) -> None:
-    """Raise InputError unless the variant, whose adapter goes to `out`, can be trained on from `start`."""
-    if start is None:
-        return
-    method, of_method = start.record.method, start.record.method_record
-    rank, alpha = of_method.get("rank"), of_method.get("alpha")
-    fault = ""
-    if start.folder.resolve().parent != out.resolve().parent:
-        fault = f"lies at {start.folder}, not beside {out}"
-    elif run.variant.method == "full" and method == "lora":
-        fault = (
-            'is a LoRA, and a full variant can only start from whole weights; use method = "lora", or give the LoRA in '
-            "[[adapters]] with merged = true"
-        )
-    elif run.variant.method == "lora" and method == "lora":
-        fault = continuation_fault(run, rank, alpha)
-    if fault:
-        raise InputError(f'{run.label}: start_from "{start.folder.name}" {fault}')
+def _is_whole(folder: AdapterFolder) -> bool:
+    """Whether it holds all that its start did."""
+    return any(part.replaces_all for part in kinds_of(folder))
 
 
-def continuation_fault(run: VariantRun, rank: int | None, alpha: float | None) -> str:
-    """Why a LoRA variant cannot go on from a LoRA of this rank and alpha (None: its updates differ in it), or ""."""
-    if run.rank == rank and run.alpha == alpha:
-        return ""
-    ranks = f"rank {rank}" if rank else "several ranks"
-    alphas = "several alphas" if alpha is None else f"alpha {alpha:g}"
-    return (
-        f"has {ranks} and {alphas}, this variant {run.rank} and {run.alpha:g}; a LoRA is trained further at its own "
-        "(limner lora resize makes another rank of it). To train one on top of it, put it into [[adapters]] with "
-        "merged = true"
-    )
+def _chain(folder: AdapterFolder) -> Iterator[AdapterFolder]:
+    """A result, the one that it started from and so on, as far as their parts act and they lie beside it."""
+    yield folder
+    start = None if _is_whole(folder) else folder.record.start_from
+    if start and (folder.folder.parent / start.label / MANIFEST).is_file():
+        yield from _chain(AdapterFolder(folder.folder.parent / start.label))
 
 
 def _start_of(folder: AdapterFolder) -> AdapterFolder | None:
-    """The result that a variant started from, as it was then."""
+    """The result that a variant started from, as it was then; None where its own parts hold all of it."""
     start = folder.record.start_from
-    if start is None:
+    if start is None or _is_whole(folder):
         return None
     beside = AdapterFolder(folder.folder.parent / start.label)
     if not beside.folder.is_dir():

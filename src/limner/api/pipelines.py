@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from limner.adapters import attached
-from limner.adapters.adapter import MODULES
+from limner.adapters.formats import MODULES
 from limner.adapters.low_rank import LowRankLayer
 from limner.errors import AdapterError
 from limner.exporting.source import open_source

@@ -1,6 +1,9 @@
 """The study file and every setting in it."""
 
-from limner.config.settings import (
+from limner.config.starts import files_as_adapters
+from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins, with_settings
+from limner.methods import FullVariant, LoraVariant, VariantRun, expand_variants, stacks_of
+from limner.settings import (
     AdapterFile,
     BaseSettings,
     ClassImages,
@@ -8,17 +11,17 @@ from limner.config.settings import (
     ControlReference,
     Measure,
     Memory,
+    Precision,
     Prepare,
     Render,
     RenderPrompt,
     Report,
+    SamplerName,
+    Section,
     Subject,
+    Validation,
+    VariantSettings,
 )
-from limner.config.starts import files_as_adapters
-from limner.config.study import Study, file_faults, merged, read_toml, resolve_study, setting_origins, with_settings
-from limner.config.training_settings import FullVariant, LoraVariant, Validation, VariantSettings
-from limner.config.values import Precision, SamplerName, Section
-from limner.config.variants import VariantRun, expand_variants, stacks_of
 
 __all__ = [
     "AdapterFile",

@@ -10,25 +10,24 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from limner.config import settings, training_settings
-from limner.config.values import Section
+from limner.methods import all_methods
+from limner.settings import Section, Validation, sections
 
 TABLES: list[tuple[str, type[Section]]] = [
-    ("[subject]", settings.Subject),
-    ("[base]", settings.BaseSettings),
-    ("[prepare]", settings.Prepare),
-    ("[class_images]", settings.ClassImages),
-    ("[[adapters]]", settings.AdapterFile),
-    ('[[variants]] with method = "full"', training_settings.FullVariant),
-    ('[[variants]] with method = "lora"', training_settings.LoraVariant),
-    ("validation, in a variant", training_settings.Validation),
-    ("[render]", settings.Render),
-    ("[[render.prompts]]", settings.RenderPrompt),
-    ("[control]", settings.Control),
-    ("[[control.references]]", settings.ControlReference),
-    ("[measure]", settings.Measure),
-    ("[memory]", settings.Memory),
-    ("[report]", settings.Report),
+    ("[subject]", sections.Subject),
+    ("[base]", sections.BaseSettings),
+    ("[prepare]", sections.Prepare),
+    ("[class_images]", sections.ClassImages),
+    ("[[adapters]]", sections.AdapterFile),
+    *((f'[[variants]] with method = "{method.name}"', method.settings) for method in all_methods()),
+    ("validation, in a variant", Validation),
+    ("[render]", sections.Render),
+    ("[[render.prompts]]", sections.RenderPrompt),
+    ("[control]", sections.Control),
+    ("[[control.references]]", sections.ControlReference),
+    ("[measure]", sections.Measure),
+    ("[memory]", sections.Memory),
+    ("[report]", sections.Report),
 ]
 HEAD = """# Settings
 

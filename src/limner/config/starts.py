@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limner.config.settings import AdapterFile
-from limner.config.training_settings import FullVariant, LoraVariant
-from limner.config.variants import variant_stems
+from limner.methods import known_method, method_of, variant_stems
+from limner.settings import AdapterFile, VariantSettings
 
 FILE_SUFFIX = ".safetensors"
+LOW_RANK = "low_rank"  # the kind of part that a LoRA's file is
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9 _.+-]")  # see `values.NAME_PATTERN`
 
 
@@ -20,7 +20,7 @@ def is_file(start: str) -> bool:
     return "/" in start or start.endswith(FILE_SUFFIX)
 
 
-def start_faults(variants: Sequence[FullVariant | LoraVariant], adapters: Sequence[AdapterFile]) -> Iterator[str]:
+def start_faults(variants: Sequence[VariantSettings], adapters: Sequence[AdapterFile]) -> Iterator[str]:
     """What is wrong with the variants' `start_from`."""
     files = {adapter.name: adapter for adapter in adapters}
     earlier = list(files)
@@ -34,10 +34,10 @@ def start_faults(variants: Sequence[FullVariant | LoraVariant], adapters: Sequen
                 f'start_from = "{start}" names no variant above it (there: {known}), and a LoRA\'s file would end in '
                 f"{FILE_SUFFIX} or have a slash in it"
             )
-        elif start in files and not files[start].merged and isinstance(variant, FullVariant):
+        elif start in files and not files[start].merged and LOW_RANK not in method_of(variant).starts_from:
             yield (
-                f'start_from = "{start}" is a LoRA, and full training can only start from whole weights; set '
-                f'merged = true for "{start}" in [[adapters]]'
+                f'start_from = "{start}" is a LoRA, and method = "{method_of(variant).name}" can only start from whole '
+                f'weights; set merged = true for "{start}" in [[adapters]]'
             )
         earlier += variant_stems(variant)
 
@@ -45,7 +45,8 @@ def start_faults(variants: Sequence[FullVariant | LoraVariant], adapters: Sequen
 def files_as_adapters(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A study's tables with every file that a variant starts from among its `[[adapters]]`, and named by its name.
 
-    Full training starts from the LoRA merged into the base; a LoRA goes on from the LoRA as it is.
+    A method that cannot start from low-rank updates starts from the LoRA merged into the base; another from the LoRA as
+    it is.
     """
     tables = dict(raw)
     if not isinstance(raw.get("variants"), list) or not isinstance(raw.get("adapters", []), list):
@@ -57,7 +58,8 @@ def files_as_adapters(raw: Mapping[str, Any]) -> dict[str, Any]:
     for index, variant in enumerate(variants):
         start = variant.get("start_from") if isinstance(variant, Mapping) else None
         if isinstance(start, str) and is_file(start) and start not in names:
-            name = _adapter_of(start, variant.get("method") == "full", adapters)
+            method = known_method(variant.get("method"))
+            name = _adapter_of(start, method is not None and LOW_RANK not in method.starts_from, adapters)
             variants[index] = {**variant, "start_from": name}
     return tables | {"variants": variants} | ({"adapters": adapters} if adapters else {})
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, ValidationError, model_validator
 
-from limner.config.settings import (
+from limner.config.starts import start_faults
+from limner.errors import StudyError
+from limner.methods import expand_variants, method_of, read_variant
+from limner.settings import (
     AdapterFile,
     BaseSettings,
     ClassImages,
@@ -22,15 +25,15 @@ from limner.config.settings import (
     Prepare,
     Render,
     Report,
+    Section,
     Subject,
+    VariantSettings,
 )
-from limner.config.starts import start_faults
-from limner.config.training_settings import Variant
-from limner.config.values import Section
-from limner.config.variants import expand_variants
-from limner.errors import StudyError
 
 RESERVED_NAMES = ("base", "conditioning")
+
+Variant = SerializeAsAny[Annotated[VariantSettings, PlainValidator(read_variant)]]
+"""The settings of any method that is registered, told by `method`."""
 
 
 class Study(Section):
@@ -121,7 +124,7 @@ def setting_origins(study: Study, raw: Mapping[str, Any], defaults: Mapping[str,
     for path in _paths(study.model_dump(mode="json")):
         recommended: Any = defaults
         if path[0] == "variants":
-            method = study.variants[int(path[1])].method
+            method = method_of(study.variants[int(path[1])]).name
             recommended, rest = defaults.get("variants", {}).get(method, {}), path[2:]
         else:
             rest = path
@@ -153,9 +156,7 @@ def _has(tree: Any, path: Sequence[str]) -> bool:
 
 
 def _fault(entry: Any) -> str:
-    place = ".".join(
-        str(part + 1) if isinstance(part, int) else part for part in entry["loc"] if part not in ("full", "lora")
-    )
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in entry["loc"])
     value = entry.get("input")
     if entry["type"] == "extra_forbidden":
         return f"{place}: unknown key; look at the settings reference for the keys of this table"

@@ -137,11 +137,11 @@ def _merged(order: Order) -> Exported:
         made = merged_weights(weights, source.low_rank, order.strength, source.changes)
         if destination.suffix == FILE_SUFFIX:
             write_single_file(destination, made, opened.configuration, order.dtype, full_metadata(order.origin))
-            _write_card(order, destination.parent, destination.with_suffix(".md"), kind="full")
+            _write_card(order, destination.parent, destination.with_suffix(".md"), is_model=True)
         else:
             with whole_folder(destination) as folder:
                 fill_folder(folder, made, opened.configuration, order.dtype, others=opened.others)
-                _write_card(order, folder, folder / CARD, kind="full")
+                _write_card(order, folder, folder / CARD, is_model=True)
     return Exported(model=destination, strength=order.strength)
 
 
@@ -181,7 +181,7 @@ def base_of(source: Source) -> Iterator[tuple[OpenedBase, dict[str, dict[str, St
         yield replace(base, others=others), weights
 
 
-def _write_card(order: Order, folder: Path, file: Path, kind: str = "") -> None:
+def _write_card(order: Order, folder: Path, file: Path, *, is_model: bool = False) -> None:
     """Write the card and the pictures that it shows."""
     source, pictures = order.source, {}
     images = PICTURES if file.name == CARD else f"{file.stem}-{PICTURES}"
@@ -189,14 +189,14 @@ def _write_card(order: Order, folder: Path, file: Path, kind: str = "") -> None:
         (folder / images).mkdir(parents=True, exist_ok=True)
         pictures[prompt] = f"{images}/{index}.png"
         shutil.copyfile(path, folder / pictures[prompt])
-    kind = kind or ("lora" if source.low_rank else "full")
-    write_whole(file, card(order.origin, kind, _how(order, kind), pictures).encode())
+    is_model = is_model or not source.low_rank
+    write_whole(file, card(order.origin, _how(order, is_model), pictures, is_model=is_model).encode())
 
 
-def _how(order: Order, kind: str) -> list[str]:
+def _how(order: Order, is_model: bool) -> list[str]:
     """Sentences on what this is and how it is used."""
     source, base = order.source, order.origin.base_name or "Stable Diffusion 1.5"
-    if kind == "full":
+    if is_model:
         merged = (
             f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank or source.changes else ""
         )

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limner.adapters import Adapter, full_weights_of, load_trained, low_rank_of
+from limner.adapters import (
+    Adapter,
+    LowRankUpdates,
+    WholeWeights,
+    full_weights_of,
+    kinds_in_all,
+    load_trained,
+    low_rank_of,
+)
 from limner.adapters.exchange import load_foreign
 from limner.adapters.exchange.merging import Changes
 from limner.adapters.exchange.provenance import OTHER_LICENCE, SD15_LICENCE, Provenance
@@ -118,6 +126,8 @@ def open_source(path: Path, base: str = "") -> Source:
         folder, study = AdapterFolder(path), study_of_run(path)
         if not isinstance(folder.manifest.record, AdapterRecord):
             raise AdapterError(f"{path} is no adapter: its manifest is another stage's; give RUN/adapters/VARIANT")
+        if strange := kinds_in_all(folder) - {WholeWeights.kind, LowRankUpdates.kind}:
+            raise AdapterError(f"{path} holds {', '.join(sorted(strange))}, for which other programs have no format")
         name = base or (study.base.model if study else "")
         return Source(path, folder.label, low_rank_of(folder), full_weights_of(folder), {}, study, folder, name)
     if not path.exists():

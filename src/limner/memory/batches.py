@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from limner.config import Control, LoraVariant, Study, expand_variants
+from limner.config import Control, Study, expand_variants
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ def batches_of_control(study: Study, settings: Control, at_once: int) -> Batches
 
 
 def _columns(study: Study) -> list[int]:
-    """How many columns may share a batch: the base with LoRAs at all their strengths; whole weights, one by one."""
-    low_rank = [isinstance(run.variant, LoraVariant) for run in expand_variants(study.variants)]
-    low_rank += [not adapter.merged for adapter in study.adapters]
-    together = 1 + sum(low_rank) * len(study.render.lora_scales)
-    return [together] if all(low_rank) else [together, 1]
+    """How many columns may share a batch: the base with what is stackable at all strengths; others one by one."""
+    runs = expand_variants(study.variants)
+    stackable = [all(part.is_stackable for part in run.method.makes) for run in runs]
+    stackable += [not adapter.merged for adapter in study.adapters]
+    together = 1 + sum(stackable) * len(study.render.lora_scales)
+    return [together] if all(stackable) else [together, 1]
 
 
 def _largest_two(counts: Mapping[Any, int], columns: list[int], at_once: int) -> Batches:

@@ -9,6 +9,7 @@ from typing import Any
 from limner.config import Study, expand_variants, with_settings
 from limner.memory.calibration import GIB, needed_gib, usable
 from limner.memory.prediction import ENCODING, Parts, StagePeak, largest
+from limner.methods import method_of
 
 Changes = dict[str, Any]  # by the settings' dotted paths
 
@@ -62,10 +63,8 @@ def _training_measures(study: Study, label: str) -> Iterator[Changes]:
         smaller = next(size for size in range(variant.batch_size // 2, 0, -1) if variant.batch_size % size == 0)
         times = variant.gradient_accumulation_steps * variant.batch_size // smaller
         yield {f"{at}.batch_size": smaller, f"{at}.gradient_accumulation_steps": times}
-    if variant.method == "full" and variant.optimizer != "adamw8bit":
-        yield {f"{at}.optimizer": "adamw8bit"}
-    if variant.method == "full" and variant.precision in ("auto", "bf16") and variant.master_weights != "none":
-        yield {f"{at}.master_weights": "none"}
+    for saver in method_of(variant).memory_savers(variant):
+        yield {f"{at}.{name}": value for name, value in saver.items()}
 
 
 def faults(study: Study, parts: Parts, budget_gib: float) -> list[str]:
@@ -105,12 +104,11 @@ def _smaller_trainings(study: Study, parts: Parts, peak: StagePeak, budget_gib: 
     """Trainings of less that would fit."""
     variant = next(run.variant for run in expand_variants(study.variants) if run.label == peak.label)
     at = f"variants.{study.variants.index(variant)}"
-    if variant.text_encoder and variant.method == "full":
-        without = with_settings(study, {f"{at}.text_encoder": False})
-        if _changed_until_fit(without, parts, peak, budget_gib) is not None:
-            yield "without training the text encoder (text_encoder = false) it fits"
-    if variant.method == "full":
-        yield 'a LoRA (method = "lora") needs far less'
+    for smaller, said in method_of(variant).smaller_trainings(variant):
+        changes = {f"{at}.{name}": value for name, value in (smaller or {}).items()}
+        fits = smaller is None or _changed_until_fit(with_settings(study, changes), parts, peak, budget_gib) is not None
+        if fits:
+            yield said
 
 
 def _peak_of(study: Study, parts: Parts, like: StagePeak) -> StagePeak:

@@ -10,16 +10,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from limner.adapters import LowRankUpdate, target_layers
-from limner.adapters.low_rank import inject_stacked
 from limner.blocks import fused
 from limner.memory.shapes import Shapes, build_controlnet
 from limner.memory.tracker import peak_bytes
+from limner.methods import Footprint
 
 TOKENS = 77
 LATENT_CHANNELS = 4
@@ -30,10 +29,8 @@ META = torch.device("meta")
 class TrainingStep:
     """What the memory of a training step depends on, beside the base's shapes."""
 
-    method: str
+    footprint: Footprint  # what is trained of each module
     modules: tuple[str, ...]  # those that are trained
-    rank: int  # 0 for whole weights
-    targets: str
     size_px: int
     dtype: torch.dtype
     gradient_checkpointing: bool
@@ -47,11 +44,11 @@ def training_peak(shapes: Shapes, step: TrainingStep) -> int:
     """Bytes a step holds at its peak beside weights and moments: activations and gradients.
 
     Gradients of whole weights come up while activations go, and from a second micro-batch on they are there from the
-    start. Those of low-rank updates have buffers of their own, which count as the updates' state.
+    start. Those that a method keeps in rows count as its state.
     """
     parts = {name: shapes.module(name, step.dtype) for name in dict.fromkeys(("unet", *step.modules))}
     for name in step.modules:
-        _train(parts[name], step)
+        step.footprint.attach(parts[name])
     if step.gradient_checkpointing:
         _checkpoint(parts)
     side = step.size_px // shapes.vae_factor
@@ -75,19 +72,6 @@ def training_peak(shapes: Shapes, step: TrainingStep) -> int:
         return peak_bytes(taken)
 
 
-def _train(module: nn.Module, step: TrainingStep) -> None:
-    """Thaw a module on "meta", or put low-rank updates beside its layers, as the engine does."""
-    if step.method == "full":
-        module.requires_grad_(True)
-        return
-    layers = dict(module.named_modules())
-    updates = {name: _update(layers[name], step.rank) for name in target_layers(module, step.targets)}
-    for layer in inject_stacked(module, [updates], [1.0]).values():
-        for parameter in (layer.down, layer.up):
-            parameter.grad = torch.empty_like(parameter)
-        layer.gradients = cast("tuple[Tensor, Tensor]", (layer.down.grad, layer.up.grad))
-
-
 def _checkpoint(parts: dict[str, Any]) -> None:
     parts["unet"].enable_gradient_checkpointing()
     if "text_encoder" in parts:
@@ -97,24 +81,14 @@ def _checkpoint(parts: dict[str, Any]) -> None:
         parts["text_encoder"].train()
 
 
-def low_rank_count(shapes: Shapes, modules: tuple[str, ...], rank: int, targets: str) -> int:
-    """How many numbers the low-rank updates of these modules are."""
-    return sum(_low_rank_count(shapes, name, targets) * rank for name in modules)
+def trained_count(shapes: Shapes, modules: tuple[str, ...], footprint: Footprint) -> int:
+    """How many numbers of these modules are trained."""
+    return sum(_trained_count(shapes, name, footprint) for name in modules)
 
 
 @cache
-def _low_rank_count(shapes: Shapes, name: str, targets: str) -> int:
-    module = shapes.module(name, torch.float32)
-    layers = dict(module.named_modules())
-    updates = [_update(layers[layer], 1) for layer in target_layers(module, targets)]
-    return sum(update.down.numel() + update.up.numel() for update in updates)
-
-
-def _update(layer: Any, rank: int) -> LowRankUpdate:
-    inner = layer.weight.shape[1:]  # (in, …)
-    outer = (layer.weight.shape[0], rank, *[1] * (layer.weight.ndim - 2))
-    dtype = layer.weight.dtype
-    return LowRankUpdate(_empty(rank, *inner, dtype=dtype), _empty(*outer, dtype=dtype), float(rank))
+def _trained_count(shapes: Shapes, name: str, footprint: Footprint) -> int:
+    return footprint.count(shapes.pristine(name))
 
 
 @cache

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from limner.base.devices import DTYPES, RANK_MULTIPLE, pictures_at_once
-from limner.config import Control, FullVariant, LoraVariant, Study, VariantRun, expand_variants
+from limner.base.devices import DTYPES, pictures_at_once
+from limner.config import Control, Study, VariantRun, expand_variants
 from limner.memory.batches import Batches, batches_of_class, batches_of_control, batches_of_render
 from limner.memory.calibration import CALIBRATION, GIB, reserved
 from limner.memory.peaks import (
@@ -21,7 +21,7 @@ from limner.memory.peaks import (
     decoding_peak,
     denoising_peak,
     encoding_peak,
-    low_rank_count,
+    trained_count,
     training_peak,
 )
 from limner.memory.shapes import Shapes
@@ -75,14 +75,11 @@ def predict(study: Study, parts: Parts) -> list[StagePeak]:
 
 
 def largest(study: Study, parts: Parts) -> list[StagePeak]:
-    """`predict`, but of a variant's ranks and training seeds the highest rank alone: where it fits all others do."""
-    highest = {run.variant.model_dump_json(): run for run in sorted(expand_variants(study.variants), key=_rank)}
-    kept = {run.label for run in highest.values()}
-    return _predicted(study, parts, [run for run in expand_variants(study.variants) if run.label in kept])
-
-
-def _rank(run: VariantRun) -> int:
-    return run.rank or 0
+    """`predict`, but of a variant's runs the largest alone: where it fits all others do."""
+    runs = expand_variants(study.variants)
+    by_size = sorted(runs, key=lambda run: run.method.size(run))
+    kept = {run.label for run in {run.variant.model_dump_json(): run for run in by_size}.values()}
+    return _predicted(study, parts, [run for run in runs if run.label in kept])
 
 
 def _predicted(study: Study, parts: Parts, runs: list[VariantRun]) -> list[StagePeak]:
@@ -170,16 +167,16 @@ def _rendering(
 
 
 def _kept_weights(study: Study, parts: Parts, dtype: torch.dtype) -> dict[str, int]:
-    """The base's own weights, kept aside while a full variant's stand in for them."""
-    full = [set(trained_modules(run)) for run in expand_variants(study.variants) if run.variant.method == "full"]
-    full += [{"unet", "text_encoder"}] if any(adapter.merged for adapter in study.adapters) else []
-    if not full or study.memory.offload:
+    """The base's own weights, kept aside while a variant's whole weights stand in for them."""
+    replaced = {name for run in expand_variants(study.variants) for name in run.method.replaced_modules(run.variant)}
+    replaced |= {"unet", "text_encoder"} if any(adapter.merged for adapter in study.adapters) else set()
+    if not replaced or study.memory.offload:
         return {}
-    return {"the base's own weights": sum(parts.shapes.count(name) for name in set.union(*full)) * dtype.itemsize}
+    return {"the base's own weights": sum(parts.shapes.count(name) for name in replaced) * dtype.itemsize}
 
 
 def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1) -> StagePeak:
-    """One training, or `stacked` LoRA variants of at most this rank that are computed together."""
+    """One training, or `stacked` runs of at most this size that are computed together."""
     others = {
         "pictures": _pictures(run, study, parts),
         "base for rendering": _base_for_rendering(study, parts),
@@ -194,20 +191,14 @@ def train_peak(run: VariantRun, study: Study, parts: Parts, *, stacked: int = 1)
 
 def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> dict[str, int]:
     """Weights, their state and the activations of one micro-batch."""
-    variant, modules, dtype = run.variant, trained_modules(run), trained_in(run.variant.precision)
-    rank, targets = (run.rank or 1, variant.most_targets) if isinstance(variant, LoraVariant) else (0, "")
-    resident = dict.fromkeys(["unet", *modules])
-    if rank:
-        rank = -(-rank // RANK_MULTIPLE) * RANK_MULTIPLE
-        frozen, trained = [*resident], stacked * low_rank_count(shapes, modules, rank, targets)
-    else:
-        frozen, trained = [n for n in resident if n not in modules], sum(shapes.count(name) for name in modules)
+    method, variant, dtype = run.method, run.variant, trained_in(run.variant.precision)
+    modules, footprint = method.trained_modules(variant), method.footprint(run)
+    frozen = [name for name in dict.fromkeys(["unet", *modules]) if not (method.thaws and name in modules)]
+    trained = stacked * trained_count(shapes, modules, footprint)
     groups = 2 if variant.prior_preservation else 1
     step = TrainingStep(
-        variant.method,
+        footprint,
         modules,
-        rank,
-        targets,
         study.prepare.size_px,
         dtype,
         variant.gradient_checkpointing,
@@ -216,12 +207,13 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
         micro_batches=variant.gradient_accumulation_steps,
     )
     side = study.prepare.size_px // shapes.vae_factor
-    beside = 0 if rank or variant.gradient_checkpointing else _beside(trained, step.rows * side * side, dtype)
+    apart = not (method.keeps_gradients or variant.gradient_checkpointing)
+    beside = 0 if not apart else _beside(trained, step.rows * side * side, dtype)
     averaged = variant.ema_decay is not None
     updating = trained * (FP32.itemsize + dtype.itemsize) if averaged else 0  # masters made whole, beside gradients
     return {
         "frozen weights": sum(shapes.count(name) for name in frozen) * dtype.itemsize,
-        "trained weights and moments": int(trained * state_bytes(variant, dtype)),
+        "trained weights and moments": int(trained * state_bytes(run, dtype)),
         "moving average": trained * FP32.itemsize if averaged else 0,
         "activations and gradients": max(training_peak(shapes, step) + beside, updating),
     }
@@ -240,7 +232,11 @@ def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]
     dtype, size, settings = trained_in(run.variant.precision), shapes.native_size, run.variant.validation
     count = settings.count * len(settings.rendered_prompts)
     rows, decoded = 2 * min(count, VALIDATED_AT_ONCE), min(count, study.memory.vae_batch_size)
-    encoder = 0 if "text_encoder" in trained_modules(run) else shapes.count("text_encoder") * dtype.itemsize
+    encoder = (
+        0
+        if "text_encoder" in run.method.trained_modules(run.variant)
+        else shapes.count("text_encoder") * dtype.itemsize
+    )
     # what the allocator keeps of denoising has not the sizes that decoding asks for
     rendering = denoising_peak(shapes, size, dtype) * rows
     rendering += int(decoding_peak(shapes, size, FP32) * decoded * CALIBRATION.plain_slack)
@@ -274,31 +270,18 @@ def renders_class_images(study: Study) -> bool:
     return wanted and study.class_images.count > 0 and study.class_images.folder is None
 
 
-def state_bytes(variant: FullVariant | LoraVariant, dtype: torch.dtype) -> float:
-    """Bytes a trained number takes all the time: weight, what makes it exact, moments; a low-rank one's gradient too.
-
-    Gradients of whole weights come and go with the step (`training_peak`).
-    """
+def state_bytes(run: VariantRun, dtype: torch.dtype) -> float:
+    """Bytes a trained number takes all the time: weight, what makes it exact, moments, a gradient that is kept."""
+    method, variant = run.method, run.variant
     kept = 2 if dtype == torch.bfloat16 else 4  # fp16 cannot hold what it learns
-    lora = isinstance(variant, LoraVariant)
-    exact = kept == 2 and (lora or variant.master_weights == "exact")
+    exact = kept == 2 and method.keeps_exact(variant)
     moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" else ADAMW_MOMENTS
-    return kept + (REMAINDER if exact else 0) + (kept if lora else 0) + moments
+    return kept + (REMAINDER if exact else 0) + (kept if method.keeps_gradients else 0) + moments
 
 
 def adapter_bytes(run: VariantRun, shapes: Shapes) -> int:
-    """What a variant's result takes on disk: whole weights are written in fp16, low-rank updates in fp32."""
-    modules = trained_modules(run)
-    if isinstance(run.variant, LoraVariant):
-        return FP32.itemsize * low_rank_count(shapes, modules, run.rank or 1, run.variant.targets)
-    return torch.float16.itemsize * sum(map(shapes.count, modules))
-
-
-def trained_modules(run: VariantRun) -> tuple[str, ...]:
-    """Names of the modules that a variant trains."""
-    variant = run.variant
-    unet = not isinstance(variant, LoraVariant) or variant.unet
-    return (("unet",) if unet else ()) + (("text_encoder",) if variant.text_encoder else ())
+    """What a variant's result takes on disk."""
+    return run.method.disk_bytes(run, shapes.pristine)
 
 
 def trained_in(precision: str) -> torch.dtype:

@@ -30,6 +30,10 @@ class Shapes:
         made = _BUILDERS[part](json.loads(getattr(self, part)))
         return made.to(dtype).eval().requires_grad_(False)
 
+    def pristine(self, part: str) -> nn.Module:
+        """That module in fp32, frozen, built once: to be looked at, not changed."""
+        return _pristine(part, getattr(self, part))
+
     def count(self, part: str) -> int:
         """How many numbers the weights of a part are."""
         return _count(part, getattr(self, part))
@@ -102,6 +106,11 @@ def _without_weights(make: Callable[[], Any]) -> Any:
     quiet_libraries()
     with torch.device("meta"):
         return make()
+
+
+@cache
+def _pristine(part: str, config: str) -> nn.Module:
+    return _BUILDERS[part](json.loads(config)).to(torch.float32).eval().requires_grad_(False)
 
 
 @cache

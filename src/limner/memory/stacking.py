@@ -1,4 +1,4 @@
-"""How many LoRA variants can be trained together."""
+"""How many variants can be trained together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from limner.memory.prediction import Parts, train_peak
 
 
 def largest_stack(run: VariantRun, count: int, study: Study, parts: Parts, budget_gib: float | None) -> int:
-    """How many of `count` variants fit together, `run` being the one of the highest rank; at least one.
+    """How many of `count` variants fit together, `run` being the largest; at least one.
 
     Without a budget all do.
     """

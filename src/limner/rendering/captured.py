@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.adapters import LowRankLayer
+from limner.adapters import StackedLayer
 from limner.kernels.parallel_compilation import compile_in_parallel
 from limner.rendering.denoiser import BatchInputs, PlainDenoiser, Predict
 
@@ -158,8 +158,8 @@ class Replay:
 
 
 def fingerprint(module: nn.Module) -> list[Any]:
-    """What a graph over `module` depends on: the address of every weight, and the scales of low-rank updates."""
+    """What a graph over `module` depends on: the address of every weight, and the scales of what is stacked."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     addresses = [(name, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for name, tensor in tensors]
-    updates = [(layer.scales, layer.chosen) for layer in module.modules() if isinstance(layer, LowRankLayer)]
-    return [addresses, updates]
+    stacked = [(layer.scales, layer.chosen) for layer in module.modules() if isinstance(layer, StackedLayer)]
+    return [addresses, stacked]

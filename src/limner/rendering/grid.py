@@ -18,12 +18,12 @@ from typing import Any
 from limner.artifacts import Cell, hash_file, read_manifest, stage_key, unique
 from limner.base import Base
 from limner.config import Memory
-from limner.config.values import BatchSize
 from limner.records import ClassSetRecord, RenderSetRecord
 from limner.rendering.batch import Recipe, Request
 from limner.rendering.columns import Column
 from limner.rendering.parameters import generation_parameters, model_name
 from limner.rendering.png import read_stamp
+from limner.settings.values import BatchSize
 
 CELL_VERSION = 1  # increase it when equal requests give other pictures
 
@@ -51,7 +51,7 @@ class Planned:
             reference=request.reference if controlled else None,
             conditioning_scale=request.conditioning_scale if controlled else None,
             training_seed=self.column.training_seed,
-            lora_scale=self.column.strength if self.column.low_rank else None,
+            lora_scale=self.column.strength if self.column.is_stackable else None,
             size=request.size,
         )
 
@@ -133,18 +133,18 @@ class Grid:
 
 
 def batches_of(cells: Sequence[Planned], batch_size: int) -> list[list[Planned]]:
-    """Batches of one size, one conditioning scale and the same full weights.
+    """Batches of one size, one conditioning scale and the same parts that cannot be stacked, whole weights say.
 
     Columns with equally many such cells are rendered together if at least two of them fit in a batch; the cells of each
-    are then consecutive. Columns that share full weights are consecutive too.
+    are then consecutive. Columns that share parts that cannot be stacked are consecutive too.
     """
-    order = unique(str(cell.column.full) for cell in cells)
+    order = unique(str(cell.column.fixed) for cell in cells)
     kinds: dict[Any, dict[str, list[Planned]]] = {}
     for cell in cells:
-        kind = (order.index(str(cell.column.full)), cell.request.size, cell.request.conditioning_scale)
+        kind = (order.index(str(cell.column.fixed)), cell.request.size, cell.request.conditioning_scale)
         kinds.setdefault(kind, {}).setdefault(cell.column.label, []).append(cell)
     batches = [batch for columns in kinds.values() for batch in _batches_of_kind(columns.values(), batch_size)]
-    labels = unique(cell.column.label for cell in sorted(cells, key=lambda cell: order.index(str(cell.column.full))))
+    labels = unique(cell.column.label for cell in sorted(cells, key=lambda cell: order.index(str(cell.column.fixed))))
     return sorted(batches, key=lambda batch: labels.index(batch[0].column.label))
 
 
@@ -186,7 +186,7 @@ def parameters_of(base: Base, grid: Grid, cell: Planned) -> str:
     return generation_parameters(
         grid.recipe,
         cell.request,
-        column.full or (model_name(base), grid.base_hash),
+        column.fixed or (model_name(base), grid.base_hash),
         column.low_rank,
         strength=column.strength,
         clip_skip=base.clip_skip,

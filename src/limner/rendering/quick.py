@@ -44,7 +44,7 @@ def render_prompt(
     parameters = generation_parameters(
         recipe,
         request,
-        (adapter.label, adapter.full_hash) if adapter.full else (model_name(base), ""),
+        (adapter.label, adapter.fixed_hash) if adapter.fixed.parts else (model_name(base), ""),
         (adapter.label, "") if adapter.low_rank else None,
         strength=strength,
         clip_skip=base.clip_skip,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from limner.artifacts import Cell
-from limner.config import LoraVariant, Study, VariantRun, expand_variants
+from limner.config import Study, VariantRun, expand_variants
 
 BASE = "base"
 MARKERS = ("diamond", "circle", "triangle", "pentagon", "star")
@@ -85,11 +85,11 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
     if run is None:
         return _column_made_elsewhere(name, labels, study, strength)
     family = study.variants.index(run.variant)
-    ranks: Sequence[int] = run.variant.rank if isinstance(run.variant, LoraVariant) else []
-    place = list(ranks).index(run.rank) if run.rank is not None else 0
-    light, dark = colour_ramp(family, place, len(ranks))
+    points = run.method.points(run.variant)
+    place = points.index(run.point)
+    light, dark = colour_ramp(family, place, len(points))
     marker = MARKERS[family % len(MARKERS)]
-    dashes = DASHES[(len(ranks) - 1 - place) % len(DASHES)] if ranks else None  # the highest rank's line is whole
+    dashes = DASHES[(len(points) - 1 - place) % len(DASHES)]  # the last one's line of a sweep is whole
     return Column(
         name,
         _detail(run, strength),
@@ -120,10 +120,8 @@ def _column_made_elsewhere(name: str, labels: list[str], study: Study, strength:
 
 def _detail(run: VariantRun, strength: float | None) -> str:
     start = f", on {run.start_from}" if run.start_from else ""
-    if run.rank is None or run.alpha is None:
-        return f"all weights{start}"
     strong = "" if strength in (None, 1.0) else f", strength {number(strength)}"
-    return f"rank {run.rank}, alpha {number(run.alpha)}, scale {number(run.alpha / run.rank)}{strong}{start}"
+    return f"{run.method.detail(run)}{strong}{start}"
 
 
 def _between(first: str, last: str, share: float) -> str:

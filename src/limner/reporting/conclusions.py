@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from limner.config import LoraVariant, Study, VariantRun, expand_variants
+from limner.config import Study, VariantRun, expand_variants
 from limner.metrics import Code, all_metrics, role_of
 from limner.reporting.columns import Column, run_of
 from limner.reporting.findings import PictureScores
@@ -14,11 +15,20 @@ from limner.reporting.language import Language
 from limner.reporting.phrases import FOLDED, HEADINGS
 from limner.reporting.sentences import Speaker
 from limner.statistics import Conclusions, Estimated, Finding, Sweep, Variant, conclude
-from limner.statistics.findings import AgainstBase, FewSeeds, Front, OverLimit, Pair, PromptsLeftOut, difference_of
+from limner.statistics.findings import (
+    AgainstBase,
+    AlphaRule,
+    FewSeeds,
+    Front,
+    OverLimit,
+    Pair,
+    PromptsLeftOut,
+    difference_of,
+)
 
 MOST_SHOWN = 4  # comparisons with the base, and of pairs, of one metric; the others are folded away
 ONLY_TRAINING = 0  # stands for the seed of a LoRA that was made elsewhere, of which there is one
-DIFFERENT_IN_A_SWEEP = {"name", "rank", "alpha", "alpha_rule", "learning_rate", "training_seeds", "validation"}
+DIFFERENT_IN_A_SWEEP = {"name", "learning_rate", "training_seeds", "validation"}  # beside what a method sweeps over
 CODES: dict[str, tuple[Code, ...]] = {"en": ("en",), "ru": ("ru",), "both": ("en", "ru")}
 GENERAL = ""  # the chapter of what is not about one score
 
@@ -136,19 +146,12 @@ def _variant(column: Column, runs: dict[str, VariantRun | None]) -> Variant:
     once = None if column.family is None else ONLY_TRAINING  # the base has no training seed, an imported LoRA one
     labels = {label: run.training_seed if run else once for label, run in runs.items()}
     run = next((each for each in runs.values() if each), None)
-    if run is None or run.rank is None or not isinstance(run.variant, LoraVariant):
+    if run is None or run.rank is None:
         return Variant(column.name, labels)
-    others = run.variant.model_dump_json(exclude=DIFFERENT_IN_A_SWEEP)
-    sweep = _sweep(others, run.variant, run.rank, column.strength)
+    others = run.variant.model_dump_json(exclude=DIFFERENT_IN_A_SWEEP | run.method.own_settings)
+    rule, alpha = run.method.scaling(run)
+    sweep = Sweep(others, cast(AlphaRule, rule), alpha, column.strength)
     return Variant(column.name, labels, run.rank, run.variant.learning_rate, sweep)
-
-
-def _sweep(others: str, variant: LoraVariant, rank: int, strength: float) -> Sweep:
-    alpha = variant.alpha_for(rank)
-    if variant.alpha_rule == "sqrt":
-        return Sweep(others, "alpha/sqrt(rank)", variant.alpha, strength)
-    follows = variant.alpha is None or (len(variant.rank) == 1 and alpha == rank)
-    return Sweep(others, "alpha = rank", None, strength) if follows else Sweep(others, "alpha fixed", alpha, strength)
 
 
 def _meanings(scores: PictureScores, code: Code) -> list[tuple[str, str]]:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limner.adapters import Part, kinds_of, part_types
 from limner.artifacts import AdapterFolder, Artifact, Manifest, ScoreTable, read_manifest, unique
 from limner.config import Section, Study
+from limner.methods import method_of
 from limner.records import AdapterRecord, MachineRecord
 from limner.reporting.columns import number
 
 LOCK_FILE = "study.lock.json"
 FIRST_SETTINGS = ("name", "method", "rank", "alpha", "alpha_rule", "targets", "unet", "text_encoder")
-FULL_MODULES = ("unet", "text_encoder")
 TITLES = {
     "subject": "Subject",
     "base": "Base model",
@@ -115,7 +116,7 @@ def _variants_table(study: Study, origins: Any) -> SettingsTable:
         known_origins = [origin_of(origins, ("variants", str(i), name)) for i, field in enumerate(fields) if field]
         said = ", ".join(dict.fromkeys(origin for origin in known_origins if origin))
         rows.append(Setting(name, values, meaning, said))
-    heads = [v.name or v.method for v in study.variants]
+    heads = [v.name or method_of(v).name for v in study.variants]
     return SettingsTable("Variants", heads, rows)
 
 
@@ -222,30 +223,28 @@ def duration(seconds: float | None) -> str:
 
 def loading_lines(adapter: AdapterFolder, base: str, adapters: Sequence[AdapterFolder]) -> str:
     """Python that loads an adapter into diffusers, to be run in the run's folder."""
-    whole = _whole_weights(adapter, {other.label: other for other in adapters})
-    stored = [module for module in FULL_MODULES if whole and _weights(module) in whole.manifest.files]
+    nearest = _nearest_parts(adapter, {other.label: other for other in adapters})
+    parts = [
+        line
+        for part in part_types()
+        if part in nearest
+        for line in part.loading_lines(f"adapters/{nearest[part].label}", nearest[part].manifest.files)
+    ]
     lines = ["from diffusers import StableDiffusionPipeline"]
-    lines += ["from safetensors.torch import load_file"] if stored else []
-    lines += ["", *_pipeline_lines(base)]
-    for module in stored:
-        file = json.dumps(f"adapters/{whole.label if whole else ''}/{_weights(module)}")
-        lines.append(f"pipeline.{module}.load_state_dict(load_file({file}))")
-    if adapter.record.method != "full":
-        lines.append(f"pipeline.load_lora_weights({json.dumps(f'adapters/{adapter.label}')})")
-    return "\n".join(lines)
+    lines += ["from safetensors.torch import load_file"] if any("load_file(" in line for line in parts) else []
+    return "\n".join([*lines, "", *_pipeline_lines(base), *parts])
 
 
-def _whole_weights(adapter: AdapterFolder, by_label: Mapping[str, AdapterFolder]) -> AdapterFolder | None:
-    """The adapter, or the nearest that it started from, that holds whole weights; None where all are low-rank."""
+def _nearest_parts(adapter: AdapterFolder, by_label: Mapping[str, AdapterFolder]) -> dict[type[Part], AdapterFolder]:
+    """For each part that acts, the adapter that holds it: itself, or the nearest that it started from."""
+    nearest: dict[type[Part], AdapterFolder] = {}
     each: AdapterFolder | None = adapter
-    while each is not None and each.record.method != "full":
-        start = each.record.start_from
+    while each is not None:
+        for part in kinds_of(each):
+            nearest.setdefault(part, each)
+        start = None if any(part.replaces_all for part in kinds_of(each)) else each.record.start_from
         each = by_label.get(start.label) if start else None
-    return each
-
-
-def _weights(module: str) -> str:
-    return f"{module}.safetensors"
+    return nearest
 
 
 def _pipeline_lines(base: str) -> list[str]:

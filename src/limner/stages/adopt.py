@@ -19,6 +19,7 @@ from limner.artifacts import (
 )
 from limner.base import BaseLocation
 from limner.config import AdapterFile
+from limner.methods import FULL, LORA
 from limner.records import AdapterRecord
 
 STAGE, VERSION = "adopt", 1
@@ -58,7 +59,7 @@ def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float 
     scale = alpha / rank if rank and alpha is not None else None
     return AdapterRecord(
         label=settings.name,
-        method="full" if settings.merged else "lora",
+        method=(FULL if settings.merged else LORA).name,
         method_record={} if settings.merged else {"rank": rank, "alpha": alpha, "scale": scale},
         training_seed=None,
         steps=None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from limner.adapters import load_trained, require_start, save_adapter
+from limner.adapters import load_trained, save_adapter
 from limner.artifacts import (
     MANIFEST,
     AdapterFolder,
@@ -36,6 +36,7 @@ from limner.base import Base
 from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.errors import InputError, LimnerError
+from limner.methods import require_start
 from limner.progress import SILENT, Progress
 from limner.records import AdapterRecord, ChosenStep, StartRecord
 from limner.stages.context import Context
@@ -66,7 +67,6 @@ from limner.training import (
 STAGE, VERSION = "train", 1
 CACHE = ".moments"  # beside the variants' folders in work/, which cannot start with a dot
 NOT_READ = {"name", "training_seeds", "start_from", "validation", "checkpoint_every_steps", "log_to"}
-RUNS_OWN = {"rank", "alpha", "alpha_rule"}
 BYTES_PER_PARAMETER = 12  # of a state on disk: weight and two moments, fp32
 
 
@@ -278,9 +278,9 @@ def _read_settings(
     run: VariantRun, subject: Subject, of_class: ClassSet | None, captions: Sequence[str]
 ) -> dict[str, Any]:
     """What the training reads; `instance_prompts` is there where each photo has its own."""
-    unread = NOT_READ | RUNS_OWN | (set() if of_class else {"prior_loss_weight"})
+    unread = NOT_READ | run.method.own_settings | (set() if of_class else {"prior_loss_weight"})
     settings = run.variant.model_dump(mode="json", exclude=unread)
-    resolved = {"rank": run.rank, "alpha": run.alpha, "training_seed": run.training_seed}
+    resolved = run.method.resolved(run) | {"training_seed": run.training_seed}
     prompts: dict[str, Any] = {"instance_prompt": subject.fill_captioned(run.variant.instance_prompt, "")}
     instance_prompts = [subject.fill_captioned(run.variant.instance_prompt, caption) for caption in captions]
     if set(instance_prompts) != {prompts["instance_prompt"]}:
@@ -365,11 +365,10 @@ def _record(
     choice: ChosenStep,
 ) -> AdapterRecord:
     run, log = order.run, read_log(order.work / LOG_FILE)
-    scale = run.alpha / run.rank if run.alpha and run.rank else None
     return AdapterRecord(
         label=run.label,
-        method=run.variant.method,
-        method_record={"rank": run.rank, "alpha": run.alpha, "scale": scale} if run.rank else {},
+        method=run.method.name,
+        method_record=run.method.resolved(run),
         training_seed=run.training_seed,
         steps=run.variant.steps,
         start_from=StartRecord(label=start.folder.name, content_hash=start.content_hash) if start else None,

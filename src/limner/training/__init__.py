@@ -6,7 +6,7 @@ from limner.training.examples import EncodedPictures, encode_pictures
 from limner.training.held_out import HeldOutLoss
 from limner.training.log import LOG_FILE, TrainingLog, read_log, require_trackers, thinned
 from limner.training.loop import FULL_DTYPE, Training, Validate, VariantInTraining, take_steps
-from limner.training.setup import set_up, trained_modules
+from limner.training.setup import set_up
 from limner.training.validation import Curve, drop_kept, open_curve
 
 __all__ = [
@@ -34,5 +34,4 @@ __all__ = [
     "set_up",
     "take_steps",
     "thinned",
-    "trained_modules",
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from limner.config import FullVariant, LoraVariant, VariantRun
+from limner.config import VariantRun, VariantSettings
 from limner.errors import LimnerError
 from limner.events import Answered, CommandName
 from limner.optimizers import Optimizer, ParameterGroup
@@ -92,7 +92,7 @@ class Training:
     held_out: HeldOutLoss | None = None  # where photos are held out and validations scored
 
     @property
-    def variant(self) -> FullVariant | LoraVariant:
+    def variant(self) -> VariantSettings:
         """The settings that all variants share."""
         return self.runs[0].variant
 

@@ -11,7 +11,7 @@ from limner.adapters import Adapter
 from limner.base import Base, placed
 from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
-from limner.config import LoraVariant, Subject, VariantRun
+from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
 from limner.optimizers import FlatAdamW
 from limner.progress import SILENT, Progress
@@ -23,14 +23,7 @@ from limner.training.loop import Training
 from limner.training.loss_scale import LossScale
 from limner.training.prompts import PromptEmbeds, prompt_ids
 from limner.training.step import Objective, Step
-from limner.training.trainable import LowRankPlan, Trainable, trainable
-
-
-def trained_modules(run: VariantRun) -> tuple[str, ...]:
-    """Names of the modules that a variant trains."""
-    variant = run.variant
-    unet = not isinstance(variant, LoraVariant) or variant.unet
-    return (("unet",) if unet else ()) + (("text_encoder",) if variant.text_encoder else ())
+from limner.training.trainable import Trainable, trainable
 
 
 @contextmanager
@@ -46,27 +39,19 @@ def set_up(
     *,
     parts: int = 1,
 ) -> Iterator[Training]:
-    """A training of `runs`, which share all settings but rank, alpha, learning rate and seed, at step 0.
+    """A training of `runs`, one stack (`Method.stack_key`), at step 0.
 
     The base's modules carry its weights while the block runs. A frozen text encoder that waits on the CPU is on the
     device only while the prompts are encoded. `prompts` are the instance prompt (all that the photos' own rows name,
     where they have some) and, with prior preservation, the class prompt, placeholders filled. Pictures of several
     shapes are given bucket by bucket. `parts` cuts every micro-batch for the sake of memory; the step is the same.
     """
-    variant, names = runs[0].variant, trained_modules(runs[0])
+    variant = runs[0].variant
+    names = runs[0].method.trained_modules(variant)
     ids = prompt_ids(base, subject, prompts, progress, of_class=of_class is not None)
     dtype = training_dtype(variant.precision, base.device)
-    plans = _plans(runs)
     with (
-        trainable(
-            base,
-            names,
-            low_rank=plans,
-            start=start,
-            dtype=dtype,
-            exact_masters=variant.master_weights == "exact",
-            gradient_checkpointing=variant.gradient_checkpointing,
-        ) as ready,
+        trainable(base, runs, start=start, dtype=dtype, gradient_checkpointing=variant.gradient_checkpointing) as ready,
         fused(*(base.modules()[name] for name in dict.fromkeys(("unet", *names))), everywhere=True),
     ):
         half = dtype == torch.float16
@@ -78,14 +63,6 @@ def set_up(
 
 def _in_buckets(pictures: EncodedPictures | Sequence[EncodedPictures]) -> Sequence[EncodedPictures]:
     return [pictures] if isinstance(pictures, EncodedPictures) else pictures
-
-
-def _plans(runs: Sequence[VariantRun]) -> list[LowRankPlan]:
-    return [
-        LowRankPlan(run.rank or 1, run.variant.alpha_for(run.rank or 1), run.variant.targets, run.training_seed)
-        for run in runs
-        if isinstance(run.variant, LoraVariant)
-    ]
 
 
 def _training(

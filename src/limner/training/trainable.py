@@ -1,4 +1,4 @@
-"""What is trained: whole weights of one variant, or low-rank updates of several side by side.
+"""What is trained: what a method attached to a base's modules, of one variant or of several side by side, in flat rows.
 
 While the block of `trainable` runs, the base's modules compute with the weights in training, so they can be rendered
 from as they are. Frozen weights are cast once to the arithmetic's precision. Afterwards the modules hold their own
@@ -8,31 +8,18 @@ tensors again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limner.adapters import Adapter, LowRankLayer, LowRankUpdate, attached, eject, inject, inject_stacked, target_layers
-from limner.adapters.low_rank import initial_update
+from limner.adapters import Adapter, attached, eject
 from limner.base import Base
-from limner.base.devices import RANK_MULTIPLE, in_channels_last
-from limner.errors import AdapterError, InputError
-from limner.kernels.flat_weights import CHANNELS_LAST, FlatWeights
-
-INDEX_OF_FIRST_LAYER = {"unet": 0, "text_encoder": 1 << 16}  # so that no two layers start alike
-
-
-@dataclass(frozen=True)
-class LowRankPlan:
-    """Which low-rank updates one variant trains."""
-
-    rank: int
-    alpha: float
-    targets: str
-    seed: int
+from limner.base.devices import in_channels_last
+from limner.kernels.flat_weights import FlatWeights
+from limner.methods import Attachment, VariantRun
 
 
 @dataclass
@@ -43,14 +30,19 @@ class Trainable:
     """
 
     weights: FlatWeights
-    groups: Mapping[str, tuple[str, ...]]
-    parameters: dict[str, nn.Parameter]
-    modules: Mapping[str, nn.Module]
-    full_modules: tuple[str, ...] = ()  # those whose whole weights belong to the result
-    layers: Mapping[str, Mapping[str, LowRankLayer]] = field(default_factory=dict)
-    start: Adapter = field(default_factory=lambda: Adapter("base"))
-    gradient: Tensor | None = None  # (V, P) of low-rank updates; autograd keeps those of whole weights
+    attachment: Attachment
+    gradient: Tensor | None = None  # (V, P) where a method keeps them in rows; else autograd does
     zeros: dict[str, Tensor] = field(default_factory=dict)  # gradients of weights that nothing reads
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What the modules compute with."""
+        return self.attachment.parameters
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of trained tensors by group."""
+        return self.attachment.groups
 
     def count(self, variant: int = 0) -> int:
         """How many numbers a variant trains."""
@@ -82,12 +74,11 @@ class Trainable:
 
     def adapter(self, label: str, dtype: torch.dtype = torch.float32, variant: int = 0) -> Adapter:
         """A variant's result as it is now, copied to the CPU; `dtype` is that of full weights."""
-        full = {name: self._whole(name, dtype) for name in self.full_modules}
-        low_rank = {
-            module: {name: self._update(f"{module}.{name}", layer, variant) for name, layer in layers.items()}
-            for module, layers in self.layers.items()
-        }
-        return Adapter(label, full, low_rank)
+
+        def read(name: str) -> Tensor:
+            return self._own(name, self.weights.read(name, variant), variant)
+
+        return Adapter.of(label, *self.attachment.parts(read, dtype, variant))
 
     def alive_chunks(self, size: int) -> Tensor:
         """(V, P/size) uint8: 1 for the parts of a row that are not all padding of smaller ranks."""
@@ -101,74 +92,49 @@ class Trainable:
 
     @contextlib.contextmanager
     def only(self, variant: int) -> Iterator[None]:
-        """A block in which the modules compute with one variant's updates alone, whatever their input's rows."""
-        every = [layer for layers in self.layers.values() for layer in layers.values()]
-        for layer in every:
+        """A block in which the modules compute with one variant's weights alone, whatever their input's rows."""
+        for layer in self.attachment.layers:
             layer.chosen = variant
         try:
             yield
         finally:
-            for layer in every:
+            for layer in self.attachment.layers:
                 layer.chosen = None
 
     def _tensors(self, variant: int) -> Iterator[tuple[str, Tensor]]:
         return ((name, self.weights.read(name, variant)) for name in self.weights.segments)
 
     def _own(self, name: str, tensor: Tensor, variant: int) -> Tensor:
-        """The part of a segment that is not padding: an update's first `rank` rows (down) or columns (up)."""
-        module, _, rest = name.partition(".")
-        layer_name, _, part = rest.rpartition(".")
-        if module not in self.layers:
-            return tensor
-        rank = self.layers[module][layer_name].ranks[variant]
-        return tensor[:rank] if part == "down" else tensor[:, :rank]
-
-    def _update(self, name: str, layer: LowRankLayer, variant: int) -> LowRankUpdate:
-        down, up = (
-            _stored(self._own(f"{name}.{part}", self.weights.read(f"{name}.{part}", variant), variant))
-            for part in ("down", "up")
-        )
-        return LowRankUpdate(down, up, layer.alphas[variant])
-
-    def _whole(self, module: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """A module's state dict: what was trained, and of the rest what the variant started from."""
-        own = self.start.full.get(module) or self.modules[module].state_dict()
-        trained = {key: f"{module}.{key}" for key in own if f"{module}.{key}" in self.weights.segments}
-        return {
-            key: _stored(self.weights.read(trained[key]) if key in trained else tensor, dtype)
-            for key, tensor in own.items()
-        }
+        return self.attachment.variants_part(name, tensor, variant)
 
 
 @contextlib.contextmanager
 def trainable(
     base: Base,
-    trained_modules: Sequence[str],
+    runs: Sequence[VariantRun],
     *,
-    low_rank: Sequence[LowRankPlan],
     start: Adapter | None,
     dtype: torch.dtype,
-    exact_masters: bool = True,
     gradient_checkpointing: bool = False,
 ) -> Iterator[Trainable]:
-    """Thaw `trained_modules` ("unet", "text_encoder"), or give them the low-rank updates of several variants.
+    """Have the runs' method attach what they train to the base's modules.
 
-    `dtype` is the arithmetic's precision; in bf16 weights keep exact fp32 masters unless `exact_masters` is false.
-    `start` is the result to begin with. Raises AdapterError when it does not fit. Of a base that waits on the CPU the
-    UNet and what is trained are on its device for the time of the block; its own weights stay where they are. The
-    modules stay in evaluation mode: Stable Diffusion has no active dropout.
+    `dtype` is the arithmetic's precision; in bf16 weights keep exact fp32 masters where the method says so. `start` is
+    the result to begin with. Raises AdapterError when it does not fit. Of a base that waits on the CPU the UNet and
+    what is trained are on its device for the time of the block; its own weights stay where they are. The modules stay
+    in evaluation mode: Stable Diffusion has no active dropout.
     """
-    start = start or Adapter("base")
-    modules = base.modules()
-    names = tuple(name for name in modules if name in trained_modules)
-    with attached(modules, Adapter(start.label, full=start.full)), _own_weights_kept(modules):
-        cast_frozen(modules, () if low_rank else names, dtype, base.device, at_work=("unet", *names))
+    method, variant = runs[0].method, runs[0].variant
+    start, modules = start or Adapter("base"), base.modules()
+    trained = method.trained_modules(variant)
+    names = tuple(name for name in modules if name in trained)
+    beneath = {kind: part for kind, part in start.parts.items() if kind not in method.continues}
+    with attached(modules, Adapter(start.label, beneath)), _own_weights_kept(modules):
+        cast_frozen(modules, names if method.thaws else (), dtype, base.device, at_work=("unet", *names))
         kept = torch.float32 if dtype == torch.float16 else dtype  # fp16 cannot hold what it learns
-        ready = (
-            _give_updates(modules, names, start, low_rank, kept)
-            if low_rank
-            else _thaw(modules, names, start, kept, exact_masters, base.device)
-        )
+        attachment = method.attach(modules, names, runs, start, base.device)
+        exact = method.keeps_exact(variant)
+        ready = _in_rows(attachment, kept, base.device, exact=exact, with_gradients=method.keeps_gradients)
         with _checkpointed(modules, names, gradient_checkpointing):
             yield ready
 
@@ -193,118 +159,29 @@ def cast_frozen(
             ordered = parameter.ndim == 4 and in_channels_last(place)
             layout = torch.channels_last if ordered else torch.preserve_format
             parameter.data = parameter.data.to(place, dtype, memory_format=layout)
+            parameter.requires_grad_(False)
 
 
-def groups_by_module(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Names of trained tensors by the module that starts each: {"unet": ("unet.conv_in.weight", …), …}."""
-    ordered = tuple(names)
-    modules = dict.fromkeys(name.partition(".")[0] for name in ordered)
-    return {module: tuple(name for name in ordered if name.startswith(f"{module}.")) for module in modules}
-
-
-def _thaw(
-    modules: Mapping[str, nn.Module],
-    names: tuple[str, ...],
-    start: Adapter,
-    dtype: torch.dtype,
-    exact: bool,
-    device: torch.device,
+def _in_rows(
+    attachment: Attachment, dtype: torch.dtype, device: torch.device, *, exact: bool, with_gradients: bool
 ) -> Trainable:
-    parameters = {f"{name}.{key}": each for name in names for key, each in _matrices_first(modules[name])}
-    shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    orders = {name: CHANNELS_LAST for name, shape in shapes.items() if len(shape) == 4 and in_channels_last(device)}
-    weights = FlatWeights(shapes, 1, dtype, device, exact=exact, orders=orders)
+    """Lay trained tensors end to end, one row a variant, and have the modules compute with them there."""
+    stacked = attachment.is_stacked
+    parameters = attachment.parameters
+    shapes = {name: parameter.shape[1:] if stacked else parameter.shape for name, parameter in parameters.items()}
+    weights = FlatWeights(shapes, attachment.variants, dtype, device, exact=exact, orders=attachment.orders)
+    gradient = torch.zeros_like(weights.weight) if with_gradients else None
+    views = weights.views(gradient) if gradient is not None else {}
     for name, parameter in parameters.items():
-        weights.write(name, parameter.data)
-        parameter.data = weights[name][0]
-        parameter.requires_grad_(True)
-    whole = tuple(name for name in modules if name in names or name in start.full)
-    return Trainable(weights, groups_by_module(weights.segments), parameters, modules, whole, start=start)
-
-
-def _matrices_first(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """A module's parameters, vectors last: so layers of one input have their weights together, and their biases."""
-    return sorted(module.named_parameters(), key=lambda named: named[1].ndim == 1)
-
-
-def _give_updates(
-    modules: Mapping[str, nn.Module],
-    names: tuple[str, ...],
-    start: Adapter,
-    plans: Sequence[LowRankPlan],
-    dtype: torch.dtype,
-) -> Trainable:
-    layers, multiple = {}, RANK_MULTIPLE if next(modules["unet"].parameters()).is_cuda else 1
-    for name in names:
-        stacked = [_first_updates(name, modules[name], start, plan) for plan in plans]
-        layers[name] = inject_stacked(modules[name], stacked, [1.0] * len(plans), multiple=multiple)
-    for name, updates in start.low_rank.items():
-        if name not in names:  # it goes on acting, untrained
-            for layer in inject(modules[name], updates).values():
-                layer.requires_grad_(False)
-    parts = {
-        f"{module}.{name}.{part}": (layer, part)
-        for part in ("down", "up")  # those of layers that follow one another lie side by side
-        for module, found in layers.items()
-        for name, layer in found.items()
-    }
-    parameters = {name: getattr(layer, part) for name, (layer, part) in parts.items()}
-    device = next(iter(parameters.values())).device
-    shapes = {name: parameter.shape[1:] for name, parameter in parameters.items()}
-    orders = {name: (1, 0, *range(2, len(shape))) for name, shape in shapes.items() if name.endswith(".up")}
-    weights = FlatWeights(shapes, len(plans), dtype, device, orders=orders)  # the rank first: padding comes last
-    gradient = torch.zeros_like(weights.weight)
-    views = weights.views(gradient)
-    for name, parameter in parameters.items():
-        for variant, values in enumerate(parameter.data):
+        for variant, values in enumerate(parameter.data if stacked else [parameter.data]):
             weights.write(name, values, variant)
-        parameter.data, parameter.grad = weights[name], views[name]
-    for module, found in layers.items():
-        for name, layer in found.items():
-            layer.gradients = (views[f"{module}.{name}.down"], views[f"{module}.{name}.up"])
-    groups = groups_by_module(weights.segments)
-    return Trainable(weights, groups, parameters, modules, layers=layers, start=start, gradient=gradient)
-
-
-def _first_updates(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
-    targets = _targets(name, module, start, plan)
-    if not targets:
-        raise InputError(f'the {name} has no layers that targets = "{plan.targets}" stands for; choose other targets')
-    if name in start.low_rank:
-        return _continued(name, start, targets, plan)
-    layers, first = dict(module.named_modules()), INDEX_OF_FIRST_LAYER[name]
-    return {
-        layer: initial_update(layers[layer], plan.rank, plan.alpha, plan.seed, first + index)
-        for index, layer in enumerate(targets)
-    }
-
-
-def _targets(name: str, module: nn.Module, start: Adapter, plan: LowRankPlan) -> list[str]:
-    if plan.targets != "start":
-        return target_layers(module, plan.targets)
-    return [layer for layer, _ in module.named_modules() if layer in start.low_rank.get(name, {})]
-
-
-def _continued(name: str, start: Adapter, targets: Sequence[str], plan: LowRankPlan) -> Mapping[str, LowRankUpdate]:
-    updates = start.low_rank[name]
-    if set(updates) != set(targets):
-        raise AdapterError(
-            f'start_from "{start.label}" has updates of {len(updates)} {name} layers and targets = "{plan.targets}" '
-            f'means {len(targets)}; set targets = "start" to train on those that it has'
-        )
-    strange = [u for u in updates.values() if u.rank != plan.rank or u.alpha != plan.alpha]
-    if strange:
-        raise AdapterError(
-            f'start_from "{start.label}" has rank {strange[0].rank} and alpha {strange[0].alpha:g}, this variant rank '
-            f"{plan.rank} and alpha {plan.alpha:g}; a LoRA can only be trained further at its own rank and alpha"
-        )
-    return {layer: updates[layer] for layer in targets}
-
-
-def _stored(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """A copy on the CPU; it is cast and laid out on its own device, which is quicker at both, and half is carried."""
-    wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to(wanted, copy=True, memory_format=torch.contiguous_format).to("cpu")
+        parameter.data = weights[name] if stacked else weights[name][0]
+        parameter.requires_grad_(True)
+        if views:
+            parameter.grad = views[name] if stacked else views[name][0]
+    if views:
+        attachment.bind(views)
+    return Trainable(weights, attachment, gradient)
 
 
 @contextlib.contextmanager

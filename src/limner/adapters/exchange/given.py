@@ -14,7 +14,9 @@ from limner.adapters.exchange.merging import merged_weights
 from limner.adapters.exchange.reading import PEFT_CONFIG, ForeignLora, load_foreign, lora_file_in
 from limner.adapters.formats import LORA_FILE, save_low_rank
 from limner.adapters.low_rank import LowRankUpdate
-from limner.adapters.trained import full_weights_of, low_rank_of
+from limner.adapters.low_rank_updates import LowRankUpdates
+from limner.adapters.trained import kinds_in_all, low_rank_of
+from limner.adapters.whole_weights import WholeWeights, weights_file
 from limner.artifacts import MANIFEST, AdapterFolder, canonical_json, hash_bytes, hash_file
 from limner.base import BaseLocation
 from limner.base.single_file.opening import open_base
@@ -28,11 +30,14 @@ def read_given(path: Path) -> ForeignLora:
     if not (path / MANIFEST).is_file():
         return load_foreign(path)
     folder = AdapterFolder(path)
-    if full_weights_of(folder):
+    kinds = kinds_in_all(folder)
+    if WholeWeights.kind in kinds:
         raise AdapterError(
             f"{path} is, or stands on, whole weights; make them the base instead: "
             f"limner export {path} BASE.safetensors --format merged, then base.model"
         )
+    if kinds != {LowRankUpdates.kind}:
+        raise AdapterError(f"{path} holds {', '.join(sorted(kinds))}; only low-rank updates can be taken in")
     return ForeignLora(path / LORA_FILE, low_rank_of(folder), {}, {})
 
 
@@ -69,7 +74,7 @@ def save_merged(
     with _merged(given, base, vae, strength) as weights:
         for module in _changed_modules(given):
             made = {key: each.written(each.shape, None) for key, each in weights[module].items()}
-            write_tensors(folder / f"{module}.safetensors", made, {})
+            write_tensors(folder / weights_file(module), made, {})
 
 
 def merged_adapter(given: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0) -> Adapter:
@@ -78,7 +83,7 @@ def merged_adapter(given: ForeignLora, base: BaseLocation, vae: Path | None = No
         full = {
             module: {key: each.tensor() for key, each in weights[module].items()} for module in _changed_modules(given)
         }
-    return Adapter(given.path.stem, full=full)
+    return Adapter.of(given.path.stem, WholeWeights(full))
 
 
 def one_rank_and_alpha(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> tuple[int | None, float | None]:

@@ -114,13 +114,13 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def card(origin: Provenance, kind: str, how: Sequence[str], pictures: Mapping[str, str]) -> str:
-    """A model card in Markdown with the YAML head that the hub reads. `kind` is "lora" or "full".
+def card(origin: Provenance, how: Sequence[str], pictures: Mapping[str, str], *, is_model: bool) -> str:
+    """A model card in Markdown with the YAML head that the hub reads: of a whole model, or of a LoRA.
 
     `how` are sentences on using it; `pictures` map a prompt to a picture's path beside the card.
     """
     tags = ["text-to-image", "stable-diffusion", "diffusers"]
-    tags += ["lora", "template:sd-lora"] if kind == "lora" else ["dreambooth"]
+    tags += ["dreambooth"] if is_model else ["lora", "template:sd-lora"]
     known = origin.licence in LICENCE_LINKS
     head: dict[str, Any] = {
         "base_model": origin.base_name,

@@ -17,6 +17,7 @@ from limner.adapters.exchange.forms import BESIDE, ENDINGS, KNOWN_ENDINGS, UNREA
 from limner.adapters.exchange.merging import Changes
 from limner.adapters.exchange.names import is_norm, kernel_px, place_of_layer
 from limner.adapters.low_rank import LowRankUpdate
+from limner.adapters.low_rank_updates import LowRankUpdates
 from limner.base.inspect import inspect
 from limner.base.inspect.report import TITLES
 from limner.base.weights.streaming import TensorFile
@@ -57,7 +58,7 @@ class ForeignLora:
                 f"{self.path} {why_merged(self.changes)}; merge it first: "
                 f"limner export {self.path} MERGED.safetensors --format merged --base BASE"
             )
-        return Adapter(label or self.path.stem, low_rank=self.low_rank)
+        return Adapter.of(label or self.path.stem, LowRankUpdates(self.low_rank))
 
 
 def load_foreign(path: Path) -> ForeignLora:

@@ -1,4 +1,4 @@
-"""Every setting limner has, once, with a sentence each: the settings reference is made from here.
+"""Every setting beside the variants', once, with a sentence each: the settings reference is made from here.
 
 The defaults suit SD 1.5; a base's `limner.json` may lay others over them (`study.resolve_study`).
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from limner.config.values import (
+from limner.settings.values import (
     CAPTION,
     AtLeastOne,
     BatchSize,

@@ -1,14 +1,12 @@
-"""Every setting of a variant, once, with a sentence each; see `settings` for the rest."""
+"""The settings that all ways of teaching share; what is one method's alone stands in its module in `methods/`."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from limner.config.values import (
-    SQRT_RULE_ALPHA,
+from limner.settings.values import (
     AtLeastOne,
     InstancePrompt,
     Integers,
@@ -81,7 +79,7 @@ class Validation(Section):
 
 
 class VariantSettings(Section):
-    """What every way of training has in common."""
+    """What every way of teaching has in common."""
 
     name: Name | None = None
     """Name of the variant; the method where left out."""
@@ -143,62 +141,3 @@ class VariantSettings(Section):
     """Write a resumable state every this many steps; 0 only when interrupted."""
     log_to: list[Literal["tensorboard", "wandb"]] = []
     """Beside the JSON lines that are always written."""
-
-
-class FullVariant(VariantSettings):
-    """DreamBooth: all weights of the UNet and, unless said, of the text encoder (Ruiz et al. 2023)."""
-
-    method: Literal["full"]
-    """"full"."""
-    text_encoder: bool = True
-    """Train the text encoder as well."""
-    prior_preservation: bool = True
-    """Train on class images too, so that the class is not forgotten."""
-    checkpoint_every_steps: NotNegative = 400
-    """Write a resumable state every this many steps (for SD 1.5 about 12 GB, two are kept); 0 only when interrupted."""
-
-
-class LoraVariant(VariantSettings):
-    """Low-rank updates (Hu et al. 2022); a list of ranks makes one variant of each."""
-
-    method: Literal["lora"]
-    """"lora"."""
-    steps: AtLeastOne = 500
-    """Optimizer steps."""
-    learning_rate: Positive = 1e-4
-    """Peak learning rate."""
-    rank: Integers = [16]
-    """Rank of the updates, or a list of ranks."""
-    alpha: Positive | None = None
-    """Strength: the update is scaled by alpha / rank. Left out it is the rank (4 under the rule "sqrt")."""
-    alpha_rule: Literal["rank", "sqrt"] = "rank"
-    """"rank": the scale is alpha / rank. "sqrt": it is alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
-    targets: Literal["attention", "transformer", "all", "start"] = "attention"
-    """Which layers: attention projections, whole transformer blocks, or convolutions too; "start" are those of the LoRA
-    that is trained further."""
-    unet: bool = True
-    """Give the UNet updates."""
-
-    @model_validator(mode="after")
-    def _trains_something(self) -> LoraVariant:
-        if not (self.unet or self.text_encoder):
-            raise ValueError("unet and text_encoder are both false, so nothing would be trained; set one to true")
-        if self.targets == "start" and not self.start_from:
-            raise ValueError('targets = "start" are those of the LoRA in start_from, which is left out; name one')
-        if any(rank < 1 for rank in self.rank):
-            raise ValueError(f"rank {min(self.rank)} is not possible; ranks start at 1")
-        return self
-
-    @property
-    def most_targets(self) -> Literal["attention", "transformer", "all"]:
-        """The targets, or all layers where the LoRA that is trained further decides: what memory is foretold by."""
-        return "all" if self.targets == "start" else self.targets
-
-    def alpha_for(self, rank: int) -> float:
-        """The alpha that is stored for `rank`: an update's scale is always (stored alpha) / rank."""
-        if self.alpha_rule == "sqrt":
-            return (SQRT_RULE_ALPHA if self.alpha is None else self.alpha) * math.sqrt(rank)
-        return float(rank) if self.alpha is None else self.alpha
-
-
-Variant = Annotated[FullVariant | LoraVariant, Field(discriminator="method")]

@@ -10,7 +10,6 @@ SamplerName = Literal["ddim", "unipc", "dpm++", "euler"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PLACEHOLDERS = ("subject", "identifier", "class_noun")
 CAPTION = "caption"  # a placeholder of instance prompts alone
-SQRT_RULE_ALPHA = 4.0  # makes the scale 1 at rank 16
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 _.+-]*$"
 
 
