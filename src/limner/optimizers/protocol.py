@@ -20,9 +20,16 @@ class TrainedWeights(Protocol):
     """The weights in training, in rows, and where their gradients are."""
 
     weights: FlatWeights
-    parameters: dict[str, nn.Parameter]
-    gradient: Tensor | None
-    """Gradients (V, P) in the weights' layout; None where autograd keeps each tensor's where it likes."""
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What autograd sees of the weights, by name."""
+        ...
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """Gradients (V, P) in the weights' layout; None where autograd keeps each tensor's where it likes."""
+        ...
 
     def gradients(self) -> list[Tensor]:
         """Gradients in the order of names, (V, …) each."""
