@@ -11,11 +11,13 @@ from typing import Any, get_args
 from limner.base import BaseLocation, find_base
 from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
+from limner.methods import all_methods
 from limner.metrics import find_others
 from limner.opening import OpenStudy
 from limner.photos import list_photos, read_manual_crops
 from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
+from limner.settings import VariantSettings
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import specify_class_images
 from limner.stages.control import read_reference, specify_control
@@ -158,6 +160,8 @@ def leaves(section: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[str,
 
 def sections_of(annotation: Any) -> set[type[Section]]:
     """Every kind of table that a setting so annotated may hold, and those that these hold."""
+    if annotation is VariantSettings:  # one of the registered methods' own
+        return set().union(*(sections_of(method.settings) for method in all_methods()))
     if isinstance(annotation, type) and issubclass(annotation, Section):
         below = (sections_of(field.annotation) for field in annotation.model_fields.values())
         return {annotation}.union(*below)
