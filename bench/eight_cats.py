@@ -6,13 +6,13 @@ What was written by hand under one heading of the document is kept.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from limner.artifacts import write_whole
+from limner.artifacts import read_record, write_whole
 from limner.metrics import LIKENESS, PROMPT_FIDELITY
+from limner.records import PooledRecord
 from limner.reporting.language import Language
 from limner.reporting.pooled import Pooled, markdown_of
 from limner.reporting.pooled_chart import rank_chart
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--measured", required=True, help="when and on what, for example “2026-11-25, two H200”")
     parser.add_argument("--out", type=Path, default=Path("docs/eight-cats.md"))
     options = parser.parse_args()
-    pooled = pooled_of(json.loads(options.pooled.read_text(encoding="utf-8")))
+    pooled = pooled_of(read_record(options.pooled, PooledRecord))
     chart, drawn = options.out.with_suffix(".svg"), rank_chart(pooled)
     if drawn:
         write_whole(chart, drawn.encode())

@@ -17,7 +17,7 @@ import torch
 
 from limner.adapters.exchange.given import hash_of_given, read_given, require_fits_base
 from limner.adapters.exchange.reading import ForeignLora, why_merged
-from limner.artifacts import canonical_json, hash_bytes
+from limner.artifacts import canonical_json, hash_bytes, read_record
 from limner.base import BaseLocation, find_base
 from limner.base.devices import device_memory_gib
 from limner.base.find import MINIATURE, SAFETY_PARTS, find_controlnet, find_vae, hash_of_part
@@ -36,10 +36,11 @@ from limner.config import (
     stacks_of,
     with_settings,
 )
-from limner.errors import BaseError, InputError, StudyError
+from limner.errors import BaseError, InputError, RecordError, StudyError
 from limner.memory import Parts, adapter_bytes, fit, read_parts, read_shapes
 from limner.memory import faults as memory_faults
 from limner.photos import named_subject
+from limner.records import LockFile
 from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
 from limner.training import most_kept, require_trackers
@@ -161,7 +162,12 @@ def study_of_run(adapter: Path) -> Study | None:
     lock = adapter.resolve().parent.parent / LOCK
     if not lock.is_file():
         return None
-    return Study.model_validate(json.loads(lock.read_text(encoding="utf-8"))["study"])
+    return Study.model_validate(read_lock(lock.parent).study)
+
+
+def read_lock(run: Path) -> LockFile:
+    """The lock file in a run's folder. Raises RecordError when it is absent or damaged."""
+    return read_record(run / LOCK, LockFile)
 
 
 def models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
@@ -188,9 +194,9 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
     if of_study != "auto" or memory == "auto" or begun is None:
         return of_study
     try:
-        kept = json.loads((begun / LOCK).read_text(encoding="utf-8"))["study"]["memory"]["budget_gib"]
+        kept = read_lock(begun).study["memory"]["budget_gib"]
         return None if kept == "auto" else float(kept)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RecordError, ValueError, KeyError, TypeError):
         return "auto"  # nothing has begun there
 
 

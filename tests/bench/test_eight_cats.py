@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from bench.eight_cats import BY_HAND, main
+from limner.artifacts import write_record
+from limner.records import PooledRecord
 from limner.reporting.pooled import markdown_of
 from limner.subjects import pooled_of
 from tests.reporting.test_pooled import summary
 
 
 def test_claims_stand_beside_their_findings_and_words_by_hand_are_kept(tmp_path, monkeypatch):
-    record = {"title": "eight-cats", "subjects": [summary(place) for place in range(8)], "faults": {}}
-    (tmp_path / "pooled.json").write_text(json.dumps(record))
+    record = PooledRecord(title="eight-cats", subjects=[summary(place) for place in range(8)], faults={})
+    write_record(tmp_path / "pooled.json", record)
     out = tmp_path / "eight-cats.md"
     command = ["bench.eight_cats", str(tmp_path / "pooled.json"), "--measured", "2026-11-25, one GPU"]
     monkeypatch.setattr(sys, "argv", [*command, "--out", str(out)])

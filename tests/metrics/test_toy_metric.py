@@ -123,8 +123,9 @@ def test_it_is_compared(run):
 
 
 def test_it_is_pooled_over_subjects(run):
-    lock = {"study": run.study.model_dump(mode="json"), "machine": {}, "device": "cpu"}
-    (run.run / "study.lock.json").write_text(json.dumps(lock))
+    hashed = {"content_hash": "x"}
+    lock = {"study": run.study.model_dump(mode="json"), "origins": {}, "source": "s.toml", "photos": hashed}
+    (run.run / "study.lock.json").write_text(json.dumps({**lock, "base": {"name": "tiny", **hashed}}))
     summaries = [summarise(name, run.run) for name in ("one", "two", "three")]
     page = markdown_of(Pooled("toys", [scores_of(s) for s in summaries], variants_of(summaries), summaries))
     assert "brightness less the base's" in page

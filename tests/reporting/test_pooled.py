@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from limner.records import PooledRecord, SubjectSummary
 from limner.reporting.dreambench import dreambench_markdown
 from limner.reporting.pooled import Pooled, markdown_of
 from limner.reporting.pooled_chart import rank_chart
@@ -31,18 +32,21 @@ def summary(place, *, seeds=3):
     ]
     base = {"": {"in the snow": 0.4 + 0.02 * place}}
     of_all = {"base": base} | {name: values(level) for name, level in levels.items()}
-    anchors = {"floor": 0.4, "ceiling": 0.8 + 0.01 * place, "power": {}, "power_others": {"real": True}}
+    others = {"origin": "photos", "pictures": 8, "real": True}
+    anchors = {"floor": 0.4, "ceiling": 0.8 + 0.01 * place, "power": {}, "power_others": others}
     anchors |= {"class_prompts": [], "unrelated_prompts": []}
     likeness = {**anchors, "power": {"in the snow": 0.9}}
-    return {
+    used = {"status": "used", "note": ""}
+    raw = {
         "subject": f"dog{place}", "class_noun": "dog", "photos": 5, "held_out_photos": 0, "pictures": 100,
         "pictures_a_mean": 4, "prompts": {"in the snow": "a {subject} in the snow"}, "variants": rows,
         "not_low": ["lora-128"], "notices": ["lora-128: rank 128 is no longer low"], "machine": {}, "device": "cpu",
-        "models": {metric: {"name": metric.partition("/")[2]} for metric in (DINO, CLIP_T)},
+        "models": {DINO: {**used, "name": "facebook/dino-vits16"}, CLIP_T: {**used, "name": CLIP.partition("/")[2]}},
         "anchors": {DINO: likeness, CLIP: likeness, CLIP_T: anchors},
         "values": {DINO: of_all, CLIP: of_all, CLIP_T: of_all},
         "copies": {"copying/x": {"base": [0, 4], "full": [1, 12]}},
     }  # fmt: skip
+    return SubjectSummary.from_json(raw)
 
 
 def pooled(count, faults=None):
@@ -88,7 +92,8 @@ def test_the_chart_is_one_drawing_that_marks_ranks_that_are_not_low():
 
 
 def test_dreambenchs_table_is_the_mean_over_subjects_beside_the_published_figures():
-    record = {"title": "DreamBench", "subjects": [summary(place, seeds=1) for place in range(4)], "faults": {}}
+    subjects = [summary(place, seeds=1) for place in range(4)]
+    record = PooledRecord(title="DreamBench", subjects=subjects, faults={})
     page = dreambench_markdown(record, METRICS, {})
     assert "| real photos | 0.815 (" in page
     assert "| full | 0.719 (" in page
@@ -99,7 +104,7 @@ def test_dreambenchs_table_is_the_mean_over_subjects_beside_the_published_figure
 
 @pytest.mark.parametrize("stand_ins", [{"DINO": "efficientnet-lite0", "CLIP-I": "base", "CLIP-T": "base"}])
 def test_a_stand_in_is_called_by_its_own_name(stand_ins):
-    record = {"title": "DreamBench", "subjects": [summary(place) for place in range(4)], "faults": {"x": "cut"}}
+    record = PooledRecord(title="DreamBench", subjects=[summary(place) for place in range(4)], faults={"x": "cut"})
     page = dreambench_markdown(record, METRICS, stand_ins)
     ours = page.partition("Published")[0]
     assert "DINO" not in ours
@@ -112,10 +117,11 @@ def test_a_stand_in_is_called_by_its_own_name(stand_ins):
 
 
 def test_prompt_fidelity_is_of_prompts_that_name_the_subject():
-    one = summary(0)
-    one["anchors"]["drift/x"] = one["anchors"][CLIP_T] | {"unrelated_prompts": ["a house"]}
-    for seeds in one["values"][CLIP_T].values():
+    raw = summary(0).to_json()
+    raw["anchors"]["drift/x"] = raw["anchors"][CLIP_T] | {"unrelated_prompts": ["a house"]}
+    for seeds in raw["values"][CLIP_T].values():
         for means in seeds.values():
             means["a house"] = 0.0
+    one = SubjectSummary.from_json(raw)
     assert scores_of(one).values[CLIP_T]["full"]["0"] == {"in the snow": 0.7}
-    assert "a house" in one["values"][CLIP_T]["full"]["0"]
+    assert "a house" in one.values[CLIP_T]["full"]["0"]

@@ -10,11 +10,13 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from limner.artifacts import read_record
 from limner.config.study import read_toml
 from limner.errors import InputError
 from limner.events import Failed
+from limner.records import PooledRecord
 from limner.running.record import EVENTS
-from limner.subjects import find_subjects, run_subjects, subject_tables
+from limner.subjects import find_subjects, pool_runs, run_subjects, subject_tables
 from limner.subjects.folders import read_classes, write_others, write_study
 from limner.subjects.processes import CUT, Job, run_jobs
 from tests.drawn import write_photos
@@ -82,6 +84,9 @@ def test_subjects_are_run_pooled_and_found_current_again(folder, template, tmp_p
     run_subjects(template, folder, out, device="cpu")
     assert adapters == {file: file.stat().st_mtime_ns for file in out.glob("*/adapters/*/*")}
     assert page.read_bytes() == first
+    (out / "one" / "summary.json").write_text('{"subject": "one"}')
+    pool_runs(out, "again", ["one"])
+    assert "summary.json is damaged" in read_record(out / "pooled.json", PooledRecord).faults["one"]
 
 
 def test_when_time_is_up_what_waits_is_not_begun(folder, template, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from limner.artifacts import MANIFEST, AdapterFolder, ClassSet, PhotoSet, RenderSet, ScoreTable
 from limner.config import Study, expand_variants
 from limner.errors import InputError, LimnerError
-from limner.opening import LOCK
+from limner.opening import LOCK, read_lock
+from limner.records import LockFile
 
 
 class RunFolder:
@@ -25,12 +25,12 @@ class RunFolder:
     @cached_property
     def study(self) -> Study:
         """The study with every setting resolved, from `study.lock.json`."""
-        return Study.model_validate(self.lock["study"])
+        return Study.model_validate(self.lock.study)
 
     @cached_property
-    def lock(self) -> dict[str, Any]:
+    def lock(self) -> LockFile:
         """`study.lock.json`: the resolved settings, where each came from, hashes, versions, the consent note."""
-        return json.loads((self.folder / LOCK).read_text(encoding="utf-8"))
+        return read_lock(self.folder)
 
     @cached_property
     def photos(self) -> PhotoSet:

@@ -21,6 +21,7 @@ from limner.artifacts.disk import (
     write_json,
     write_whole,
 )
+from limner.artifacts.integrity import read_record, write_record
 from limner.artifacts.kinds import (
     AdapterFolder,
     Artifact,
@@ -58,6 +59,7 @@ __all__ = [
     "load_scores",
     "machine_record",
     "read_manifest",
+    "read_record",
     "require_absent",
     "require_folder",
     "require_space",
@@ -69,6 +71,7 @@ __all__ = [
     "write_changed",
     "write_json",
     "write_manifest",
+    "write_record",
     "write_scores",
     "write_whole",
 ]

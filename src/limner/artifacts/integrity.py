@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from limner.artifacts.disk import canonical_json, hash_bytes
+from limner.artifacts.disk import canonical_json, hash_bytes, write_json
 from limner.errors import NewerRecordError, RecordError
+from limner.records import Record
 
 HASH = "manifest_hash"
+Kind = TypeVar("Kind", bound=Record)
 
 
 def hash_of(raw: Mapping[str, Any]) -> str:
@@ -37,6 +39,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise damaged(path, "it is no JSON object")
     return raw
+
+
+def read_record(path: Path, kind: type[Kind]) -> Kind:
+    """Read a file that is one record and no manifest. Raises RecordError when it is absent or damaged."""
+    try:
+        return kind.from_json(read_json(path))
+    except ValidationError as error:
+        raise damaged(path, first_fault(error)) from None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write such a file whole. Raises NotFiniteError as `write_json`."""
+    write_json(path, record.to_json())
 
 
 def checked_version(path: Path, raw: Mapping[str, Any], known: int) -> int:

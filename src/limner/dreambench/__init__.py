@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import write_whole
+from limner.artifacts import read_record, write_whole
 from limner.base import BaseLocation, find_base
 from limner.config import merged, read_toml
 from limner.embeddings import find_embedder
@@ -16,6 +15,7 @@ from limner.errors import InputError
 from limner.measuring.prompt_fidelity import names_word
 from limner.metrics import LIKENESS, PROMPT_FIDELITY
 from limner.progress import SILENT, Progress
+from limner.records import PooledRecord
 from limner.reporting.dreambench import CLIP_I, CLIP_T, DINO, dreambench_markdown
 from limner.subjects import POOLED, SubjectFolder, find_subjects, run_tables, subject_tables
 
@@ -71,7 +71,7 @@ def run_dreambench(
     tables = {each.name: tables_of(each, protocol, models, where) for each in subjects}
     title = f"DreamBench on {Path(protocol['base']['model']).name}"
     run_tables(subjects, tables, out, title, device, processes, seconds, progress)
-    record = json.loads((out / POOLED).read_text(encoding="utf-8"))
+    record = read_record(out / POOLED, PooledRecord)
     write_whole(out / PAGE, dreambench_markdown(record, models.metrics, stand_ins(models)).encode())
     return out / PAGE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from limner.records import PooledRecord, SubjectSummary
 from limner.reporting.findings import BASE_MODEL
 from limner.reporting.language import Language, listed
 from limner.reporting.pooled import markdown_table
@@ -23,13 +23,13 @@ ROLES = {DINO: "subject fidelity", CLIP_I: "subject fidelity", CLIP_T: "prompt f
 EN = Language("en")
 
 
-def dreambench_markdown(record: Mapping[str, Any], metrics: Mapping[str, str], stand_ins: Mapping[str, str]) -> str:
+def dreambench_markdown(record: PooledRecord, metrics: Mapping[str, str], stand_ins: Mapping[str, str]) -> str:
     """The page of a pooled record. `metrics` names the metric of each column, `stand_ins` what is not its own model."""
-    summaries = record["subjects"]
-    parts = [f"# {record['title']}"]
+    summaries = record.subjects
+    parts = [f"# {record.title}"]
     if not summaries:
         return "\n\n".join([*parts, "No subject was measured.", *_faults(record)]) + "\n"
-    names = [row["name"] for row in summaries[0]["variants"]]
+    names = [row.name for row in summaries[0].variants]
     rows = [["real photos", *(_real(summaries, metrics[column]) for column in metrics)]]
     rows += [[name, *(_mean(summaries, metrics[column], name) for column in metrics)] for name in names]
     heads = [_head(column, stand_ins) for column in metrics]
@@ -39,10 +39,10 @@ def dreambench_markdown(record: Mapping[str, Any], metrics: Mapping[str, str], s
     return "\n\n".join([*parts, *_notes(stand_ins), *_faults(record)]) + "\n"
 
 
-def _standfirst(summaries: Sequence[Mapping[str, Any]]) -> str:
-    pictures = sum(summary["pictures"] for summary in summaries)
-    prompts, images = len(summaries[0]["prompts"]), summaries[0]["pictures_a_mean"]
-    nouns = list(dict.fromkeys(str(summary["class_noun"]) for summary in summaries))
+def _standfirst(summaries: Sequence[SubjectSummary]) -> str:
+    pictures = sum(summary.pictures for summary in summaries)
+    prompts, images = len(summaries[0].prompts), summaries[0].pictures_a_mean
+    nouns = list(dict.fromkeys(str(summary.class_noun) for summary in summaries))
     return (
         f"{len(summaries)} subjects ({listed(nouns)}), {prompts} prompts each and {images} pictures a prompt: "
         f"{pictures:,} pictures with the base's. Means over subjects, with 95% intervals over subjects."
@@ -57,9 +57,9 @@ def _head(column: str, stand_ins: Mapping[str, str]) -> str:
     return f"{used}, {ROLES[column]}"
 
 
-def _mean(summaries: Sequence[Mapping[str, Any]], metric: str, variant: str) -> str:
+def _mean(summaries: Sequence[SubjectSummary], metric: str, variant: str) -> str:
     """Mean over subjects of the mean over prompts (and training seeds)."""
-    by_variant = [summary["values"].get(metric, {}).get(variant, {}) for summary in summaries]
+    by_variant = [summary.values.get(metric, {}).get(variant, {}) for summary in summaries]
     return _with_interval([_over_prompts(seeds) for seeds in by_variant if seeds])
 
 
@@ -67,10 +67,10 @@ def _over_prompts(seeds: Mapping[str, Mapping[str, float]]) -> float:
     return statistics.fmean(statistics.fmean(means.values()) for means in seeds.values())
 
 
-def _real(summaries: Sequence[Mapping[str, Any]], metric: str) -> str:
+def _real(summaries: Sequence[SubjectSummary], metric: str) -> str:
     """Real photos of a subject against each other."""
-    tops = [summary["anchors"].get(metric, {}).get("ceiling") for summary in summaries]
-    return _with_interval([top for top in tops if top is not None])
+    anchors = [summary.anchors[metric] for summary in summaries if metric in summary.anchors]
+    return _with_interval([each.ceiling for each in anchors if each.ceiling is not None])
 
 
 def _with_interval(means: Sequence[float]) -> str:
@@ -95,6 +95,6 @@ def _notes(stand_ins: Mapping[str, str]) -> Iterator[str]:
     yield "\n".join(f"- {note}" for note in notes)
 
 
-def _faults(record: Mapping[str, Any]) -> Iterator[str]:
-    if record["faults"]:
-        yield "Not measured: " + "; ".join(f"{name} ({fault})" for name, fault in record["faults"].items())
+def _faults(record: PooledRecord) -> Iterator[str]:
+    if record.faults:
+        yield "Not measured: " + "; ".join(f"{name} ({fault})" for name, fault in record.faults.items())

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from limner.metrics import Metric, metric_named, metrics_shown, role_of
+from limner.records import ModelRecord, SubjectSummary
 from limner.reporting.findings import model_of
 from limner.reporting.language import Language, listed
 from limner.reporting.sentences import Speaker
@@ -42,13 +43,13 @@ class Pooled:
     title: str
     subjects: Sequence[SubjectScores]
     variants: Sequence[Variant]
-    summaries: Sequence[Mapping[str, Any]]
+    summaries: Sequence[SubjectSummary]
     faults: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def not_low(self) -> list[str]:
         """Variants whose rank is no longer low for every layer."""
-        return sorted({name for summary in self.summaries for name in summary["not_low"]})
+        return sorted({name for summary in self.summaries for name in summary.not_low})
 
     @cached_property
     def conclusions(self) -> Conclusions:
@@ -96,18 +97,18 @@ def markdown_of(pooled: Pooled, chart: str = "") -> str:
 
 def _standfirst(pooled: Pooled) -> str:
     first = pooled.summaries[0]
-    photos = [summary["photos"] for summary in pooled.summaries]
-    held = {summary["held_out_photos"] for summary in pooled.summaries}
-    seeds = sorted({seed for row in first["variants"] for seed in row["training_seeds"]})
+    photos = [summary.photos for summary in pooled.summaries]
+    held = {summary.held_out_photos for summary in pooled.summaries}
+    seeds = sorted({seed for row in first.variants for seed in row.training_seeds})
     said = [
         f"{len(pooled.subjects)} subjects ({listed([s.name for s in pooled.subjects])}) with {min(photos)} to "
         f"{max(photos)} photos each",
         f"of which {min(held)} were held out from training" if held != {0} else "none of which was held out",
     ]
-    pictures = sum(summary["pictures"] for summary in pooled.summaries)
-    models = "; ".join(f"{metric}: {model['name']}" for metric, model in _models(pooled).items())
+    pictures = sum(summary.pictures for summary in pooled.summaries)
+    models = "; ".join(f"{metric}: {model.name}" for metric, model in _models(pooled).items())
     return (
-        f"{', '.join(said)}. Training seeds {listed([str(seed) for seed in seeds])}; {len(first['prompts'])} prompts; "
+        f"{', '.join(said)}. Training seeds {listed([str(seed) for seed in seeds])}; {len(first.prompts)} prompts; "
         f"{pictures:,} pictures. Intervals are over subjects: each subject is one value, its training seeds averaged. "
         f"{_of_prompts()} Models: {models}."
     )
@@ -121,8 +122,8 @@ def _of_prompts() -> str:
     return f"{of_subject[:1].upper()}{of_subject[1:]} are of prompts that name the subject, {of_others} of the others."
 
 
-def _models(pooled: Pooled) -> dict[str, Any]:
-    models = {metric: model for summary in pooled.summaries for metric, model in summary["models"].items()}
+def _models(pooled: Pooled) -> dict[str, ModelRecord]:
+    models = {metric: model for summary in pooled.summaries for metric, model in summary.models.items()}
     return {metric: model for metric, model in models.items() if metric_named(metric).required}
 
 
@@ -218,7 +219,7 @@ def _counts(pooled: Pooled) -> dict[str, str]:
 def _prompts(pooled: Pooled) -> Iterator[str]:
     """Metrics that leave prompts out, prompt by prompt, weak ones too, with the embedding's power under each."""
     for metric in [metric for metric in metrics_of(pooled.subjects) if metric_named(metric).needs_ceiling]:
-        power, texts = pooled_power(pooled.subjects, metric), pooled.summaries[0]["prompts"]
+        power, texts = pooled_power(pooled.subjects, metric), pooled.summaries[0].prompts
         rows = [
             [f"{prompt}: “{texts.get(prompt, '')}”", *_power(share), *_gains_under(pooled, metric, prompt)]
             for prompt, share in power.items()
@@ -233,7 +234,8 @@ def _prompts(pooled: Pooled) -> Iterator[str]:
 
 
 def _compared_with(pooled: Pooled, metric: str) -> str:
-    real = [summary["anchors"].get(metric, {}).get("power_others", {}).get("real") for summary in pooled.summaries]
+    anchors = [summary.anchors.get(metric) for summary in pooled.summaries]
+    real = [each is not None and each.power_others is not None and each.power_others.real for each in anchors]
     return " (beside photos of other subjects of its class)" if all(real) else " (beside renders: an upper bound)"
 
 
@@ -267,7 +269,7 @@ def _subjects(pooled: Pooled) -> Iterator[str]:
             _share_of(statistics.fmean(subject_means.values()), floor, top) if subject_means else NONE
             for subject_means in means
         ]
-        rows.append([subject.name, str(pooled.summaries[index]["photos"]), EN.number(floor), EN.number(top), *shares])
+        rows.append([subject.name, str(pooled.summaries[index].photos), EN.number(floor), EN.number(top), *shares])
     yield "## Subject by subject"
     yield markdown_table(["subject", "photos", "base", "ceiling", *pooled.trained], rows)
     yield f"{table.metric}: where each mean lies between the base's (0%) and real photos' (100%)."
@@ -294,8 +296,8 @@ def _scatter(pooled: Pooled) -> Iterator[str]:
 
 
 def _notes(pooled: Pooled) -> Iterator[str]:
-    notes = list(dict.fromkeys(note for summary in pooled.summaries for note in summary["notices"]))
-    machines = list(dict.fromkeys(str(summary["device"]) for summary in pooled.summaries))
+    notes = list(dict.fromkeys(note for summary in pooled.summaries for note in summary.notices))
+    machines = list(dict.fromkeys(str(summary.device) for summary in pooled.summaries))
     yield "## Notes"
     yield "\n".join(f"- {note}" for note in [*notes, f"Made on device {listed(machines)}."])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,14 +19,16 @@ from limner.artifacts import (
     canonical_json,
     machine_record,
     write_changed,
-    write_json,
+    write_record,
 )
 from limner.base import Base, load_base
 from limner.base.devices import rendering_dtype
 from limner.config import ClassImages, Measure, Study, Validation, VariantRun, stacks_of
+from limner.errors import RecordError
 from limner.memory import largest_stack, ranks_not_low
-from limner.opening import LOCK, OpenStudy
+from limner.opening import LOCK, OpenStudy, read_lock
 from limner.progress import SILENT, Progress
+from limner.records import LockedBase, LockedPhotos, LockFile
 from limner.rendering.validation import validation_renderer
 from limner.stages.adopt import adopt
 from limner.stages.class_images import make_class_images
@@ -85,19 +86,20 @@ class Run:
         not_low = ranks_not_low(self.study, self.opened.parts.shapes)
         for said in not_low.values():
             self.progress.notice(said)
-        lock = {
-            "study": self.study.model_dump(mode="json"),
-            "origins": self.opened.origins,
-            "source": str(self.opened.source.resolve()),
-            "base": {"name": self.opened.base.name, "content_hash": self.opened.base.content_hash},
-            "photos": {"content_hash": photos},
-            "adapters": self.opened.imported_hashes,
-            "consent": self.study.subject.consent,
-            "ranks_not_low": not_low,
-        }
-        ran_on = {"device": str(self.device), "machine": machine_record().to_json()}
-        if not _says(self.out / LOCK, lock):  # a run that changes nothing leaves the record of the first
-            write_json(self.out / LOCK, lock | ran_on)
+        opened = self.opened
+        lock = LockFile(
+            study=self.study.model_dump(mode="json"),
+            origins=opened.origins,
+            source=str(opened.source.resolve()),
+            base=LockedBase(name=opened.base.name, content_hash=opened.base.content_hash),
+            photos=LockedPhotos(content_hash=photos),
+            adapters=opened.imported_hashes,
+            consent=self.study.subject.consent,
+            ranks_not_low=not_low,
+        )
+        if not _says(self.out, lock):  # a run that changes nothing leaves the record of the first
+            ran_on = {"device": str(self.device), "machine": machine_record()}
+            write_record(self.out / LOCK, lock.model_copy(update=ran_on))
 
     @cached_property
     def photos(self) -> PhotoSet:
@@ -158,9 +160,10 @@ class Run:
         for runs in stacks_of(self.runs):
             self.trained(runs)
         self._scorers.clear()  # and with them their models' memory
-        chosen = {label: step.to_json() for label, folder in self._trained.items() if (step := folder.record.chosen)}
-        if chosen:
-            self._note_in_lock({"chosen": chosen})
+        if chosen := {label: step for label, folder in self._trained.items() if (step := folder.record.chosen)}:
+            lock = read_lock(self.out)
+            if lock.chosen != chosen:
+                write_record(self.out / LOCK, lock.model_copy(update={"chosen": chosen}))
         return [*self.imported.values(), *(self._trained[run.label] for run in self.runs)]
 
     def trained(self, runs: list[VariantRun]) -> list[AdapterFolder]:
@@ -185,11 +188,6 @@ class Run:
         if not run.start_from:
             return None
         return self.imported.get(run.start_from) or AdapterFolder(self.out / "adapters" / run.start_from)
-
-    def _note_in_lock(self, more: dict[str, Any]) -> None:
-        lock = json.loads((self.out / LOCK).read_text(encoding="utf-8"))
-        if not _says(self.out / LOCK, more):
-            write_json(self.out / LOCK, lock | more)
 
     def _trained_at_once(self, runs: list[VariantRun]) -> int:
         """How many variants of a stack a GPU has the memory to train together, as far as it can be predicted."""
@@ -335,10 +333,11 @@ class Run:
         return self._bases[dtype]
 
 
-def _says(path: Path, lock: dict[str, Any]) -> bool:
-    """Whether the lock file at `path` says all of `lock`; where and when it was written does not matter."""
+def _says(run: Path, lock: LockFile) -> bool:
+    """Whether the lock file of a run says all of `lock`; where and when it was written does not matter."""
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        return canonical_json({name: there.get(name) for name in lock}) == canonical_json(lock)
-    except (OSError, ValueError, AttributeError):
+        there = read_lock(run).to_json()
+    except RecordError:
         return False
+    said = lock.to_json()
+    return canonical_json({name: there.get(name) for name in said}) == canonical_json(said)

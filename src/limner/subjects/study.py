@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import PhotoSet, require_folder, write_json, write_whole
+from limner.artifacts import PhotoSet, read_record, require_folder, write_record, write_whole
 from limner.base import find_base
 from limner.config import Study, read_toml, resolve_study
-from limner.errors import InputError, LimnerError
+from limner.errors import InputError, LimnerError, RecordError
 from limner.progress import SILENT, Progress
+from limner.records import PooledRecord, SubjectSummary
 from limner.reporting.pooled import Pooled, markdown_of
 from limner.reporting.pooled_chart import rank_chart
 from limner.running.lease import hold
@@ -96,19 +96,24 @@ def _run_held(
 
 def pool_runs(out: Path, title: str, names: Sequence[str], faults: Mapping[str, str] = {}) -> Path:
     """Pool what is measured of `names`: pooled.json, README.md and, with ranks, a chart. Returns the README."""
-    files = [out / name / SUMMARY for name in names if name not in faults]
-    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
-    record = {"title": title, "subjects": summaries, "faults": dict(faults)}
-    write_json(out / POOLED, record)
+    summaries, unread = [], {}
+    for name in names:
+        if name not in faults and (out / name / SUMMARY).exists():
+            try:
+                summaries.append(read_record(out / name / SUMMARY, SubjectSummary))
+            except RecordError as error:
+                unread[name] = str(error)
+    record = PooledRecord(title=title, subjects=summaries, faults={**faults, **unread})
+    write_record(out / POOLED, record)
     write_page(pooled_of(record), out / README, out / CHART)
     return out / README
 
 
-def pooled_of(record: Mapping[str, Any]) -> Pooled:
+def pooled_of(record: PooledRecord) -> Pooled:
     """What a pooled.json holds, as reports read it."""
-    summaries = record["subjects"]
+    summaries = record.subjects
     scores = [scores_of(summary) for summary in summaries]
-    return Pooled(record["title"], scores, variants_of(summaries), summaries, record["faults"])
+    return Pooled(record.title, scores, variants_of(summaries), summaries, record.faults)
 
 
 def write_page(pooled: Pooled, page: Path, chart: Path) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from limner.artifacts import PhotoSet, RenderSet, ScoreTable, write_json
+from limner.artifacts import PhotoSet, RenderSet, ScoreTable, write_record
 from limner.config import Study
 from limner.measuring import DECIMALS
 from limner.metrics import metric_named
-from limner.opening import LOCK
-from limner.records import Anchors, ScoreRow
+from limner.opening import read_lock
+from limner.records import Anchors, ScoreRow, SubjectSummary, SummaryAnchors, SweepRecord, VariantSummary
 from limner.reporting.columns import make_columns
 from limner.reporting.conclusions import study_variants
 from limner.statistics import Sweep, Variant
@@ -23,57 +22,56 @@ from limner.statistics.pooling import SubjectScores
 SUMMARY = "summary.json"
 
 
-def summarise(name: str, run: Path) -> dict[str, Any]:
+def summarise(name: str, run: Path) -> SubjectSummary:
     """The summary of a measured run, which is also written into its folder."""
-    lock = json.loads((run / LOCK).read_text(encoding="utf-8"))
+    lock = read_lock(run)
     study, photos, cells = (
-        Study.model_validate(lock["study"]),
+        Study.model_validate(lock.study),
         PhotoSet(run / "photos"),
         RenderSet(run / "renders").cells,
     )
     record = ScoreTable(run / "scores.json").record
     variants = study_variants(study, make_columns(study, cells))
     rows = [row for row in record.rows if row.reference is None and _is_pooled(row.metric)]
-    summary = {
-        "subject": name,
-        "class_noun": study.subject.class_noun,
-        "photos": len(photos.files),
-        "held_out_photos": len(photos.held_out_files),
-        "pictures": len(cells),
-        "pictures_a_mean": len(study.render.seeds) * study.render.images_per_seed,
-        "prompts": {prompt.name: prompt.prompt for prompt in study.render.prompts},
-        "variants": [_variant_record(variant) for variant in variants],
-        "not_low": sorted(lock.get("ranks_not_low", {})),
-        "notices": list(lock.get("ranks_not_low", {}).values()),
-        "models": {metric: model.to_json() for metric, model in record.models.items() if _is_pooled(metric)},
-        "anchors": {metric: _anchors(of_metric) for metric, of_metric in record.anchors.items() if _is_pooled(metric)},
-        "values": _means(rows, variants),
-        "copies": _copies(rows, record.anchors, variants),
-        "machine": lock.get("machine", {}),
-        "device": lock.get("device", ""),
-    }
-    write_json(run / SUMMARY, summary)
+    summary = SubjectSummary(
+        subject=name,
+        class_noun=study.subject.class_noun,
+        photos=len(photos.files),
+        held_out_photos=len(photos.held_out_files),
+        pictures=len(cells),
+        pictures_a_mean=len(study.render.seeds) * study.render.images_per_seed,
+        prompts={prompt.name: prompt.prompt for prompt in study.render.prompts},
+        variants=[_variant_record(variant) for variant in variants],
+        not_low=sorted(lock.ranks_not_low),
+        notices=list(lock.ranks_not_low.values()),
+        models={metric: model for metric, model in record.models.items() if _is_pooled(metric)},
+        anchors={metric: _anchors(anchors) for metric, anchors in record.anchors.items() if _is_pooled(metric)},
+        values=_means(rows, variants),
+        copies=_copies(rows, record.anchors, variants),
+        machine=lock.machine,
+        device=lock.device,
+    )
+    write_record(run / SUMMARY, summary)
     return summary
 
 
-def scores_of(summary: Mapping[str, Any]) -> SubjectScores:
+def scores_of(summary: SubjectSummary) -> SubjectScores:
     """A summary as statistics reads it; some metrics are of the prompts that name the subject alone."""
-    anchors = summary["anchors"]
-    kinds = [of_metric[kind] for of_metric in anchors.values() for kind in ("class_prompts", "unrelated_prompts")]
-    without_subject = {prompt for prompts in kinds for prompt in prompts}
+    anchors = summary.anchors
+    without_subject = {prompt for each in anchors.values() for prompt in (*each.class_prompts, *each.unrelated_prompts)}
     values = {
         metric: _without(by_variant, without_subject)
         if metric_named(metric).pooled_prompts == "subject"
         else by_variant
-        for metric, by_variant in summary["values"].items()
+        for metric, by_variant in summary.values.items()
     }
     return SubjectScores(
-        summary["subject"],
+        summary.subject,
         values,
-        {metric: of_metric["ceiling"] for metric, of_metric in anchors.items()},
-        {metric: of_metric["power"] for metric, of_metric in anchors.items() if of_metric["power"]},
-        {metric: {v: (over, of) for v, (over, of) in counts.items()} for metric, counts in summary["copies"].items()},
-        summary["pictures_a_mean"],
+        {metric: each.ceiling for metric, each in anchors.items()},
+        {metric: each.power for metric, each in anchors.items() if each.power},
+        summary.copies,
+        summary.pictures_a_mean,
     )
 
 
@@ -84,19 +82,23 @@ def _without(by_variant: Mapping[str, Any], prompts: set[str]) -> dict[str, Any]
     }
 
 
-def variants_of(summaries: Sequence[Mapping[str, Any]]) -> list[Variant]:
-    """The variants of all summaries by name, without the places of their rows."""
-    rows = {row["name"]: row for summary in summaries for row in summary["variants"]}
+def variants_of(summaries: Sequence[SubjectSummary]) -> list[Variant]:
+    """The variants of all summaries by name, without where their rows are."""
+    rows = {row.name: row for summary in summaries for row in summary.variants}
     return [
-        Variant(row["name"], {}, row["rank"], row["learning_rate"], Sweep(**row["sweep"]) if row["sweep"] else None)
+        Variant(row.name, {}, row.rank, row.learning_rate, Sweep(**row.sweep.model_dump()) if row.sweep else None)
         for row in rows.values()
     ]
 
 
-def _variant_record(variant: Variant) -> dict[str, Any]:
-    row = {"name": variant.name, "rank": variant.rank, "learning_rate": variant.learning_rate}
-    seeds = [seed for seed in variant.labels.values() if seed is not None]
-    return {**row, "training_seeds": seeds, "sweep": asdict(variant.sweep) if variant.sweep else None}
+def _variant_record(variant: Variant) -> VariantSummary:
+    return VariantSummary(
+        name=variant.name,
+        rank=variant.rank,
+        learning_rate=variant.learning_rate,
+        training_seeds=[seed for seed in variant.labels.values() if seed is not None],
+        sweep=SweepRecord(**asdict(variant.sweep)) if variant.sweep else None,
+    )
 
 
 def _means(rows: Sequence[ScoreRow], variants: Sequence[Variant]) -> dict[str, Any]:
@@ -118,7 +120,9 @@ def _means(rows: Sequence[ScoreRow], variants: Sequence[Variant]) -> dict[str, A
     }
 
 
-def _copies(rows: Sequence[ScoreRow], anchors: Mapping[str, Anchors], variants: Sequence[Variant]) -> Any:
+def _copies(
+    rows: Sequence[ScoreRow], anchors: Mapping[str, Anchors], variants: Sequence[Variant]
+) -> dict[str, dict[str, tuple[int, int]]]:
     """By metric and variant: pictures over the limit, and how many there are."""
     name_of = {label: variant.name for variant in variants for label in variant.labels}
     counts: dict[str, dict[str, list[int]]] = {}
@@ -127,19 +131,19 @@ def _copies(rows: Sequence[ScoreRow], anchors: Mapping[str, Anchors], variants: 
         if metric_named(row.metric).limit and limit is not None and row.value is not None:
             count = counts.setdefault(row.metric, {}).setdefault(name_of[row.variant], [0, 0])
             count[0], count[1] = count[0] + (row.value > limit), count[1] + 1
-    return counts
+    return {metric: {name: (over, of) for name, (over, of) in each.items()} for metric, each in counts.items()}
 
 
-def _anchors(anchors: Anchors) -> dict[str, Any]:
-    return {
-        "floor": anchors.floor,
-        "ceiling": anchors.ceiling,
-        "photos": anchors.photos,
-        "power": anchors.power,
-        "power_others": anchors.power_others.to_json() if anchors.power_others else {},
-        "class_prompts": anchors.class_prompts,
-        "unrelated_prompts": anchors.unrelated_prompts,
-    }
+def _anchors(anchors: Anchors) -> SummaryAnchors:
+    return SummaryAnchors(
+        floor=anchors.floor,
+        ceiling=anchors.ceiling,
+        photos=anchors.photos,
+        power=anchors.power,
+        power_others=anchors.power_others,
+        class_prompts=anchors.class_prompts,
+        unrelated_prompts=anchors.unrelated_prompts,
+    )
 
 
 def _is_pooled(name: str) -> bool:
