@@ -245,7 +245,7 @@ def test_a_photo_that_is_too_small_is_kept_by_every_command_that_prepares(place,
     assert_refused(limner(command, "study.toml", "--keep", "gone.png"), "no photo gone.png to keep")
     limner(command, "study.toml", "--out", "out", "--keep", "small.png")  # goes on until weights are asked for
     photo_set = PhotoSet(Path("out/photos"))
-    assert "small.png" in [photo["source"] for photo in photo_set.photos]
-    assert [refusal["source"] for refusal in photo_set.refused] == ["smaller.png"]
+    assert "small.png" in [photo.source for photo in photo_set.photos]
+    assert [refusal.source for refusal in photo_set.refused] == ["smaller.png"]
     lock = json.loads(Path("out/study.lock.json").read_text())
     assert (lock["study"]["prepare"]["keep"], lock["origins"]["prepare.keep"]) == (["small.png"], "--keep")
