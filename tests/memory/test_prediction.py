@@ -180,11 +180,11 @@ def test_the_effective_batch_stays_when_a_batch_is_divided():
 
 def test_what_the_author_wrote_is_not_changed_and_is_what_the_fault_names():
     asked = study({"method": "full", "optimizer": "adamw", "prior_preservation": False})
-    fitted = fit(asked, SD15_PARTS, 8, {"variants.0.optimizer": "study"})
-    assert fitted.study.variants[0].optimizer == "adamw"
+    fitted = fit(asked, SD15_PARTS, 8, {"variants.0.optimizer.name": "study"})
+    assert fitted.study.variants[0].optimizer.name == "adamw"
     (fault,) = faults(fitted.study, SD15_PARTS, 8)
     assert fault.startswith("train full needs about ")
-    assert 'it fits with variants.1.optimizer = "adamw8bit"' in fault
+    assert 'it fits with variants.1.optimizer.name = "adamw8bit"' in fault
     assert "needs a card of 13 GiB" in fault or "needs a card of 14 GiB" in fault
 
 

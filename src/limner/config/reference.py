@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from limner.methods import all_methods
 from limner.settings import Section, Validation, sections
+from limner.settings.optimizer import OptimizerTable, all_optimizers
 
 TABLES: list[tuple[str, type[Section]]] = [
     ("[subject]", sections.Subject),
@@ -20,6 +21,7 @@ TABLES: list[tuple[str, type[Section]]] = [
     ("[class_images]", sections.ClassImages),
     ("[[adapters]]", sections.AdapterFile),
     *((f'[[variants]] with method = "{method.name}"', method.settings) for method in all_methods()),
+    *((f'optimizer = {{ name = "{name}" }}, in a variant', table) for name, table in all_optimizers().items()),
     ("validation, in a variant", Validation),
     ("[render]", sections.Render),
     ("[[render.prompts]]", sections.RenderPrompt),
@@ -56,6 +58,8 @@ def _default(field: Any) -> str:
     value = field.default if field.default is not PydanticUndefined else field.default_factory()
     if value is None:
         return "left out"
+    if isinstance(value, OptimizerTable):
+        return f'`"{value.name}"`'
     return "see below" if isinstance(value, BaseModel) else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 

@@ -29,6 +29,7 @@ from limner.settings import (
     Subject,
     VariantSettings,
 )
+from limner.settings.optimizer import with_optimizer_table
 
 RESERVED_NAMES = ("base", "conditioning")
 
@@ -98,12 +99,24 @@ def resolve_study(raw: Mapping[str, Any], defaults: Mapping[str, Any], source: s
     by_method = defaults.get("variants", {})
     if isinstance(raw.get("variants"), list):
         laid["variants"] = [
-            merged(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v for v in raw["variants"]
+            _laid_over(by_method.get(v.get("method"), {}), v) if isinstance(v, Mapping) else v for v in raw["variants"]
         ]
     try:
         return Study.model_validate(laid)
     except ValidationError as error:
         raise StudyError(source, [_fault(entry) for entry in error.errors()]) from None
+
+
+def _laid_over(recommended: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant over what is recommended for its method; another optimizer takes nothing from the recommended one's."""
+    try:
+        lower, upper = with_optimizer_table(recommended), with_optimizer_table(variant)
+    except ValueError:  # named when the variant is read
+        return merged(recommended, variant)
+    theirs, ours = lower.get("optimizer", {}), upper.get("optimizer", {})
+    if isinstance(ours, Mapping) and ours.get("name", theirs.get("name")) != theirs.get("name"):
+        lower = {name: value for name, value in lower.items() if name != "optimizer"}
+    return merged(lower, upper)
 
 
 def with_settings(study: Study, changes: Mapping[str, Any]) -> Study:
@@ -121,16 +134,22 @@ def with_settings(study: Study, changes: Mapping[str, Any]) -> Study:
 def setting_origins(study: Study, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
     """Where every setting came from, by its dotted path: "study", "limner.json" or "default"."""
     origins = {}
+    raw = _with_optimizer_tables(raw)
     for path in _paths(study.model_dump(mode="json")):
         recommended: Any = defaults
         if path[0] == "variants":
             method = method_of(study.variants[int(path[1])]).name
-            recommended, rest = defaults.get("variants", {}).get(method, {}), path[2:]
+            recommended, rest = with_optimizer_table(defaults.get("variants", {}).get(method, {})), path[2:]
         else:
             rest = path
         found_in = "study" if _has(raw, path) else "limner.json" if _has(recommended, rest) else "default"
         origins[".".join(path)] = found_in
     return origins
+
+
+def _with_optimizer_tables(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    variants = raw.get("variants")
+    return {**raw, "variants": [*map(with_optimizer_table, variants)]} if isinstance(variants, list) else raw
 
 
 def _paths(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

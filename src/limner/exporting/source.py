@@ -31,9 +31,9 @@ from limner.opening import study_of_run
 from limner.records import AdapterRecord
 
 RECORDED = (  # settings of a training that a reader of the result wants to know
-    "method", "rank", "alpha", "targets", "steps", "learning_rate", "learning_rate_schedule", "warmup_steps",
-    "batch_size", "gradient_accumulation_steps", "optimizer", "snr_gamma", "noise_offset", "prior_preservation",
-    "prior_loss_weight", "text_encoder", "training_seed",
+    "method", "rank", "alpha", "targets", "steps", "learning_rate", "text_encoder_learning_rate",
+    "learning_rate_schedule", "warmup_steps", "batch_size", "gradient_accumulation_steps", "optimizer", "snr_gamma",
+    "noise_offset", "prior_preservation", "prior_loss_weight", "text_encoder", "training_seed",
 )  # fmt: skip
 FRONT_MATTER_LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 MOST_PICTURES, MOST_WORDS = 4, 3
@@ -88,7 +88,7 @@ class Source:
             self.settings.clip_skip,
             self._photos(),
             manifest.made.time[:19] if manifest else "",
-            {name: known[name] for name in RECORDED if known.get(name) is not None},
+            {name: _name_or_value(known[name]) for name in RECORDED if known.get(name) is not None},
         )
 
     def pictures(self) -> dict[str, Path]:
@@ -153,3 +153,8 @@ def licence_of(base: BaseLocation) -> str:
         found = FRONT_MATTER_LICENCE.search(card.read_text(encoding="utf-8")[:4000]) if card.is_file() else None
         said = found[1] if found else ""
     return said or (SD15_LICENCE if base.configuration.is_sd15 else OTHER_LICENCE)
+
+
+def _name_or_value(value: Any) -> Any:
+    """Of an optimizer's table its name."""
+    return value["name"] if isinstance(value, Mapping) else value

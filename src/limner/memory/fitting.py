@@ -116,6 +116,6 @@ def _peak_of(study: Study, parts: Parts, like: StagePeak) -> StagePeak:
 
 
 def as_setting(path: str, value: Any) -> str:
-    """A setting as the study file writes it, variants counted from 1: `variants.1.optimizer = "adamw8bit"`."""
+    """A setting as the study file writes it, variants counted from 1: `variants.1.optimizer.name = "adamw8bit"`."""
     place = ".".join(str(int(part) + 1) if part.isdecimal() else part for part in path.split("."))
     return f"{place} = " + (f'"{value}"' if isinstance(value, str) else str(value).lower())

@@ -27,7 +27,6 @@ from limner.memory.peaks import (
 from limner.memory.shapes import Shapes
 
 FP32 = torch.float32
-ADAMW_MOMENTS, EIGHT_BIT_MOMENTS = 2 * 4.0, 2 * 1.0 + 8 / 256  # bytes a weight; the second with its blocks' scales
 REMAINDER = 2  # bytes that make a bf16 weight exact again
 VALIDATED_AT_ONCE = 4  # pictures made while training
 ENCODING = "the VAE, encoding the pictures"
@@ -275,8 +274,12 @@ def state_bytes(run: VariantRun, dtype: torch.dtype) -> float:
     method, variant = run.method, run.variant
     kept = 2 if dtype == torch.bfloat16 else 4  # fp16 cannot hold what it learns
     exact = kept == 2 and method.keeps_exact(variant)
-    moments = EIGHT_BIT_MOMENTS if variant.optimizer == "adamw8bit" else ADAMW_MOMENTS
-    return kept + (REMAINDER if exact else 0) + (kept if method.keeps_gradients else 0) + moments
+    return (
+        kept
+        + (REMAINDER if exact else 0)
+        + (kept if method.keeps_gradients else 0)
+        + variant.optimizer.bytes_per_number
+    )
 
 
 def adapter_bytes(run: VariantRun, shapes: Shapes) -> int:

@@ -1,5 +1,6 @@
 """Ways of teaching, one module each: what it trains, sweeps over, stores and needs, and how it is attached."""
 
+import limner.optimizers  # noqa: F401  # a variant's table may name them
 from limner.methods.attachment import Attachment, Read, stored
 from limner.methods.full import FullVariant, WholeWeightsMethod
 from limner.methods.lora import LoraVariant, LowRankMethod

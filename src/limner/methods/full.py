@@ -107,8 +107,8 @@ class WholeWeightsMethod(Method):
 
     def memory_savers(self, variant: FullVariant) -> Iterator[dict[str, Any]]:
         """8-bit moments, then bf16 weights without their exact masters."""
-        if variant.optimizer != "adamw8bit":
-            yield {"optimizer": "adamw8bit"}
+        if variant.optimizer.name == "adamw":
+            yield {"optimizer.name": "adamw8bit"}
         if variant.precision in ("auto", "bf16") and variant.master_weights != "none":
             yield {"master_weights": "none"}
 

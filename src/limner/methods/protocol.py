@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from limner.methods.runs import VariantRun
 
 RUNS_OWN = frozenset(
-    {"name", "learning_rate", "learning_rate_schedule", "warmup_steps", "training_seeds", "validation"}
+    {
+        "name",
+        "learning_rate",
+        "text_encoder_learning_rate",
+        "learning_rate_schedule",
+        "warmup_steps",
+        "training_seeds",
+        "validation",
+    }
 )
 """Settings in which runs may differ that are computed together, whatever their method."""
 
@@ -127,9 +135,9 @@ class Method(ABC):
     def stack_key(self, run: VariantRun) -> str | None:
         """What runs must have in common to be trained in one pass; None for one that is trained alone.
 
-        8-bit moments are: their blocks would depend on the other runs.
+        The optimizer has a say: blocks of 8-bit moments would depend on the other runs.
         """
-        if not self.stacks or run.variant.optimizer == "adamw8bit":
+        if not self.stacks or not run.variant.optimizer.can_be_stacked:
             return None
         return run.variant.model_dump_json(exclude=set(RUNS_OWN | self.own_settings))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
+from limner.settings.optimizer import OptimizerTable, default_optimizer, read_optimizer, with_optimizer_table
 from limner.settings.values import (
     AtLeastOne,
     InstancePrompt,
@@ -104,17 +105,16 @@ class VariantSettings(Section):
     """Course of the learning rate after warm-up: constant, or falling to zero at the last step."""
     warmup_steps: NotNegative = 0
     """Steps over which the learning rate rises from zero."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW, or AdamW with 8-bit moments (a quarter of their memory)."""
+    text_encoder_learning_rate: Positive | None = None
+    """Peak learning rate of the text encoder where it is trained; left out means that of the rest."""
+    optimizer: SerializeAsAny[Annotated[OptimizerTable, PlainValidator(read_optimizer)]] = Field(
+        default_factory=default_optimizer
+    )
+    """An optimizer's name, or a table of its name and settings (below); "adamw8bit" has 8-bit moments, a quarter of
+    their memory. `betas`, `epsilon` and `weight_decay` may also stand in the variant."""
     master_weights: Literal["exact", "none"] = "exact"
     """"exact": trained weights are fp32, whatever the step computes in. "none": whole weights of a bf16 step are kept
     in bf16 alone, rounded at random so that small steps add up on average; 2 bytes a weight less."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """Decay of AdamW's two moments."""
-    epsilon: Positive = 1e-8
-    """AdamW's epsilon."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """AdamW's weight decay."""
     max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 leaves them."""
     snr_gamma: Positive | None = None
@@ -141,3 +141,17 @@ class VariantSettings(Section):
     """Write a resumable state every this many steps; 0 only when interrupted."""
     log_to: list[Literal["tensorboard", "wandb"]] = []
     """Beside the JSON lines that are always written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _optimizer_in_its_table(cls, variant: Any) -> Any:
+        return with_optimizer_table(variant)
+
+    @model_validator(mode="after")
+    def _text_encoder_is_trained(self) -> VariantSettings:
+        if self.text_encoder_learning_rate is not None and not self.text_encoder:
+            raise ValueError(
+                "text_encoder_learning_rate is of a text encoder that is not trained; set text_encoder = true, or "
+                "leave the rate out"
+            )
+        return self

@@ -36,6 +36,8 @@ def parameter_groups(
 
 def peak_learning_rate(variant: VariantSettings, group: str) -> float:
     """A group's learning rate before its schedule."""
+    if group == "text_encoder" and variant.text_encoder_learning_rate is not None:
+        return variant.text_encoder_learning_rate
     return variant.learning_rate
 
 

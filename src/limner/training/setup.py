@@ -13,7 +13,6 @@ from limner.base.devices import multiplies_in_bf16, training_dtype
 from limner.blocks import fused
 from limner.config import Subject, VariantRun
 from limner.diffusion.noise_schedule import alphas_cumprod
-from limner.optimizers import FlatAdamW
 from limner.progress import SILENT, Progress
 from limner.training.bucket_schedule import bucket_schedule
 from limner.training.ema import ExponentialMovingAverage
@@ -79,14 +78,11 @@ def _training(
     accumulation = variant.gradient_accumulation_steps * parts
     average = ExponentialMovingAverage(ready.weights, variant.ema_decay) if variant.ema_decay is not None else None
     loss_scale = LossScale(len(runs), device) if dtype == torch.float16 else None
-    groups = parameter_groups(runs, ready.groups, lambda name: {"weight_decay": variant.weight_decay})
-    optimizer = FlatAdamW(
+    groups = parameter_groups(runs, ready.groups, variant.optimizer.group_options)
+    optimizer = variant.optimizer.build(
         ready,
         groups,
         [run.training_seed for run in runs],
-        betas=variant.betas,
-        epsilon=variant.epsilon,
-        eight_bit=variant.optimizer == "adamw8bit",
         max_norm=variant.max_gradient_norm,
         gradient_scale=1.0 / accumulation,
     )

@@ -18,7 +18,8 @@ SD15_LICENCE = "creativeml-openrail-m"
 LICENCE_LINKS = {SD15_LICENCE: "https://huggingface.co/spaces/CompVis/stable-diffusion-license"}
 OTHER_LICENCE = "other"
 SETTINGS = {  # of a training, as kohya calls them
-    "learning_rate": "ss_learning_rate", "steps": "ss_max_train_steps", "training_seed": "ss_seed",
+    "learning_rate": "ss_learning_rate", "text_encoder_learning_rate": "ss_text_encoder_lr",
+    "steps": "ss_max_train_steps", "training_seed": "ss_seed",
     "batch_size": "ss_batch_size_per_device", "gradient_accumulation_steps": "ss_gradient_accumulation_steps",
     "optimizer": "ss_optimizer", "learning_rate_schedule": "ss_lr_scheduler", "warmup_steps": "ss_lr_warmup_steps",
     "snr_gamma": "ss_min_snr_gamma", "noise_offset": "ss_noise_offset", "prior_loss_weight": "ss_prior_loss_weight",
