@@ -97,10 +97,10 @@ def test_the_text_encoder_has_a_rate_of_its_own_which_is_logged(tiny_base, tmp_p
     room.train(run)
     shape = [0.0, 0.5, 1.0, 0.5]
     records = read_log(tmp_path / "run" / "work" / run.label / LOG_FILE)
-    rates = [record["learning_rates"] for record in records]
+    rates = [record.learning_rates for record in records]
     assert [rate["unet"] for rate in rates] == pytest.approx([1e-3 * part for part in shape])
     assert [rate["text_encoder"] for rate in rates] == pytest.approx([1e-5 * part for part in shape])
-    assert [record["learning_rate"] for record in records] == [rate["unet"] for rate in rates]
+    assert [record.learning_rate for record in records] == [rate["unet"] for rate in rates]
 
 
 def test_the_text_encoders_rate_moves_the_text_encoder_alone(tiny_base):
