@@ -18,6 +18,7 @@ from limner.photos import list_photos, read_manual_crops
 from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
 from limner.settings import VariantSettings
+from limner.settings.optimizer import OptimizerTable, all_optimizers
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import specify_class_images
 from limner.stages.control import read_reference, specify_control
@@ -60,7 +61,8 @@ class Workshop:
         self.study = self._study()
 
     def _study(self) -> Study:
-        variants = [{"method": "full", **SHARED}, {"method": "lora", "rank": 8, **SHARED}]
+        full = {"method": "full", "optimizer": "adamw8bit", **SHARED}
+        variants = [full, {"method": "lora", "rank": 8, **SHARED}]
         return Study.model_validate(
             {
                 "subject": {"photos": "photos", "class_noun": "cat"},
@@ -162,6 +164,8 @@ def sections_of(annotation: Any) -> set[type[Section]]:
     """Every kind of table that a setting so annotated may hold, and those that these hold."""
     if annotation is VariantSettings:  # one of the registered methods' own
         return set().union(*(sections_of(method.settings) for method in all_methods()))
+    if annotation is OptimizerTable:
+        return set().union(*(sections_of(table) for table in all_optimizers().values()))
     if isinstance(annotation, type) and issubclass(annotation, Section):
         below = (sections_of(field.annotation) for field in annotation.model_fields.values())
         return {annotation}.union(*below)

@@ -55,6 +55,8 @@ ANOTHER = {
     "class_images.folder": "class pictures",
     "adapters.0.file": "another.safetensors",
     "variants.0.start_from": "given",
+    "variants.0.optimizer.name": "adamw",
+    "variants.1.optimizer.name": "adamw8bit",
     "variants.1.start_from": "given",
     "control.model": "another base/controlnet",
     "control.references.0.image": "another.png",
@@ -62,7 +64,7 @@ ANOTHER = {
     "measure.likeness": ["none"],
     "measure.prompt_fidelity": "none",
 }
-"""Other values of settings that name a file or a model; those of all other settings are found by their type."""
+"""Other values of settings that name a file, a model or an optimizer; all others' are found by their type."""
 MODELS = {"base.model", "base.vae", "control.model"}
 
 
