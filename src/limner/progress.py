@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from limner.escaping import printable
 from limner.events import Answered, CommandName, Event, Notice, Progressed
 
 Advance = Callable[[int], None]
@@ -34,8 +35,8 @@ class Progress:
             listener(event)
 
     def notice(self, message: str) -> None:
-        """One line that the user should see."""
-        self.emit(Notice(message=message))
+        """One line that the user should see; names of files may stand in it as they are."""
+        self.emit(Notice(message=printable(message)))
 
     @contextlib.contextmanager
     def task(

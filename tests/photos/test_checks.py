@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -55,9 +57,9 @@ def test_a_stranger_stands_out_and_a_varied_set_does_not():
 
 
 def test_the_table_puts_the_worst_first_and_is_empty_when_all_is_well():
-    sound = {"source": "a.jpg", "notes": [], "warnings": []}
-    warned = {"source": "b.jpg", "notes": ["blurred"], "warnings": ["blurred"]}
-    noted = {"source": "c.gif", "notes": ["the first of 3 frames is used"], "warnings": []}
+    sound = SimpleNamespace(**{"source": "a.jpg", "notes": [], "warnings": []})
+    warned = SimpleNamespace(**{"source": "b.jpg", "notes": ["blurred"], "warnings": ["blurred"]})
+    noted = SimpleNamespace(**{"source": "c.gif", "notes": ["the first of 3 frames is used"], "warnings": []})
     assert checked_table([sound], []) == ""
     lines = checked_table([sound, noted, warned], [Refusal("long name.jpg", "empty")]).splitlines()
     assert lines[0] == "3 photos are used, 1 of them with a warning; 1 are left out"

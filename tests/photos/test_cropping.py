@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from limner.decoding import Photo
+from limner.decoding import DecodedPhoto
 from limner.photos import plan_crop
 
 SHARE = st.floats(0, 1)
@@ -58,7 +58,7 @@ def test_cutting_keeps_the_place_and_averages_detail():
     pixels = np.zeros((300, 400, 3), np.uint8)
     pixels[::2, ::2] = pixels[1::2, 1::2] = 255  # a checkerboard of single pixels: grey when shrunk well
     pixels[100:200, 100:200] = (200, 0, 0)
-    photo = Photo(Image.fromarray(pixels), (400, 300))
+    photo = DecodedPhoto(Image.fromarray(pixels), (400, 300))
     assert (photo.cut((110, 110, 190, 190), (64, 64)) == (200, 0, 0)).all()
     shrunk = photo.cut((200, 0, 400, 200), (64, 64)).astype(int)
     assert np.abs(shrunk[4:-4, 8:-4] - 127).max() <= 4

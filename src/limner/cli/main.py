@@ -18,6 +18,7 @@ from limner import __version__
 from limner.cli import lora, models, running
 from limner.cli.options import Device, Json, device_named, print_path
 from limner.errors import InputError, LimnerError
+from limner.escaping import printable
 
 ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM"}
 SIGNALLED = 128  # a command that a signal ends has this exit code plus the signal's number: 130 for Ctrl-C, 143
@@ -330,14 +331,17 @@ def _sigterm_as_ctrl_c() -> Iterator[list[int]]:
 def _tell(error: Exception) -> int:
     """Print one line for the user; returns the exit code."""
     if isinstance(error, LimnerError):
-        print(f"limner: {error}", file=sys.stderr)
+        print(f"limner: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     tell = getattr(error, "format_message", None)  # the parser's own: a missing argument, an unknown option
     if tell is not None:
         if message := tell().rstrip("."):  # none when limner was called without a command: it has printed its help
-            print(f"limner: {message}; see limner --help", file=sys.stderr)
+            print(f"limner: {printable(message)}; see limner --help", file=sys.stderr)
         return InputError.exit_code
-    print(f"limner: {type(error).__name__}: {error} (limner --debug … shows the traceback)", file=sys.stderr)
+    print(
+        f"limner: {type(error).__name__}: {printable(str(error))} (limner --debug … shows the traceback)",
+        file=sys.stderr,
+    )
     return LimnerError.exit_code
 
 

@@ -9,8 +9,17 @@ from limner.photos.focus import Focus, Sight, choose_heads, find_focus, possible
 from limner.photos.focus_file import FOCUS_FILE, ManualCrop, read_manual_crops
 from limner.photos.held_out import choose_held_out
 from limner.photos.judging import Look, judge, look_at
-from limner.photos.listing import KohyaName, Listed, Listing, Refusal, kohya_name, list_photos, named_subject
-from limner.photos.table import checked_table
+from limner.photos.listing import (
+    KohyaName,
+    Listed,
+    Listing,
+    Refusal,
+    kohya_name,
+    list_photos,
+    list_pictures,
+    named_subject,
+)
+from limner.photos.table import checked_table, table_of, unused_rows
 from limner.photos.twins import Twins, small_copy
 
 __all__ = [
@@ -43,6 +52,7 @@ __all__ = [
     "judge",
     "kohya_name",
     "list_photos",
+    "list_pictures",
     "look_and_cut",
     "look_at",
     "named_subject",
@@ -51,5 +61,7 @@ __all__ = [
     "possible_focuses",
     "read_manual_crops",
     "small_copy",
+    "table_of",
+    "unused_rows",
     "without_head",
 ]

@@ -6,7 +6,6 @@ and class noun. A folder of such folders is recognised, and a single one.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -15,6 +14,9 @@ from pathlib import Path
 
 from limner.decoding import HEIF_EXTRA, heif_is_readable
 from limner.errors import PhotoError
+from limner.escaping import shown_name
+from limner.photos.captions import is_caption, read_captions
+from limner.photos.focus_file import FOCUS_FILE
 
 READABLE = {
     ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
@@ -25,13 +27,13 @@ PICTURES_OF_OTHER_KINDS = {
     ".orf", ".pcx", ".pef", ".pgm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".sr2", ".svg", ".tga", ".xcf",
 }  # fmt: skip
 KOHYA_NAME = re.compile(r"([1-9][0-9]{0,3})_(.*\S)\s*")
-CAPTIONS = "metadata.jsonl"  # of Hugging Face's image folders
-MOST_CAPTION_BYTES = 10_000
+OF_THE_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}  # nobody put these there
+NOT_READ = "it is no picture and no caption"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A photo that cannot be used, and why."""
+    """A photo that cannot be used or a file that is not, and why."""
 
     source: str
     reason: str
@@ -48,7 +50,7 @@ class KohyaName:
 
 @dataclass(frozen=True)
 class Listed:
-    """A photo: its name below the listed folder, its caption if it has one, how often it counts."""
+    """A photo: its name below the listed folder as it is shown, its caption if it has one, how often it counts."""
 
     path: Path
     name: str
@@ -59,11 +61,15 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of a folder in the order of their names, and pictures of kinds that limner does not read."""
+    """The photos of a folder in the order of their names, pictures of kinds that limner does not read, and the rest.
+
+    The rest is what is neither used nor a picture: other files, captions and rows that match no photo, folders.
+    """
 
     photos: list[Listed]
     refused: list[Refusal]
     kohya: list[KohyaName] = field(default_factory=list)
+    unused: list[Refusal] = field(default_factory=list)
 
 
 def kohya_name(folder: Path) -> KohyaName | None:
@@ -85,7 +91,7 @@ def named_subject(folder: Path) -> KohyaName | None:
 
 
 def list_photos(folder: Path) -> Listing:
-    """List the photos of `folder` and of kohya's folders in it; hidden files and other kinds of files are ignored.
+    """List the photos of `folder` and of kohya's folders in it; of the rest, all but hidden files is named.
 
     Raises PhotoError if the folder does not exist, cannot be read or holds no picture, and for captions that cannot be
     parsed.
@@ -94,34 +100,76 @@ def list_photos(folder: Path) -> Listing:
         raise PhotoError(f"there is no folder {folder}; name a folder that holds photos of the subject")
     if not folder.is_dir():
         raise PhotoError(f"{folder} is a file; name the folder that holds the photos")
-    listing = Listing([], [])
-    name_of_folder = kohya_name(folder.resolve())
-    _add(listing, folder, "", name_of_folder)
-    for inner in _in_name_order(path for path in _entries(folder) if path.is_dir()):
-        if name := kohya_name(inner):
-            _add(listing, inner, f"{inner.name}/", name)
+    listing = list_pictures(folder)
     if not listing.photos and not listing.refused:
-        raise PhotoError(f"{folder} holds no photo; put PNG, JPEG, WebP, AVIF or TIFF files there")
+        below = f" ({listing.unused[0].source}: {listing.unused[0].reason})" if listing.unused else ""
+        raise PhotoError(f"{folder} holds no photo{below}; put PNG, JPEG, WebP, AVIF or TIFF files there")
     return listing
 
 
-def _add(listing: Listing, folder: Path, prefix: str, name: KohyaName | None) -> None:
+def list_pictures(folder: Path) -> Listing:
+    """What a folder that exists holds, which may be nothing. Raises PhotoError as `list_photos`."""
+    found = _Files()
+    name_of_folder = kohya_name(folder.resolve())
+    _sort(folder, "", found)
+    for inner in _in_name_order(path for path in _entries(folder) if path.is_dir()):
+        if kohya_name(inner):
+            _sort(inner, f"{shown_name(inner.name)}/", found)
+        else:
+            found.unused += _unread_folder(inner, "")
+    captions = read_captions(found.captions, {path: path.relative_to(folder).as_posix() for path in found.photos})
+    listing = Listing([], found.refused, unused=found.unused)
+    for path, called in found.photos.items():
+        name = name_of_folder if path.parent == folder else kohya_name(path.parent)
+        repeats, notes = name.repeats if name else 1, captions.notes.get(path, [])
+        listing.photos.append(Listed(path, called, captions.texts.get(path, ""), repeats, notes))
+        if name and name not in listing.kohya:
+            listing.kohya.append(name)
+    for file, why in captions.unused:
+        listing.unused.append(Refusal(shown_name(file.relative_to(folder).as_posix()), why))
+    listing.unused.sort(key=lambda refusal: refusal.source)
+    return listing
+
+
+@dataclass
+class _Files:
+    """The files of a folder by kind, with the names by which they are shown."""
+
+    photos: dict[Path, str] = field(default_factory=dict)
+    captions: list[Path] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    unused: list[Refusal] = field(default_factory=list)
+
+
+def _sort(folder: Path, prefix: str, found: _Files) -> None:
     """Add the files of one folder."""
-    files = _in_name_order(path for path in _entries(folder) if not path.is_dir())
-    captions = _captions_of(folder / CAPTIONS)
-    before = len(listing.photos)
-    for path in files:
-        ending, called = path.suffix.lower(), prefix + path.name
-        if ending in READABLE or (ending in HEIF and heif_is_readable()):
-            caption, notes = _caption_file(path)
-            caption = caption or captions.get(path.name, "")
-            listing.photos.append(Listed(path, called, caption, name.repeats if name else 1, notes))
+    for path in _in_name_order(path for path in _entries(folder) if prefix or not path.is_dir()):
+        ending, called = path.suffix.lower(), prefix + shown_name(path.name)
+        if path.is_dir():
+            found.unused += _unread_folder(path, prefix)
+        elif ending in READABLE or (ending in HEIF and heif_is_readable()):
+            found.photos[path] = called
         elif ending in HEIF:
-            listing.refused.append(Refusal(called, HEIF_EXTRA))
+            found.refused.append(Refusal(called, HEIF_EXTRA))
         elif ending in PICTURES_OF_OTHER_KINDS:
-            listing.refused.append(Refusal(called, f"{ending} is not read; save it as PNG or JPEG"))
-    if name and len(listing.photos) > before:
-        listing.kohya.append(name)
+            found.refused.append(Refusal(called, f"{ending} is not read; save it as PNG or JPEG"))
+        elif is_caption(path):
+            found.captions.append(path)
+        elif path.name != FOCUS_FILE and path.name.lower() not in OF_THE_SYSTEM:
+            found.unused.append(Refusal(called, NOT_READ))
+
+
+def _unread_folder(folder: Path, prefix: str) -> list[Refusal]:
+    """Why a folder among the photos is not read; nothing of one that a system made."""
+    if folder.name.lower() in OF_THE_SYSTEM:
+        return []
+    called = f"{prefix}{shown_name(folder.name)}/"
+    try:
+        count = sum(path.suffix.lower() in READABLE | HEIF for path in _entries(folder))
+    except PhotoError:
+        count = 0
+    holds = f"a folder with {count} pictures" if count else "a folder"
+    return [Refusal(called, f"{holds}; of folders only those named as 10_sks woman (kohya's) are read")]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -133,43 +181,3 @@ def _entries(folder: Path) -> list[Path]:
 
 def _in_name_order(paths: Iterator[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name))
-
-
-def _caption_file(photo: Path) -> tuple[str, list[str]]:
-    """The text of `a.txt` for `a.jpg`, on one line; or none, and a note that says why it is not used."""
-    path = photo.with_suffix(".txt")
-    try:
-        if not path.is_file():
-            return "", []
-        with path.open("rb") as file:
-            content = file.read(MOST_CAPTION_BYTES + 1)
-        if len(content) > MOST_CAPTION_BYTES:
-            return "", [f"{path.name} is too long for a caption and is not used"]
-        return " ".join(content.decode("utf-8-sig").split()), []
-    except UnicodeDecodeError:
-        return "", [f"{path.name} is not UTF-8 and is not used as its caption"]
-    except OSError as error:
-        return "", [f"{path.name} cannot be read ({error.strerror}) and is not used as its caption"]
-
-
-def _captions_of(path: Path) -> dict[str, str]:
-    """Captions by file name from JSON lines with `file_name` and `text`."""
-    if not path.is_file():
-        return {}
-    captions = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PhotoError(f"{path} cannot be read ({error}); correct or remove it") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name, text = row["file_name"], row.get("text", "")
-            captions[str(name)] = " ".join(str(text).split())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise PhotoError(
-                f'{path}, line {number}: {line[:60]!r} is not a caption; write {{"file_name": "a.jpg", "text": "…"}}'
-            ) from None
-    return captions

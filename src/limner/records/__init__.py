@@ -9,6 +9,7 @@ from limner.records.photos import (
     PhotoRecord,
     PhotoSetRecord,
     RefusedPhoto,
+    UnusedFile,
 )
 from limner.records.renders import Cell, ControlReferenceRecord, ControlSetRecord, RenderSetRecord
 from limner.records.runs import (
@@ -87,6 +88,7 @@ __all__ = [
     "SubjectSummary",
     "SummaryAnchors",
     "SweepRecord",
+    "UnusedFile",
     "ValidationCurve",
     "ValidationRecord",
     "VariantSummary",

@@ -72,6 +72,15 @@ class RefusedPhoto(Record):
     """Why it cannot be used."""
 
 
+class UnusedFile(Record):
+    """Something in the photo folder that is neither a photo nor used with one."""
+
+    source: str
+    """Name of the file or folder."""
+    reason: str
+    """Why nothing uses it."""
+
+
 class PhotoSetRecord(ArtifactRecord):
     """`photos/`: crops of the subject as they are trained on, without metadata of the originals."""
 
@@ -79,6 +88,8 @@ class PhotoSetRecord(ArtifactRecord):
     """The crops, in the order of their files."""
     refused: list[RefusedPhoto]
     """Photos that are left out."""
+    unused: list[UnusedFile] = []
+    """Captions and rows that match no photo, folders that are not read, files of other kinds."""
     judgement: list[str] = []
     """What the photos are like together, and what would improve them."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from limner.artifacts import (
-    MANIFEST,
     Manifest,
     PhotoSet,
     Size,
@@ -21,8 +19,6 @@ from limner.artifacts import (
     hash_file,
     is_current,
     machine_record,
-    read_manifest,
-    require_folder,
     whole_folder,
     write_manifest,
     write_whole,
@@ -32,7 +28,7 @@ from limner.config import Prepare
 from limner.decoding import Decoders, HeldPhoto, ReadingRules, RefusedPhotoError, heif_is_readable
 from limner.embeddings import EfficientNetLite0
 from limner.embeddings.head_finder import finder_identity
-from limner.errors import DiskError, PhotoError
+from limner.errors import PhotoError
 from limner.photos import (
     CHECKS_VERSION,
     LEAST_PHOTOS,
@@ -60,7 +56,8 @@ from limner.photos import (
     without_head,
 )
 from limner.progress import SILENT, Progress
-from limner.records import CropBox, HeadRecord, PhotoRecord, PhotoSetRecord, RefusedPhoto
+from limner.records import CropBox, HeadRecord, PhotoRecord, PhotoSetRecord, RefusedPhoto, UnusedFile
+from limner.stages.photo_folders import content_hash, refuse_to_replace, require_unchanged, state_of
 
 STAGE, VERSION = "prepare", 3
 CONTACT_SHEET, CANDIDATES = "contact.jpg", "candidates"
@@ -78,26 +75,30 @@ def prepare(
     cannot and `strict` asks for all.
     """
     listing, manual_crops = _listed_photos(photos, settings)
+    before = state_of(listing.photos)
     specification = specify_prepare(listing, settings, manual_crops)
     if is_current(out, specification.key):
         done = PhotoSet(out)
         _refuse_strictly([Refusal(photo.source, photo.reason) for photo in done.refused], photos, strict)
         return done
-    _refuse_to_replace(out, photos)
+    refuse_to_replace(out, photos, progress)
     began = time.perf_counter()
     with whole_folder(out) as folder:
         draft = _make_crops(listing, folder, settings, manual_crops, progress)
+        require_unchanged(photos, before)
         if not draft.records:
             raise PhotoError(f"no photo in {photos} can be used: {_listed(draft.refused)}")
         _refuse_strictly(draft.refused, photos, strict)
         _compare(draft, settings)
         judgement = judge([candidate.look for candidate in draft.chosen])
-        for sentence in filter(None, [checked_table(draft.records, draft.refused), *judgement]):
+        table = checked_table(draft.records, draft.refused, listing.unused)
+        for sentence in filter(None, [table, *judgement]):
             progress.notice(sentence)
         _hold_out(draft, folder, settings)
         write_whole(folder / CONTACT_SHEET, _sheet(draft))
         refused = [RefusedPhoto(source=refusal.source, reason=refusal.reason) for refusal in draft.refused]
-        record = PhotoSetRecord(photos=draft.records, refused=refused, judgement=judgement)
+        unused = [UnusedFile(source=other.source, reason=other.reason) for other in listing.unused]
+        record = PhotoSetRecord(photos=draft.records, refused=refused, unused=unused, judgement=judgement)
         seconds = machine_record(seconds=time.perf_counter() - began)
         write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), seconds))
     return PhotoSet(out)
@@ -136,24 +137,11 @@ def _require_kept(listing: Listing, settings: Prepare, photos: Path) -> None:
         raise PhotoError(f"{photos} holds no photo {absent[0]} to keep; name it as its file is called")
 
 
-def _refuse_to_replace(out: Path, photos: Path) -> None:
-    """The old photo set is replaced whole, so nothing else may lie there, least of all the photos themselves."""
-    require_folder(out)
-    if photos.resolve().is_relative_to(out.resolve()):
-        raise DiskError(f"{out} holds the photos themselves and would be replaced; choose another --out")
-    if not out.is_dir():
-        return
-    manifest = read_manifest(out)
-    ours = {MANIFEST, *(manifest.files if manifest and manifest.stage == STAGE else ())}
-    names = (path.relative_to(out).as_posix() for path in sorted(out.rglob("*")) if path.is_file())
-    foreign = [name for name in names if name not in ours and not name.startswith(".")]
-    if foreign:
-        raise DiskError(f"{out} holds {foreign[0]}, which would be lost; choose another --out or move it away")
-
-
 def _inputs(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualCrop]) -> dict[str, Any]:
     inputs: dict[str, Any] = {
-        "photos": {photo.name: _content_hash(photo, settings) for photo in listing.photos},
+        "photos": {
+            photo.name: content_hash(photo.path, _rules(photo, settings).most_bytes) for photo in listing.photos
+        },
         "not_read": [refusal.source for refusal in listing.refused],
         "head_finder": finder_identity(),
         "focus": {name: asdict(crop) for name, crop in sorted(manual_crops.items())},
@@ -162,16 +150,9 @@ def _inputs(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualC
     }
     captions = {photo.name: photo.caption for photo in listing.photos if photo.caption}
     repeats = {photo.name: photo.repeats for photo in listing.photos if photo.repeats != 1}
-    return inputs | ({"captions": captions} if captions else {}) | ({"repeats": repeats} if repeats else {})
-
-
-def _content_hash(photo: Listed, settings: Prepare) -> str:
-    with contextlib.suppress(OSError):
-        if not photo.path.is_file():
-            return "no file"
-        length = photo.path.stat().st_size
-        return hash_file(photo.path) if length <= _rules(photo, settings).most_bytes else f"{length} bytes"
-    return "not readable"
+    unused = [[other.source, other.reason] for other in listing.unused]
+    more = {"captions": captions, "repeats": repeats, "unused": unused}
+    return inputs | {name: value for name, value in more.items() if value}
 
 
 def _rules(photo: Listed, settings: Prepare, crop: ManualCrop | None = None) -> ReadingRules:
