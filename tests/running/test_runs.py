@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import limner.running.run
 from limner.errors import LimnerError
@@ -50,7 +51,7 @@ def test_before_a_run_everything_is_to_do_and_says_what_it_waits_for(done):
     assert (before["train on top"].key, before["train on top"].after) == (None, ("prepare", "train full"))
     assert before["train lora-1"].group == before["train lora-2"].group == "train lora-1, lora-2"
     assert before["train full"].expected_seconds > 0
-    assert before["train full"].seconds_from == "documented rates"
+    assert before["train full"].seconds_from == "estimated", "rates of the miniature, scaled"
     assert done[2].expected_seconds > 0
 
 
@@ -83,10 +84,36 @@ def test_another_prompt_leaves_trainings_current_and_what_follows_waits(done, ti
     plan = plan_study(study, copy)
     assert [task.name for task in plan.to_do] == ["render", "measure", "report"]
     assert [task.after for task in plan.to_do] == [(), ("render",), ("render", "measure")]
+    assert plan.to_do[0].units_left * 2 == plan.to_do[0].units, "pictures of the other prompt are there"
     assert plan.to_do[0].seconds_from == "this machine", "the run before has shown how long a picture takes"
     heard = []
     run_study(study, copy, progress=Progress(heard.append))
     assert [event.task for event in heard if isinstance(event, Ended) and event.task] == ["render", "measure", "report"]
+
+
+def test_class_images_that_are_there_do_not_count_and_what_is_not_theirs_does(done, tmp_path):
+    study, run, before, _ = done
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    pictures = sorted((copy / "class").glob("*.png"))
+    pictures[0].unlink()
+    shutil.copyfile(next((copy / "renders").rglob("*.png")), pictures[1])
+    task = next(task for task in plan_study(study, copy).tasks if task.name == "class-images")
+    assert (task.current, task.units_left, task.units) == (False, 2, len(pictures))
+    planned = next(task for task in before.tasks if task.name == "class-images")
+    assert planned.units_left == len(pictures), "without photos it is not known which are theirs"
+    assert task.expected_seconds > 0
+
+
+def test_a_plan_for_a_gpu_has_the_gib_of_its_stages(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("limner.opening.device_memory_gib", lambda device: 24.0)
+    monkeypatch.setattr("limner.running.plan.device_name", lambda device: "a GPU")
+    study, gpu = write_study(tmp_path, tiny_folder), torch.device("cuda")
+    plan = plan_study(study, tmp_path / "run", device=gpu)
+    gib = {task.name: task.gib for task in plan.tasks if task.gib is not None}
+    assert {"train full", "train lora-2", "render"} <= gib.keys()
+    assert all(0 < each < 24 for each in gib.values())
+    assert plan.device == "cuda"
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_task_of_a_pass_that_failed_says_so_and_ends_failed(done, tmp_path, monkeypatch):

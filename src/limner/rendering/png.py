@@ -46,6 +46,17 @@ def encode_png(image: np.ndarray, stamp: Mapping[str, Any], parameters: str = ""
     return file.getvalue()
 
 
+def stamped_key(path: Path) -> str:
+    """The key in a picture's stamp, without decoding it; "" where there is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return str(json.loads(picture.info[STAMP])["key"])
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def read_stamp(path: Path, content_hash: str | None = None) -> dict[str, Any] | None:
     """The stamp of a complete PNG by limner; None if missing, damaged, by another program, or of another hash."""
     from PIL import Image

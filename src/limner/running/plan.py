@@ -29,13 +29,13 @@ from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
 from limner.reporting import ReportInputs
 from limner.running.run import Run
-from limner.running.timings import DOCUMENTED, HERE, Timings, device_name, documented_seconds, work_key
+from limner.running.timings import HERE, Timings, device_name, usual_seconds, work_key
 from limner.stages.adopt import specify_adopt
-from limner.stages.class_images import specify_class_images
+from limner.stages.class_images import count_missing_class_images, specify_class_images
 from limner.stages.control import read_reference, specify_control
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import count_photos, specify_photos
-from limner.stages.render import specify_render
+from limner.stages.render import count_missing_renders, specify_render
 from limner.stages.report import specify_report
 from limner.stages.train import specify_train
 
@@ -65,9 +65,12 @@ class Task(BaseModel):
     """Tasks of one group are done in one pass on one device."""
     units: int
     unit: str
+    units_left: int
+    """Those that are not there yet: of a grid that was left half made the missing pictures."""
     expected_seconds: float | None = None
     """None where nothing is known, and for what is current 0."""
     seconds_from: str = ""
+    """"this machine", "documented rates" or "estimated"; empty where nothing is expected."""
     gib: float | None = None
     """What torch will reserve on a GPU at the peak."""
     work: str = ""
@@ -184,6 +187,7 @@ class Planner:
         count = (1 + len(self._adapter_tasks)) * len(settings.references) * len(set(settings.seeds))
         count *= len(set(settings.conditioning_scale))
         self._add("control", f"{count} pictures", "control", self._adapter_tasks, self._specify_control, count,
+                  kind="conditioned picture",
                   pace=[settings.steps, settings.sampler, self.study.render.precision])  # fmt: skip
 
     def _specify_control(self) -> Specification:
@@ -265,15 +269,28 @@ class Planner:
         key = None if after else specify().key
         current = key is not None and self._lies_there(output, key)
         work = work_key(device_name(self.run.device), self.opened.base.content_hash, stage, pace)
-        seconds, source = (0.0, "") if current else self._seconds(work, kind or unit, units)
+        left = 0 if current else units if key is None else self._units_left(stage, units)
+        seconds, source = (0.0, "") if current else self._seconds(work, kind or unit, left)
         self.tasks.append(
             Task(
                 name=name, stage=stage, what=what, key=key, current=current, after=after, outputs=(output,),
                 inputs=tuple(each for each in inputs if any(task.name == each for task in self.tasks)),
-                group=group or name, units=units, unit=unit, expected_seconds=seconds, seconds_from=source,
-                gib=self.peaks.get(name), work=work,
+                group=group or name, units=units, unit=unit, units_left=left, expected_seconds=seconds,
+                seconds_from=source, gib=self.peaks.get(name), work=work,
             )
         )  # fmt: skip
+
+    def _units_left(self, stage: Stage, units: int) -> int:
+        """How many units of a task are missing: pictures are counted by the keys that they carry."""
+        run, study = self.run, self.study
+        if stage == "class-images":
+            shapes, size_px = self._photos.training_shapes, study.prepare.size_px
+            return count_missing_class_images(
+                run.class_rendering, run.class_settings, size_px, shapes, run.out / "class"
+            )
+        if stage == "render":
+            return count_missing_renders(run.rendering, study.render, self._adapters, run.out / "renders")
+        return units
 
     def _lies_there(self, output: str, key: str) -> bool:
         place = self.run.out / output
@@ -283,5 +300,5 @@ class Planner:
         if work in self.timings:
             return self.timings[work] * units, HERE
         parameters, pixels = self.opened.parts.shapes.count("unet"), self.study.prepare.size_px**2
-        each = documented_seconds(self.run.device.type, kind, parameters, pixels)
-        return (None, "") if each is None else (each * units, DOCUMENTED)
+        usual = usual_seconds(self.run.device.type, kind, parameters, pixels)
+        return (None, "") if usual is None else (usual[0] * units, usual[1])

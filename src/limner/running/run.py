@@ -79,6 +79,11 @@ class Run:
         study = self.study
         return Context(study.subject, self.rendering_base, self.opened.rendering_hash, study.memory, self.progress)
 
+    @property
+    def class_rendering(self) -> Context:
+        """What renders class images: no checker runs, whose black pictures would teach the model black."""
+        return replace(self.rendering, base_hash=self.opened.base_hash)
+
     def begin(self) -> None:
         """Write down what will be done, once the photos can be used: without them nothing is left behind."""
         photos = self.photos.content_hash
@@ -118,7 +123,7 @@ class Run:
         if "class-images" in self.current:
             return ClassSet(self.out / "class")
         return make_class_images(
-            replace(self.rendering, base_hash=self.opened.base_hash),  # no checker runs: it would teach the model black
+            self.class_rendering,
             self.class_settings,
             self.study.prepare.size_px,
             self.out / "class",

@@ -1,9 +1,10 @@
-"""How long work takes: by what this machine did before (kept in the user's cache), else by the documented rates."""
+"""How long work takes: by what this machine did before (the user's cache), else by documented rates or estimates."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,55 @@ import torch
 
 from limner.artifacts import canonical_json, hash_bytes, write_json
 
-HERE, DOCUMENTED = "this machine", "documented rates"
+HERE, DOCUMENTED, ESTIMATED = "this machine", "documented rates", "estimated"
 MOST_KEPT = 500  # kinds of work
+SAME_SIZE = 1.25  # measured on work of at most so much more or less than this: nearer than that nothing is scaled
 
-Rate = tuple[float, float, float]  # seconds a unit, of a UNet with so many parameters, at so many pixels
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds a unit, of a UNet with so many parameters at so many pixels."""
+
+    seconds: float
+    parameters: float
+    pixels: float
+    measured: bool = True
+
+
 MINIATURE, SD15 = (11e6, 256 * 256), (860e6, 512 * 512)
-RATES: dict[tuple[str, str], Rate] = {  # docs/performance.md: a laptop's processor with AMX, one H200
-    ("cpu", "full"): (0.336, *MINIATURE),
-    ("cpu", "lora"): (0.21, *MINIATURE),
-    ("cpu", "picture"): (0.9, *MINIATURE),
-    ("cuda", "full"): (0.025, *SD15),
-    ("cuda", "lora"): (0.012, *SD15),
-    ("cuda", "picture"): (0.149, *SD15),
+RATES: dict[tuple[str, str], Rate] = {  # docs/performance.md: the demo on two Xeon cores, 2026-12-01; one H200
+    ("cpu", "full"): Rate(0.247, *MINIATURE),
+    ("cpu", "lora"): Rate(0.131, *MINIATURE),  # of three in one pass
+    ("cpu", "picture"): Rate(1.0, *MINIATURE),
+    ("cpu", "conditioned picture"): Rate(1.9, *MINIATURE),
+    ("cuda", "full"): Rate(0.025, *SD15),
+    ("cuda", "lora"): Rate(0.012, *SD15),
+    ("cuda", "picture"): Rate(0.149, *SD15),
+    ("cuda", "conditioned picture"): Rate(0.2, *SD15, measured=False),
 }
-FIXED = {"photo": 0.5, "score": 0.1, "report": 2.0}  # seconds a unit on any processor
+WITHOUT_UNET = {  # seconds a unit, and whether they were measured (in the demo on two Xeon cores, 2026-12-01)
+    "photo": (4.0, True),
+    "score": (0.18, True),
+    "report": (2.0, False),
+    "file": (1.0, False),
+}
 
 
-def documented_seconds(device: str, kind: str, parameters: int, pixels: int) -> float | None:
-    """Seconds a unit by the documented rates, in proportion to the UNet and the picture; None where there are none."""
-    if kind in FIXED:
-        return FIXED[kind]
+def usual_seconds(device: str, kind: str, parameters: int, pixels: int) -> tuple[float, str] | None:
+    """Seconds a unit, and where they are from; None where nothing is known.
+
+    "documented rates" were measured for a UNet and pictures of about this size; "estimated" is what is scaled from them
+    in proportion to both, was measured on another device, or was never measured.
+    """
+    if kind in WITHOUT_UNET:
+        seconds, measured = WITHOUT_UNET[kind]
+        return seconds, DOCUMENTED if measured and device == "cpu" else ESTIMATED
     rate = RATES.get((device, kind))
-    return rate and rate[0] * parameters / rate[1] * pixels / rate[2]
+    if rate is None:
+        return None
+    scale = parameters / rate.parameters * pixels / rate.pixels
+    as_measured = rate.measured and 1 / SAME_SIZE <= scale <= SAME_SIZE
+    return rate.seconds * scale, DOCUMENTED if as_measured else ESTIMATED
 
 
 def device_name(device: torch.device) -> str:

@@ -28,6 +28,7 @@ from limner.errors import InputError
 from limner.progress import Progress
 from limner.records import ClassImage, ClassSetRecord
 from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
+from limner.rendering.grid import Planned
 from limner.stages.context import Context
 from limner.stages.pictures import Draft, make_missing
 
@@ -57,12 +58,7 @@ def make_class_images(
         specification = specify_class_images(context.base_hash, context.subject, settings, size_px, shapes)
         return _take_over(settings.folder, context, specification, settings, sizes, out)
     prompt = context.subject.fill(settings.prompt, as_class=True)
-    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    grid = Grid(out, context.base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=context.memory)
-    cells = [
-        grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
-        for index, size in enumerate(sizes)
-    ]
+    grid, cells = _grid(context, settings, sizes, out)
     draft = Draft(specify_class_images(context.base_hash, context.subject, settings, size_px, shapes))
     if is_current(out, draft.specification.key):
         return ClassSet(out)
@@ -73,6 +69,26 @@ def make_class_images(
         for c in cells
     ]
     return _written(out, draft, prompt, images, plan.missing)
+
+
+def count_missing_class_images(
+    context: Context, settings: ClassImages, size_px: int, shapes: Mapping[Size, int], out: Path
+) -> int:
+    """How many pictures `make_class_images` with the same arguments would make; no weights are loaded."""
+    if settings.folder is not None:
+        return settings.count
+    grid, cells = _grid(context, settings, sizes_in_turn(shapes or {(size_px, size_px): 1}, settings.count), out)
+    return grid.count_missing(cells)
+
+
+def _grid(context: Context, settings: ClassImages, sizes: Sequence[Size], out: Path) -> tuple[Grid, list[Planned]]:
+    prompt = context.subject.fill(settings.prompt, as_class=True)
+    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
+    grid = Grid(out, context.base_hash, recipe, PRECISION, settings.batch_size, check=False, memory=context.memory)
+    return grid, [
+        grid.cell(Column("base"), Request(prompt, settings.negative_prompt, settings.seed, index, size), _file(index))
+        for index, size in enumerate(sizes)
+    ]
 
 
 def specify_class_images(

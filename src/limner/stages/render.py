@@ -41,9 +41,7 @@ def render(
     draft = Draft(specify_render(context.base_hash, subject, settings, columns))
     if is_current(out, draft.specification.key):
         return RenderSet(out)
-    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
-    grid = Grid(out, context.base_hash, recipe, settings.precision, settings.batch_size, memory=context.memory)
-    cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings)]
+    grid, cells = _grid(context, settings, columns, out)
     plan = grid.plan([planned for planned, _ in cells])
     flags = make_missing(
         context,
@@ -56,6 +54,20 @@ def render(
     files = draft.write(out, [planned.file for planned, _ in cells], record, plan.missing)
     remove_strays(out, files)
     return RenderSet(out)
+
+
+def count_missing_renders(context: Context, settings: Render, adapters: Sequence[AdapterFolder], out: Path) -> int:
+    """How many pictures `render` with the same arguments would make; no weights are loaded."""
+    grid, cells = _grid(context, settings, columns_of(adapters, settings.lora_scales), out)
+    return grid.count_missing([planned for planned, _ in cells])
+
+
+def _grid(
+    context: Context, settings: Render, columns: Sequence[Column], out: Path
+) -> tuple[Grid, list[tuple[Planned, Cell]]]:
+    recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
+    grid = Grid(out, context.base_hash, recipe, settings.precision, settings.batch_size, memory=context.memory)
+    return grid, [cell for column in columns for cell in _column_cells(grid, column, context.subject, settings)]
 
 
 def specify_render(base_hash: str, subject: Subject, settings: Render, columns: Sequence[Column]) -> Specification:
