@@ -36,13 +36,14 @@ from limner.config import (
     stacks_of,
     with_settings,
 )
+from limner.decoding import Decoders
 from limner.errors import BaseError, InputError, RecordError, StudyError
 from limner.memory import Parts, adapter_bytes, fit, read_parts, read_shapes
 from limner.memory import faults as memory_faults
 from limner.photos import named_subject
 from limner.records import LockFile
-from limner.rendering.canny import open_reference
 from limner.rendering.controlnet import require_fit
+from limner.stages.control import read_reference
 from limner.training import most_kept, require_trackers
 
 LOCK = "study.lock.json"
@@ -222,7 +223,7 @@ def checked_study(source: Path) -> OpenStudy:
         faults += _adapter_faults(study, source.parent, base, vae)
     if study.control and study.control.references and base is not None:
         controlnet = _found_controlnet(study.control, base, faults)
-        faults += _reference_faults(study.control, source.parent)
+        faults += _reference_faults(study.control, source.parent, study.prepare.size_px)
     faults += _variant_faults(study)
     if faults or base is None:
         raise StudyError(str(source), faults)
@@ -279,13 +280,17 @@ def _found_vae(vae: str, faults: list[str]) -> Path | None:
         return None
 
 
-def _reference_faults(settings: Control, folder: Path) -> Iterator[str]:
-    for reference in settings.references:
-        try:
-            if (folder / reference.image).is_file():  # one that is not there is among `file_faults`
-                open_reference(folder / reference.image)
-        except InputError as error:
-            yield f"control.references.{reference.name}.image: {error}"
+def _reference_faults(settings: Control, folder: Path, native_size_px: int) -> Iterator[str]:
+    present = [row for row in settings.references if (folder / row.image).is_file()]  # others are among `file_faults`
+    if not present:
+        return
+    with Decoders(1) as decoders:
+        for row in present:
+            try:
+                read_reference(row, settings, folder, native_size_px, decoders)
+            except InputError as error:
+                said = str(error)
+                yield said if said.startswith("control.references") else f"control.references.{row.name}.image: {said}"
 
 
 def _adapter_faults(study: Study, folder: Path, base: BaseLocation, vae: Path | None) -> Iterator[str]:

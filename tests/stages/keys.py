@@ -21,7 +21,7 @@ from limner.settings import VariantSettings
 from limner.settings.optimizer import OptimizerTable, all_optimizers
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import specify_class_images
-from limner.stages.control import read_reference, specify_control
+from limner.stages.control import read_references, specify_control
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import specify_prepare
 from limner.stages.render import specify_render
@@ -129,7 +129,7 @@ class Workshop:
     def _control(self, study: Study, opened: OpenStudy, base_hash: str, columns: Any) -> str:
         settings = study.control
         assert settings is not None
-        references = [read_reference(row, settings, self.folder, 64) for row in settings.references]
+        references = read_references(settings, self.folder, 64)
         model = controlnet_hash(find_controlnet(settings.model, opened.base))
         return specify_control(
             base_hash, model, study.subject, settings, references, columns, study.render.precision

@@ -131,7 +131,7 @@ def test_too_few_pictures_are_counted(stage, photo_folder, tmp_path):
     progress = Recorder()
     with pytest.raises(InputError, match="holds 4 pictures that can be used and count is 5"):
         stage(base=never, folder=photo_folder, count=5, progress=progress)
-    assert any("photo-1.png is left out" in notice for notice in progress.notices)
+    assert any("left out  photo-1.png" in notice for notice in progress.notices)
     with pytest.raises(InputError, match="is not there"):
         stage(base=never, folder=tmp_path / "nowhere")
 

@@ -134,7 +134,7 @@ def test_a_dropped_reference_takes_its_pictures_away(stage):
     ("row", "told"),
     [
         ({"image": "gone.png"}, r"no picture .*gone\.png"),
-        ({"image": "text.png"}, r"text\.png cannot be read"),
+        ({"image": "text.png"}, r"text\.png: the content is not a picture"),
         ({"image": "wide.png", "size": (40, 64)}, "40x64 is too small"),
     ],
 )
@@ -160,3 +160,29 @@ def test_no_references_no_controlnet_and_a_lost_subject(stage, tmp_path):
 def test_a_reference_may_have_its_own_prompt(stage):
     rows = [{**stage.rows[0], "prompt": "a sketch of {subject}"}, stage.rows[1]]
     assert [cell.text for cell in stage(rows=rows).cells] == ["a sketch of cat", "portrait of cat"]
+
+
+def test_edges_that_are_given_condition_as_they_are(stage):
+    edges = np.zeros((64, 96, 3), np.uint8)
+    edges[20, 10:80] = edges[10:60, 40] = 255
+    Image.fromarray(edges).save(stage.folder / "drawn.png")
+    row = {"name": "drawn", "image": "drawn.png"}
+    found = stage(rows=[row])
+    before = pngs(found.folder)["base/drawn/0.png"]
+    given = stage(rows=[{**row, "edges": "given"}])
+    reference = given.references[0]
+    assert reference.to_json()["edges"] == "given"
+    assert np.array_equal(np.asarray(Image.open(given.folder / reference.canny)), edges)
+    assert pngs(given.folder)["base/drawn/0.png"] != before
+
+
+def test_a_reference_without_edges_is_refused_and_what_was_converted_is_noticed(stage):
+    Image.new("RGB", (128, 128), "grey").save(stage.folder / "flat.png")
+    with pytest.raises(InputError, match="no edge was found in its picture between the thresholds 100 and 200"):
+        stage(base=never, rows=[{"name": "flat", "image": "flat.png"}])
+    picture = draw_subject((128, 128), 3).convert("RGBA")
+    picture.putpixel((0, 0), (255, 0, 0, 0))
+    picture.save(stage.folder / "clear.png")
+    progress = Recorder()
+    stage(rows=[{"name": "clear", "image": "clear.png"}], progress=progress)
+    assert 'reference "clear": transparent parts were put on white' in progress.notices

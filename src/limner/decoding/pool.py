@@ -188,6 +188,14 @@ class Decoders:
                 process = None
             self._idle.put(process)
 
+    def read(self, path: Path, rules: ReadingRules) -> tuple[np.ndarray, list[str]]:
+        """All of a picture, (H, W, 3) uint8 sRGB, as large as `rules` let it be read, and notes on it.
+
+        Raises RefusedPhotoError as `hold`.
+        """
+        with self.hold(path, rules) as photo:
+            return photo.cut((0, 0, *photo.size), photo.size), photo.notes
+
     def each(
         self, wanted: Sequence[tuple[Path, ReadingRules]], work: Callable[[int, HeldPhoto], Result]
     ) -> Iterator[Result | RefusedPhotoError]:

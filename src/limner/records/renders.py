@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from limner.records.base import ArtifactRecord, Record, Size
 
 
@@ -56,6 +58,8 @@ class ControlReferenceRecord(Record):
     """The file of its edges."""
     size: Size
     """Width and height in px."""
+    edges: Literal["canny", "given"] = "canny"
+    """How the edges came about: found in the picture, or drawn by the user; left out for the first."""
 
 
 class ControlSetRecord(RenderSetRecord):

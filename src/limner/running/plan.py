@@ -32,7 +32,7 @@ from limner.running.run import Run
 from limner.running.timings import HERE, Timings, device_name, usual_seconds, work_key
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import count_missing_class_images, specify_class_images
-from limner.stages.control import read_reference, specify_control
+from limner.stages.control import read_references, specify_control
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import count_photos, specify_photos
 from limner.stages.render import count_missing_renders, specify_render
@@ -195,7 +195,7 @@ class Planner:
         assert settings is not None  # as `control` has seen
         assert controlnet is not None
         size_px = self.study.prepare.size_px
-        references = [read_reference(row, settings, self.opened.folder, size_px) for row in settings.references]
+        references = read_references(settings, self.opened.folder, size_px)
         return specify_control(
             self.opened.rendering_hash, controlnet_hash(controlnet), self.study.subject, settings, references,
             columns_of(self._adapters), self.study.render.precision,

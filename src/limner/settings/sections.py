@@ -195,6 +195,8 @@ class ControlReference(Section):
     size: tuple[int, int] | None = None
     """Width and height; rounded down to a multiple of 8 with a notice. Left out: the longer side is the base's native
     size and the picture's shape is kept."""
+    edges: Literal["canny", "given"] = "canny"
+    """How they come: "canny" finds them in the picture; with "given" the picture is the edge map, white on black."""
     prompt: Prompt | None = None
     """Instead of the one all references share."""
 

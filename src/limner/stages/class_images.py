@@ -17,23 +17,24 @@ from limner.artifacts import (
     ClassSet,
     Size,
     Specification,
-    hash_file,
     is_current,
     require_folder,
     stage_key,
-    write_whole,
+    write_changed,
 )
 from limner.config import ClassImages, Subject
 from limner.errors import InputError
-from limner.progress import Progress
+from limner.photos import Listed
 from limner.records import ClassImage, ClassSetRecord
-from limner.rendering import Column, Grid, Recipe, Request, encode_png, read_stamp
+from limner.rendering import Column, Grid, Recipe, Request, encode_png
 from limner.rendering.grid import Planned
+from limner.stages.brought import BroughtReader, enlargement, hashes_of_brought, list_brought
 from limner.stages.context import Context
 from limner.stages.pictures import Draft, make_missing
 
 STAGE, VERSION = "class-images", 1
 PRECISION = "auto"
+FOLDER, READER_VERSION = "class_images.folder", 2  # 1: read without colour profiles, depth and limits
 
 
 def make_class_images(
@@ -56,7 +57,7 @@ def make_class_images(
     sizes, read_shapes = sizes_in_turn(shares, settings.count), _read_shapes(shares, size_px)
     if settings.folder is not None:
         specification = specify_class_images(context.base_hash, context.subject, settings, size_px, shapes)
-        return _take_over(settings.folder, context, specification, settings, sizes, out)
+        return _take_over(settings.folder, context, specification, settings, size_px, sizes, out)
     prompt = context.subject.fill(settings.prompt, as_class=True)
     grid, cells = _grid(context, settings, sizes, out)
     draft = Draft(specify_class_images(context.base_hash, context.subject, settings, size_px, shapes))
@@ -100,8 +101,8 @@ def specify_class_images(
     if settings.folder is None:
         read = settings.model_dump(mode="json", exclude={"batch_size", "folder"}) | {"prompt": prompt} | read_shapes
         return Specification(STAGE, VERSION, read, {"base": base_hash})
-    hashes = {path.name: hash_file(path) for path in _pictures_in(settings.folder)}
-    read = {"prompt": prompt, "count": settings.count, "folder": True} | read_shapes
+    hashes = hashes_of_brought(list_brought(settings.folder, FOLDER))
+    read = {"prompt": prompt, "count": settings.count, "folder": True, "reader": READER_VERSION} | read_shapes
     return Specification(STAGE, VERSION, read, hashes)
 
 
@@ -146,28 +147,31 @@ def _take_over(
     context: Context,
     specification: Specification,
     settings: ClassImages,
+    size_px: int,
     sizes: Sequence[Size],
     out: Path,
 ) -> ClassSet:
     """The user's own pictures: the first that can be read, by name, the middle of each at the size whose turn it is."""
-    sources, read, hashes = _pictures_in(folder), specification.settings, specification.inputs
-    _require_enough(folder, len(sources), settings.count)
+    listing, read, hashes = list_brought(folder, FOLDER), specification.settings, specification.inputs
+    reader = BroughtReader(FOLDER, listing, hashes, size_px)
+    _require_enough(folder, len(listing.photos), settings.count, reader.why_too_few())
     draft = Draft(specification)
     if is_current(out, specification.key):
         return ClassSet(out)
     images: list[ClassImage] = []
-    with context.progress.task(STAGE, settings.count) as advance:
-        for path in sources:
+    with reader, context.progress.task(STAGE, settings.count) as advance:
+        for picture in listing.photos:
             if len(images) == settings.count:
                 break
             size, index = sizes[len(images)], len(images)
             measured = {"size_px": size[0]} if size[0] == size[1] else {"size": list(size)}
-            picture_key = stage_key("class picture", VERSION, measured, hashes[path.name])
-            if _write_picture(path, out / _file(index), picture_key, size, context.progress):
-                shown = _size(size, read)
-                images.append(ClassImage(file=_file(index), index=index, key=picture_key, size=shown, source=path.name))
+            picture_key = stage_key("class picture", READER_VERSION, measured, hashes.get(picture.name))
+            if _write_picture(reader, picture, out / _file(index), picture_key, size):
+                shown, source = _size(size, read), picture.name
+                images.append(ClassImage(file=_file(index), index=index, key=picture_key, size=shown, source=source))
                 advance(1)
-    _require_enough(folder, len(images), settings.count)
+    reader.tell(context.progress)
+    _require_enough(folder, len(images), settings.count, reader.why_too_few())
     return _written(out, draft, read["prompt"], images, 0)
 
 
@@ -181,43 +185,22 @@ def _file(index: int) -> str:
     return f"{index:04d}.png"
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    from PIL import Image
-
-    if not folder.is_dir():
-        raise InputError(f"class_images.folder {folder} is not there; name a folder of pictures or leave it out")
-    endings = Image.registered_extensions()
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in endings)
-
-
-def _require_enough(folder: Path, usable: int, count: int) -> None:
+def _require_enough(folder: Path, usable: int, count: int, why: str = "") -> None:
     if usable < count:
         raise InputError(
-            f"class_images.folder {folder} holds {usable} pictures that can be used and count is {count}; "
+            f"class_images.folder {folder} holds {usable} pictures that can be used and count is {count}{why}; "
             "add pictures or lower class_images.count"
         )
 
 
-def _write_picture(source: Path, target: Path, key: str, size: Size, progress: Progress) -> bool:
-    """Write the middle part of a picture, unless it is there; False, with a notice, when it cannot be read."""
-    stamp = read_stamp(target)
-    if stamp is not None and stamp.get("key") == key:
-        return True
-    try:
-        image = _middle(source.read_bytes(), size)
-    except (OSError, SyntaxError, ValueError) as error:
-        progress.notice(f"class picture {source.name} is left out: {error}")
-        return False
-    write_whole(target, encode_png(image, {"key": key, "source": source.name}))
-    return True
-
-
-def _middle(content: bytes, size: Size) -> np.ndarray:
-    """(height, width, 3) uint8, upright: the largest part of that shape in the middle."""
-    import io
-
+def _write_picture(reader: BroughtReader, source: Listed, target: Path, key: str, size: Size) -> bool:
+    """Write the largest part of a picture's middle that has the shape of `size`; False when it cannot be read."""
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content)) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
-    return np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+    pixels = reader.read(source)
+    if pixels is None:
+        return False
+    reader.note(source, enlargement(pixels, size))
+    fitted = np.asarray(ImageOps.fit(Image.fromarray(pixels), size, Image.Resampling.LANCZOS))
+    write_changed(target, encode_png(fitted, {"key": key, "source": source.name}))
+    return True

@@ -25,6 +25,7 @@ from limner.artifacts import (
 )
 from limner.base import Base
 from limner.config import Control, ControlReference, Render, Subject
+from limner.decoding import Decoders
 from limner.errors import InputError
 from limner.progress import Progress
 from limner.records import ControlReferenceRecord, ControlSetRecord
@@ -42,9 +43,11 @@ from limner.rendering import (
 from limner.rendering.canny import (
     conditioning_tensor,
     edge_picture,
+    given_edges,
     native_size,
     open_reference,
     rendered_size,
+    require_edges,
     resize_picture,
 )
 from limner.rendering.controlnet import controlnet_hash, load_controlnet
@@ -65,12 +68,15 @@ class Reference:
     size: tuple[int, int]
     picture: np.ndarray
     edges: np.ndarray
+    given: bool = False  # the edges are the picture itself
+    notes: tuple[str, ...] = ()
 
     @property
     def record(self) -> ControlReferenceRecord:
         """What the manifest says of it."""
         image, canny = f"{FOLDER}/{self.name}.png", f"{FOLDER}/{self.name}-canny.png"
-        return ControlReferenceRecord(name=self.name, image=image, canny=canny, size=self.size)
+        record = ControlReferenceRecord(name=self.name, image=image, canny=canny, size=self.size)
+        return record.model_copy(update={"edges": "given"}) if self.given else record
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -103,7 +109,7 @@ def control(
     if not settings.references:
         raise InputError("control.references is empty; give the study at least one [[control.references]]")
     require_folder(out)
-    references = [read_reference(row, settings, study_folder, native_size_px) for row in settings.references]
+    references = read_references(settings, study_folder, native_size_px)
     columns = columns_of(adapters)
     subject, progress, render = context.subject, context.progress, render or Render()
     specification = specify_control(
@@ -112,7 +118,7 @@ def control(
     draft, inputs = Draft(specification), specification.inputs
     if is_current(out, specification.key):
         return RenderSet(out)
-    _tell_rounding(settings, references, progress)
+    _notice_references(settings, references, progress)
     grid = _grid(out, context, controlnet, settings, references, inputs, render)
     cells = [cell for column in columns for cell in _column_cells(grid, column, subject, settings, references)]
     plan = grid.plan([planned for planned, _ in cells])
@@ -161,17 +167,35 @@ def specify_control(
     return Specification(STAGE, VERSION, read, inputs)
 
 
-def read_reference(row: ControlReference, settings: Control, folder: Path, native_size_px: int) -> Reference:
-    """A reference resized, and its edges. Raises InputError where its picture is missing, unreadable or too small."""
-    image = open_reference(folder / row.image)
-    size = rendered_size(row.size, row.name) if row.size else native_size(image, native_size_px)
-    picture = resize_picture(image, size)
-    edges = edge_picture(picture, settings.canny_low, settings.canny_high)
-    return Reference(row.name, row.prompt or settings.prompt, size, picture, edges)
+def read_references(settings: Control, folder: Path, native_size_px: int) -> list[Reference]:
+    """The references resized, and their edges, read as photos are.
+
+    Raises InputError where a picture is missing, unreadable or too small, or has no edges.
+    """
+    with Decoders(1) as decoders:
+        return [read_reference(row, settings, folder, native_size_px, decoders) for row in settings.references]
 
 
-def _tell_rounding(settings: Control, references: Sequence[Reference], progress: Progress) -> None:
+def read_reference(
+    row: ControlReference, settings: Control, folder: Path, native_size_px: int, decoders: Decoders
+) -> Reference:
+    """One of them."""
+    image, given = open_reference(folder / row.image, decoders), row.edges == "given"
+    size = rendered_size(row.size, row.name) if row.size else native_size(image.pixels, native_size_px)
+    low, high = settings.canny_low, settings.canny_high
+    if given:
+        picture = edges = given_edges(image.pixels, size, row.name)
+    else:
+        picture = resize_picture(image.pixels, size)
+        edges = edge_picture(picture, low, high)
+    require_edges(edges, row.name, given=given, low=low, high=high)
+    return Reference(row.name, row.prompt or settings.prompt, size, picture, edges, given, tuple(image.notes))
+
+
+def _notice_references(settings: Control, references: Sequence[Reference], progress: Progress) -> None:
     for row, reference in zip(settings.references, references, strict=True):
+        if reference.notes:
+            progress.notice(f'reference "{row.name}": {"; ".join(reference.notes)}')
         if row.size and row.size != reference.size:
             (width, height), (asked_width, asked_height) = reference.size, row.size
             progress.notice(
@@ -190,8 +214,9 @@ def _grid(
 ) -> Grid:
     model = inputs["controlnet"]
     by_reference = {r.name: {"controlnet": model, "edges": inputs["edges"][r.name]} for r in references}
+    module = "none" if all(reference.given for reference in references) else "canny"
     described = (
-        f"Module: canny, Model: {Path(controlnet).name} [{model[:8]}], "
+        f"Module: {module}, Model: {Path(controlnet).name} [{model[:8]}], "
         f"Threshold A: {settings.canny_low}, Threshold B: {settings.canny_high}"
     )
     recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
