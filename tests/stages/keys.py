@@ -12,7 +12,6 @@ from limner.base import BaseLocation, find_base
 from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
 from limner.methods import all_methods
-from limner.metrics import find_others
 from limner.opening import OpenStudy
 from limner.photos import list_photos, read_manual_crops
 from limner.rendering import columns_of
@@ -22,6 +21,7 @@ from limner.settings.optimizer import OptimizerTable, all_optimizers
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import specify_class_images
 from limner.stages.control import read_references, specify_control
+from limner.stages.measure.others import others_of
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import specify_prepare
 from limner.stages.render import specify_render
@@ -137,7 +137,7 @@ class Workshop:
 
     def _measure(self, study: Study, opened: OpenStudy) -> str:
         settings = study.measure
-        others = find_others(settings.others and self.folder / settings.others, self.class_set, [])
+        others = others_of(settings.others and self.folder / settings.others, self.class_set, [])
         grid = SimpleNamespace(content_hash="of renders", cells=[])
         models = find_models(settings, opened.base)
         return specify_measure(self.photo_set, grid, None, study.subject, settings, models, others).key

@@ -205,10 +205,24 @@ def test_the_users_own_others_come_before_class_images(grids, base, tmp_path):
 def test_too_few_others_are_refused(grids, base, tmp_path):
     (tmp_path / "few").mkdir()
     draw_subject((64, 64), 1).save(tmp_path / "few/1.png")
-    for folder, message in (("few", "holds 1 pictures and 7 are needed"), ("none", "is not there")):
+    for folder, message in (("few", "holds 1 pictures that can be used and 7 are needed"), ("none", "is not there")):
         settings = SETTINGS.model_copy(update={"others": tmp_path / folder})
         with pytest.raises(InputError, match=message):
             score(grids, base, tmp_path / "scores.json", settings)
+
+
+def test_others_are_read_by_the_rules_of_photos(grids, base, tmp_path):
+    folder = tmp_path / "own"
+    (folder / "1_cat").mkdir(parents=True)
+    for index in range(7):
+        draw_subject((70, 64), index).save(folder / "1_cat" / f"{index}.png")
+    Image.new("RGB", (3, 3)).save(folder / "dot.png")
+    settings = SETTINGS.model_copy(update={"others": folder})
+    anchors = score(grids, base, tmp_path / "scores.json", settings)["anchors"]
+    assert anchors[LIKENESS]["power_others"]["pictures"] == 7
+    (folder / "1_cat" / "0.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"holds 6 pictures .* 7 are needed \(left out: .*dot.png: 3x3 pixels are too"):
+        score(grids, base, tmp_path / "scores.json", settings)
 
 
 def test_other_others_make_the_scores_again(grids, base, tmp_path):

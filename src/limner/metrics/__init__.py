@@ -24,7 +24,7 @@ from limner.metrics.metric import (
     Words,
     role_of,
 )
-from limner.metrics.others import OtherPictures, find_others
+from limner.metrics.others import MOST_OTHERS, OtherPictures, find_others
 from limner.metrics.prompt_fidelity import PROMPT_FIDELITY
 from limner.metrics.registry import all_metrics, anchors_name, metric_named, metrics_shown, register
 
@@ -42,6 +42,7 @@ for _metric in (
 
 __all__ = [
     "LIKENESS",
+    "MOST_OTHERS",
     "PROMPT_FIDELITY",
     "Code",
     "LimitWords",

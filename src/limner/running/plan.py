@@ -24,7 +24,6 @@ from limner.artifacts import (
 from limner.config import VariantRun, stacks_of
 from limner.measuring import Picture
 from limner.memory import predict
-from limner.metrics import find_others
 from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
 from limner.reporting import ReportInputs
@@ -33,6 +32,7 @@ from limner.running.timings import HERE, Timings, device_name, usual_seconds, wo
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import count_missing_class_images, specify_class_images
 from limner.stages.control import read_references, specify_control
+from limner.stages.measure.others import others_of
 from limner.stages.measure.stage import find_models, specify_measure
 from limner.stages.prepare import count_photos, specify_photos
 from limner.stages.render import count_missing_renders, specify_render
@@ -212,7 +212,7 @@ class Planner:
         settings, grids = self.run.measure_settings, [grid for grid in (self._renders, self._controls) if grid]
         pictures = [Picture(cell, grid.path(cell)) for grid in grids for cell in grid.cells if not cell.flagged]
         has_class = any(task.stage == "class-images" for task in self.tasks)
-        others = find_others(settings.others, ClassSet(self.run.out / "class") if has_class else None, pictures)
+        others = others_of(settings.others, ClassSet(self.run.out / "class") if has_class else None, pictures)
         models = find_models(settings, self.opened.base)
         return specify_measure(
             self._photos, self._renders, self._controls, self.study.subject, settings, models, others

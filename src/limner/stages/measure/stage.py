@@ -24,8 +24,9 @@ from limner.config import Measure, Subject
 from limner.embeddings import WHOLE, Crop, EmbedderLocation, EmbeddingCache, around_head, find_embedder
 from limner.errors import InputError
 from limner.measuring import Picture, ScoreSheet, control_summary, prompt_kinds
-from limner.metrics import MeasureInputs, OtherPictures, find_others
+from limner.metrics import MeasureInputs, OtherPictures
 from limner.progress import SILENT, Progress
+from limner.stages.measure.others import OTHERS, others_of, read_others
 from limner.stages.measure.scoring import MeasureModels, score
 
 STAGE, VERSION = "measure", 4
@@ -54,13 +55,16 @@ def measure(
     models, crop = find_models(settings, base_location), likeness_crop(subject, settings)
     scores = ScoreSheet()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
-    others = find_others(settings.others, class_set, pictures)
+    others = others_of(settings.others, class_set, pictures)
     specification = specify_measure(photo_set, renders, controls, subject, settings, models, others)
     if scores_are_current(out, specification.key):
         return ScoreTable(out)
     started = time.monotonic()
     kinds = prompt_kinds(pictures, subject.identifier, subject.class_noun)
-    embeddings = EmbeddingCache(cache or out.parent / CACHE)
+    cache = cache or out.parent / CACHE
+    if settings.others is not None:
+        others = read_others(settings.others, photo_set.size_px, cache.with_name(OTHERS), progress)
+    embeddings = EmbeddingCache(cache)
     inputs = MeasureInputs(photo_set, pictures, controls, subject, kinds, others, crop, embeddings, device, progress)
     score(inputs, models, scores)
     if controls:
