@@ -7,9 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from limner.adapters import attached
+from limner.adapters import StackedLayer, attached
 from limner.adapters.formats import MODULES
-from limner.adapters.low_rank import LowRankLayer
 from limner.errors import AdapterError
 from limner.exporting.source import open_source
 
@@ -48,7 +47,7 @@ def load_into(pipeline: Any, adapter: str | Path, *, scale: float = 1.0) -> Load
     modules = {name: module for name in MODULES if (module := getattr(pipeline, name, None)) is not None}
     if len(modules) < len(MODULES):
         raise AdapterError(f"{type(pipeline).__name__} has no unet and text_encoder; give a Stable Diffusion pipeline")
-    if any(isinstance(layer, LowRankLayer) for module in modules.values() for layer in module.modules()):
+    if any(isinstance(layer, StackedLayer) for module in modules.values() for layer in module.modules()):
         raise AdapterError("another adapter acts in this pipeline; remove it first")
     source = open_source(Path(adapter))
     undo = contextlib.ExitStack()

@@ -8,6 +8,7 @@ from limner.methods.protocol import Footprint, Method, ModuleOf, Point
 from limner.methods.registry import (
     all_methods,
     known_method,
+    method_making,
     method_named,
     method_of,
     read_variant,
@@ -35,6 +36,7 @@ __all__ = [
     "all_methods",
     "expand_variants",
     "known_method",
+    "method_making",
     "method_named",
     "method_of",
     "read_variant",

@@ -74,7 +74,8 @@ class Method(ABC):
     thaws: ClassVar[bool] = False
     """Whether the trained numbers are the modules' own weights; else those are frozen in the step's precision."""
     keeps_gradients: ClassVar[bool] = False
-    """Whether gradients are collected in rows that lie there all the time; else they come and go with the step."""
+    """Whether gradients are collected in rows that lie there all the time, which runs that stack need; else they come
+    and go with the step."""
 
     @abstractmethod
     def trained_modules(self, variant: Any) -> tuple[str, ...]:
@@ -126,6 +127,11 @@ class Method(ABC):
     def detail(self, run: VariantRun) -> str:
         """A few words on what is trained, for a column of the report."""
         return ", ".join(f"{name} {value:g}" for name, value in run.point.items()) or self.description
+
+    @property
+    def is_stackable(self) -> bool:
+        """Whether a part of its results acts at any strength, beside those of others."""
+        return any(part.is_stackable for part in self.makes)
 
     @property
     def own_settings(self) -> frozenset[str]:

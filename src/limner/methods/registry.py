@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from limner.adapters.parts import forget_part, part_types, register_part
+from limner.adapters.parts import Part, forget_part, part_types, register_part
 from limner.errors import InputError
 from limner.methods.protocol import Method
 from limner.settings import VariantSettings
@@ -15,7 +15,9 @@ _METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Let studies name this method. Raises InputError where another has its name."""
+    """Let studies name this method. Raises InputError where another has its name, or where it says what cannot be."""
+    if method.stacks and not method.keeps_gradients:
+        raise InputError(f'method "{method.name}" stacks runs, whose gradients lie in rows; set keeps_gradients = True')
     if _METHODS.setdefault(method.name, method) is not method:
         raise InputError(f'a method called "{method.name}" is known already; give this one another name')
     for part in method.makes:
@@ -58,6 +60,11 @@ def method_named(name: Any) -> Method:
 def method_of(variant: VariantSettings) -> Method:
     """The method whose settings these are."""
     return next(method for method in _METHODS.values() if type(variant) is method.settings)
+
+
+def method_making(part: type[Part]) -> Method:
+    """The first method whose results have parts of this type: what a result that was made elsewhere passes for."""
+    return next(method for method in _METHODS.values() if part in method.makes)
 
 
 def read_variant(value: Any) -> VariantSettings:

@@ -31,9 +31,10 @@ OF_LORA = ("rank", "alpha", "scale")
 
 
 def adapter_from_1(raw: dict[str, Any]) -> dict[str, Any]:
-    """`final_loss` is called `loss`; rank, alpha and scale belong to what the method says, which is {} for "full"."""
+    """`final_loss` is called `loss`; rank, alpha and scale, where it has them, belong to what its method says."""
     kept = {name: value for name, value in raw.items() if name not in (*OF_LORA, "final_loss")}
-    of_method = {name: raw.get(name) for name in OF_LORA} if raw.get("method") == "lora" else {}
+    of_method = {name: raw.get(name) for name in OF_LORA}
+    of_method = of_method if any(value is not None for value in of_method.values()) else {}
     loss = {"loss": raw["final_loss"]} if "final_loss" in raw else {}
     return {**kept, "method_record": of_method, **loss}
 

@@ -28,7 +28,7 @@ from limner.rendering import columns_of
 from limner.rendering.controlnet import controlnet_hash
 from limner.reporting import ReportInputs
 from limner.running.run import Run
-from limner.running.timings import HERE, Timings, device_name, usual_seconds, work_key
+from limner.running.timings import ADDED, HERE, THAWED, Timings, device_name, usual_seconds, work_key
 from limner.stages.adopt import specify_adopt
 from limner.stages.class_images import count_missing_class_images, specify_class_images
 from limner.stages.control import read_references, specify_control
@@ -41,7 +41,7 @@ from limner.stages.train import specify_train
 
 Stage = Literal["prepare", "class-images", "train", "render", "control", "measure", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-NO_PACE = {"name", "steps", "learning_rate", "training_seeds", "rank", "alpha", "validation", "start_from", "log_to"}
+NO_PACE = {"name", "steps", "learning_rate", "training_seeds", "validation", "start_from", "log_to"}
 
 
 class Task(BaseModel):
@@ -153,10 +153,14 @@ class Planner:
         variant = one.variant
         inputs = ["prepare"] + (["class-images"] if variant.prior_preservation else [])
         inputs += [f"train {one.start_from}"] if one.start_from else []
-        pace = [variant.model_dump(mode="json", exclude=NO_PACE), self.study.prepare.size_px, group.count(",")]
+        pace = [
+            variant.model_dump(mode="json", exclude=NO_PACE | one.method.own_settings),
+            self.study.prepare.size_px,
+            group.count(","),
+        ]
         self._add("train", f"{one.label}: {variant.steps} steps", f"adapters/{one.label}", tuple(inputs),
                   lambda: self._specify_train(one), variant.steps, name=f"train {one.label}", group=group, pace=pace,
-                  unit="step", kind="lora" if one.rank else "full")  # fmt: skip
+                  unit="step", kind=THAWED if one.method.thaws else ADDED)  # fmt: skip
 
     def _specify_train(self, one: VariantRun) -> Specification:
         of_class = ClassSet(self.run.out / "class") if one.variant.prior_preservation else None
@@ -169,8 +173,10 @@ class Planner:
     def render(self) -> None:
         """The grid of every column, prompt, seed and image."""
         settings = self.study.render
-        columns = 1 + sum(len(settings.lora_scales) if one.rank else 1 for one in self.opened.runs)
-        count = (columns + len(self.study.adapters)) * len(settings.prompts) * len(set(settings.seeds))
+        stackable = [one.method.is_stackable for one in self.opened.runs]
+        stackable += [not each.merged for each in self.study.adapters]
+        columns = 1 + sum(len(set(settings.lora_scales)) if each else 1 for each in stackable)
+        count = columns * len(settings.prompts) * len(set(settings.seeds))
         pace = [settings.steps, settings.sampler, settings.size, settings.batch_size, settings.precision]
         self._add("render", f"{count * settings.images_per_seed} pictures", "renders", self._adapter_tasks,
                   self._specify_render, count * settings.images_per_seed, pace=pace)  # fmt: skip

@@ -14,6 +14,7 @@ from limner.artifacts import canonical_json, hash_bytes, write_json
 
 HERE, DOCUMENTED, ESTIMATED = "this machine", "documented rates", "estimated"
 MOST_KEPT = 500  # kinds of work
+THAWED, ADDED = "step of whole weights", "step of added weights"  # whatever method adds them
 SAME_SIZE = 1.25  # measured on work of at most so much more or less than this: nearer than that nothing is scaled
 
 
@@ -29,12 +30,12 @@ class Rate:
 
 MINIATURE, SD15 = (11e6, 256 * 256), (860e6, 512 * 512)
 RATES: dict[tuple[str, str], Rate] = {  # docs/performance.md: the demo on two Xeon cores, 2026-12-01; one H200
-    ("cpu", "full"): Rate(0.247, *MINIATURE),
-    ("cpu", "lora"): Rate(0.131, *MINIATURE),  # of three in one pass
+    ("cpu", THAWED): Rate(0.247, *MINIATURE),
+    ("cpu", ADDED): Rate(0.131, *MINIATURE),  # of three in one pass
     ("cpu", "picture"): Rate(1.0, *MINIATURE),
     ("cpu", "conditioned picture"): Rate(1.9, *MINIATURE),
-    ("cuda", "full"): Rate(0.025, *SD15),
-    ("cuda", "lora"): Rate(0.012, *SD15),
+    ("cuda", THAWED): Rate(0.025, *SD15),
+    ("cuda", ADDED): Rate(0.012, *SD15),
     ("cuda", "picture"): Rate(0.149, *SD15),
     ("cuda", "conditioned picture"): Rate(0.2, *SD15, measured=False),
 }

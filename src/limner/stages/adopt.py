@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from limner.adapters import LowRankUpdates, WholeWeights
 from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, save_given, save_merged
 from limner.artifacts import (
     AdapterFolder,
@@ -19,7 +20,7 @@ from limner.artifacts import (
 )
 from limner.base import BaseLocation
 from limner.config import AdapterFile
-from limner.methods import FULL, LORA
+from limner.methods import method_making
 from limner.records import AdapterRecord
 
 STAGE, VERSION = "adopt", 1
@@ -59,7 +60,7 @@ def _record(settings: AdapterFile, source: Path, rank: int | None, alpha: float 
     scale = alpha / rank if rank and alpha is not None else None
     return AdapterRecord(
         label=settings.name,
-        method=(FULL if settings.merged else LORA).name,
+        method=method_making(WholeWeights if settings.merged else LowRankUpdates).name,
         method_record={} if settings.merged else {"rank": rank, "alpha": alpha, "scale": scale},
         training_seed=None,
         steps=None,
