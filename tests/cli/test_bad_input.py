@@ -11,7 +11,8 @@ import pytest
 
 import limner.quick_look
 import limner.running.run
-from limner.artifacts import PhotoSet
+from limner.artifacts import Manifest, PhotoSet, write_manifest
+from tests import recorded
 from tests.drawn import draw_subject, write_photos
 from tests.studies import write_study
 
@@ -217,9 +218,8 @@ def test_settings_of_prepare(place, limner, options, said):
     ],
 )
 def test_a_quick_look_that_cannot_be_had(place, limner, arguments, said):
-    Path("adapter").mkdir()
-    record = '{"stage": "train", "version": 1, "key": "", "settings": {}, "inputs": {}, "label": "adapter"}'
-    Path("adapter/manifest.json").write_text(record)
+    Path("adapter").mkdir()  # a record without weights
+    write_manifest(Path("adapter"), Manifest("train", 1, "", {}, {}, {}, record=recorded.adapter("adapter")))
     before = files(place)
     assert_refused(limner("render", *arguments), *said)
     assert files(place) == before

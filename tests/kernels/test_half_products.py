@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from limner.blocks.layers import linear, together
+from limner.blocks.layers import linear, linear_jointly
 from limner.kernels.attention import attention
 from limner.kernels.half_products import FEWEST_ROWS, HalfProducts, half_convolution, half_products
 from limner.kernels.low_rank import low_rank_linear
@@ -51,7 +51,7 @@ def test_layers_of_one_input_from_one_product():
     x, learning = numbers(2, 1, ROWS, 12).requires_grad_(), [layer.weight for layer in layers]
     wanted = gradients(lambda: torch.cat([layer(x) for layer in layers], -1), x, *learning)
     with HalfProducts():
-        found = gradients(lambda: torch.cat(list(together(layers, x)), -1), x, *learning)
+        found = gradients(lambda: torch.cat(list(linear_jointly(layers, x)), -1), x, *learning)
     assert all(near(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
 
 
