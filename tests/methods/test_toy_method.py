@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -24,6 +25,7 @@ from limner.adapters import Part, StackedLayer, attached, eject, load_trained
 from limner.adapters.exchange.given import read_given
 from limner.adapters.formats import load_tensors
 from limner.adapters.stacked import replace_layer
+from limner.api.pipelines import load_into
 from limner.artifacts import AdapterFolder, hash_bytes, load_scores
 from limner.config import stacks_of
 from limner.errors import AdapterError, InputError
@@ -328,6 +330,15 @@ def test_what_takes_loras_alone_refuses_it(finished, tmp_path):
         read_given(folder)
     with pytest.raises(AdapterError, match="channel_gains"):
         resize(folder, tmp_path / "small.safetensors", 1)
+
+
+def test_a_pipeline_in_which_it_acts_takes_no_other(finished, tiny_base):
+    pipeline = SimpleNamespace(unet=tiny_base.unet, text_encoder=tiny_base.text_encoder)
+    acting = attached(tiny_base.modules(), load_trained(adapter(finished.run, SWEPT[0])))
+    with acting, pytest.raises(AdapterError, match="another adapter acts"):
+        load_into(pipeline, finished.run / "adapters" / "lora-2")
+    with load_into(pipeline, finished.run / "adapters" / "lora-2"):
+        pass
 
 
 def test_its_memory_and_disk_are_predicted(finished):
