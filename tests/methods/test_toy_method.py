@@ -36,6 +36,7 @@ from limner.memory import adapter_bytes, train_peak
 from limner.methods import Attachment, Method, all_methods, register, registered, stored
 from limner.opening import checked_study
 from limner.progress import Progress
+from limner.running.run import Run
 from limner.settings import VariantSettings
 from limner.settings.values import Numbers
 from limner.study import plan_study, run_study
@@ -197,6 +198,9 @@ class GainMethod(Method):
     def disk_bytes(self, run, module):
         return 4 * GainShapes().count(module("unet"))
 
+    def size(self, run):
+        return -run.point["reach"]  # so that it is not the last of the sweep
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")  # rows of a stack lie far apart
 
@@ -351,6 +355,18 @@ def test_its_memory_and_disk_are_predicted(finished):
     assert many.parts["trained weights and moments"] == 200 * count * bytes_each
     assert many.bytes > few.bytes > train_peak(run, opened.study, opened.parts).bytes > 0
     assert adapter_bytes(run, opened.parts.shapes) == 4 * count
+
+
+def test_how_many_fit_a_gpu_together_is_asked_of_the_run_that_its_method_calls_the_largest(
+    tiny_folder, tmp_path, monkeypatch
+):
+    study = write_study(tmp_path, tiny_folder, changes=CHANGES)
+    run = Run(checked_study(study), tmp_path / "run", torch.device("cuda"))
+    asked = []
+    monkeypatch.setattr("limner.running.run.largest_stack", lambda one, count, *_: asked.append(one.label) or count)
+    swept = [one for one in run.opened.runs if one.label in SWEPT]
+    assert run._trained_at_once(swept[::-1]) == 2
+    assert asked == [SWEPT[0]]
 
 
 def test_its_settings_are_in_the_lock_file(finished):

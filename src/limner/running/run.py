@@ -198,8 +198,8 @@ class Run:
         """How many variants of a stack a GPU has the memory to train together, as far as it can be predicted."""
         if self.device.type != "cuda" or len(runs) == 1:
             return len(runs)
-        highest = max(runs, key=lambda run: run.rank or 0)
-        return largest_stack(highest, len(runs), self.study, self.opened.parts, self.opened.limit_gib)
+        largest = max(runs, key=lambda run: run.method.size(run))
+        return largest_stack(largest, len(runs), self.study, self.opened.parts, self.opened.limit_gib)
 
     def request(self, run: VariantRun) -> TrainingRequest:
         """What the train stage is asked for, with what validates while it trains."""
