@@ -23,7 +23,7 @@ from limner.subjects import pooled_of
 
 BY_HAND = "## What follows"
 SHOWN, LEFT_OUT = ("Variants", "Notes"), "Conclusions"
-FOLD = "Prompt by prompt, subject by subject, and what the means scatter by"
+FOLD = "Prompt by prompt, subject by subject, and the spread of the means"
 COMMAND = "limner subjects configs/eight-cats.toml FOLDER --out runs/eight-cats"
 CLAIMS = (
     ("A: the full checkpoint is more alike than the LoRAs", LIKENESS.name, "full"),
@@ -60,13 +60,13 @@ def claims(pooled: Pooled) -> Iterator[str]:
     speaker = Speaker(Language("en"), cluster="subject")
     yield "## What the courseworks concluded, and these figures"
     yield (
-        "Two university courseworks taught Stable Diffusion 1.5 one face each, by eye and with one training each. This "
-        "is a miniature and cats, so what follows is about methods, not about their pictures."
+        "Two university courseworks each taught Stable Diffusion 1.5 one face, trained each variant once and judged by "
+        "eye. This is a miniature model and cats, so what follows is about the methods, not about their pictures."
     )
     for claim, role, kind in CLAIMS:
         said = speaker.sentences(Conclusions(tuple(_about(pooled.conclusions, role, kind, pooled.not_low))))
         yield f"**{claim}.**"
-        yield "\n".join(f"- {each}" for each in said or ["Nothing was measured that speaks of it."])
+        yield "\n".join(f"- {each}" for each in said or ["No measured score is about this claim."])
 
 
 def kept_by_hand(there: str) -> str:

@@ -270,7 +270,7 @@ def test_a_stopped_training_goes_on_after_its_last_step(finished, tiny_folder, t
         run_study(study, run, until="train", progress=Stopping("train full", 2))
     going_on = Stopping("", 1)
     run_study(study, run, until="train", progress=going_on)
-    assert "full: going on after step 2 of 3" in going_on.said
+    assert "full: continuing after step 2 of 3" in going_on.said
     wanted = contents(finished.run / "adapters", "*.safetensors")
     assert contents(run / "adapters", "*.safetensors") == wanted
 

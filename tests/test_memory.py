@@ -108,7 +108,7 @@ def test_a_stack_is_as_large_as_the_gpu_has_room_for(study, tmp_path, small_card
 
 @pytest.mark.parametrize("size", ["-1", "0", "big", "nan", "inf"])
 def test_a_size_that_is_none(study, size):
-    with pytest.raises(InputError, match=f'--memory "{size}" is no size'):
+    with pytest.raises(InputError, match=f'--memory "{size}" is not a size'):
         open_study(study, memory=size)
 
 

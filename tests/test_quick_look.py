@@ -68,7 +68,7 @@ def test_outside_a_run_the_base_must_be_named(run, tiny_folder, tmp_path):
     adapter = Path(shutil.copytree(run / "adapters" / "lora-2", tmp_path / "lora-2"))
     with pytest.raises(BaseError, match="name it with --base"):
         quick_look(adapter, "a cat", 0)
-    with pytest.raises(PromptError, match="no run's folder says the subject"):
+    with pytest.raises(PromptError, match="no run folder that names the subject"):
         quick_look(adapter, "a {subject}", 0, base=str(tiny_folder))
     picture = quick_look(adapter, "a cat", 0, base=str(tiny_folder), out=tmp_path / "look.png")
     assert pixels(picture).shape == (64, 64, 3)  # the base's recommendation

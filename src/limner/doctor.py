@@ -159,11 +159,11 @@ def _advice(record: dict[str, Any]) -> Iterator[str]:
     if device["type"] == "cpu":
         yield "advice: without a GPU the miniature trains in minutes (limner demo) and SD 1.5 in days"
         if record["processor"].get("kernels_in_c") is False:
-            yield "advice: this processor trains a third faster with a C compiler (cc) to make limner's kernels with"
+            yield "advice: with a C compiler (cc) for limner's kernels this processor trains a third faster"
     elif device["memory_gib"]:
         yield f"advice: limner doctor STUDY.toml says whether a study fits these {device['memory_gib']:g} GiB"
         if device["free_gib"] < device["memory_gib"] - 1.5:
-            yield "advice: other programs hold GPU memory; end them, or say what is left with --memory"
+            yield "advice: other programs hold GPU memory; end them, or give what is left with --memory"
     if record["disk_free_gib"] < SMALL_DISK_GIB:
         yield f"advice: a DreamBooth training of SD 1.5 keeps about {SMALL_DISK_GIB} GiB of states; free some disk"
     for name, there in record["measuring"].items():

@@ -189,7 +189,7 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
         except ValueError:
             asked = 0.0
         if not 0 < asked < math.inf:
-            raise InputError(f'--memory "{memory}" is no size; give "auto" or GiB, such as 6, 8, 12, 16 or 24')
+            raise InputError(f'--memory "{memory}" is not a size; give "auto" or GiB, such as 6, 8, 12, 16 or 24')
         return asked
     of_study = study.memory.budget_gib
     if of_study != "auto" or memory == "auto" or begun is None:

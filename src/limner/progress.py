@@ -105,7 +105,7 @@ class Activity:
         if command in self.accepts:
             self._asked.append(command)
         else:
-            message = f"{self.begun.title}: there is nothing to {command} here; while variants train there is"
+            message = f"{self.begun.title}: nothing to {command} now; this works while variants train"
             self.progress.emit(Answered(command=command, outcome="refused", message=message))
 
     def _event(self, now: float, *, last: bool = False) -> Progressed:

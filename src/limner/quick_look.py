@@ -45,7 +45,7 @@ def quick_look(
     study = study_of_run(folder)
     model = base or (study.base.model if study else "")
     if not model:
-        raise BaseError(f"{folder} does not lie in a run's folder, so its base is unknown; name it with --base")
+        raise BaseError(f"{folder} is not in a run's folder, so its base is unknown; name it with --base")
     text, path = _filled(prompt, study), _picture_path(folder, seed, out)
     settings = study.base if study else BaseSettings()
     location = find_base(model, settings.revision if model == settings.model else "")
@@ -79,7 +79,11 @@ def _filled(prompt: str, study: Study | None) -> str:
     try:
         return study.subject.fill(prompt) if study else prompt.format()
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        known = "{subject}, {identifier} and {class_noun}" if study else "none, for no run's folder says the subject"
+        known = (
+            "{subject}, {identifier} and {class_noun}"
+            if study
+            else "none, because there is no run folder that names the subject"
+        )
         raise PromptError(f'prompt "{prompt}": unknown placeholder ({error}); there are {known}') from None
 
 

@@ -51,7 +51,7 @@ def test_a_run_is_seen_as_far_as_it_is(study, tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run"):
         limner.open_run(tmp_path)
 
 

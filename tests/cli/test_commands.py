@@ -84,7 +84,7 @@ def test_ctrl_c_says_how_to_go_on(limner, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "load_base", interrupt)
     ended = limner("run", write_study(tmp_path, tiny_folder), "--out", tmp_path / "run")
     assert ended.code == 130
-    assert ended.err.splitlines()[-1] == "limner: interrupted; run the same command again to go on where it stopped"
+    assert ended.err.splitlines()[-1] == "limner: interrupted; run the same command again to continue where it stopped"
 
 
 def test_prepare_prints_its_manifest_as_json(limner, tmp_path):

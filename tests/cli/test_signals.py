@@ -66,15 +66,15 @@ def test_sigterm_and_ctrl_c_finish_the_step_save_and_can_be_gone_on_from(tiny_fo
     study = write_study(tmp_path, tiny_folder, changes=CHANGES)
     code, said = _stopped(study, tmp_path / "run", signal.SIGTERM)
     assert code == 143
-    assert said[-1] == "limner: terminated by SIGTERM; run the same command again to go on where it stopped"
+    assert said[-1] == "limner: terminated by SIGTERM; run the same command again to continue where it stopped"
     (first,) = step_folders(tmp_path / "run" / "work" / "full")
     assert any(f"stopped after step {first.name[5:]} of {STEPS}" in line for line in said)
     assert int(first.name[5:]) == _steps(tmp_path / "run" / "work" / "full")
 
     code, said = _stopped(study, tmp_path / "run", signal.SIGINT)
     assert code == 130
-    assert said[-1] == "limner: interrupted; run the same command again to go on where it stopped"
-    assert any(f"going on after step {first.name[5:]} of {STEPS}" in line for line in said)
+    assert said[-1] == "limner: interrupted; run the same command again to continue where it stopped"
+    assert any(f"continuing after step {first.name[5:]} of {STEPS}" in line for line in said)
     newest = step_folders(tmp_path / "run" / "work" / "full")[-1]
     assert int(newest.name[5:]) > int(first.name[5:])
     assert read_manifest(newest) is not None

@@ -175,7 +175,7 @@ def test_a_merged_dora_has_the_lengths_it_learnt(run, tiny_folder, tmp_path):
 def test_nothing_of_a_users_is_replaced(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("…")
-    with pytest.raises(DiskError, match="is there already"):
+    with pytest.raises(DiskError, match="already exists"):
         export(run / "adapters" / "lora-2", tmp_path / "mine", "diffusers")
     assert (tmp_path / "mine" / "thesis.txt").is_file()
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(label, form, name, error,
 
 
 def test_a_photo_set_is_no_adapter(run, tmp_path):
-    with pytest.raises(AdapterError, match="is no adapter"):
+    with pytest.raises(AdapterError, match="is not an adapter"):
         export(run / "photos", tmp_path / "x.safetensors", "kohya")
 
 

@@ -136,5 +136,5 @@ def test_it_is_pooled_over_subjects(run):
 def test_a_name_is_taken_once_and_an_unknown_one_is_refused(run):
     with pytest.raises(ValueError, match="brightness"):
         register(BRIGHTNESS)
-    with pytest.raises(InputError, match=r'"darkness/x" is none of the metrics likeness, .*brightness'):
+    with pytest.raises(InputError, match=r'"darkness/x" is not one of the metrics likeness, .*brightness'):
         registry.metric_named("darkness/x")

@@ -111,7 +111,7 @@ def test_what_cannot_be_captured_is_computed_with_one_notice(tiny_base):
         captured = render_latents(tiny_base, recipe, requests(count), embeddings, denoiser=denoiser)
         assert torch.equal(captured, render_latents(tiny_base, recipe, requests(count), embeddings))
     assert notices == [
-        "rendering goes on step by step, slower: a step could not be captured "
+        "rendering continues without capture, slower: a step could not be captured "
         "(operation not permitted when stream is capturing)"
     ]
 

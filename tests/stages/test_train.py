@@ -241,7 +241,7 @@ def test_no_space_for_the_result_keeps_the_finished_training(room, monkeypatch):
             room.train(run)
     assert not (room.folder / "run" / "adapters" / run.label).exists()
     assert same_adapter(room.train(run), room.train(run, name="whole"))
-    assert "going on after step 3 of 3" in "".join(room.said)
+    assert "continuing after step 3 of 3" in "".join(room.said)
 
 
 def test_the_record_says_what_was_trained(room):

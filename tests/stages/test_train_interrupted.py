@@ -35,7 +35,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(room, make):
         assert f"stopped after step {stop_after} of 3" in room.said[-1]
         assert not (room.folder / name / "adapters" / run.label).exists()
         resumed = room.train(run, name=name)
-        assert f"going on after step {stop_after} of 3" in room.said[-1]
+        assert f"continuing after step {stop_after} of 3" in room.said[-1]
         assert same_adapter(resumed, whole)
         kept, wanted = ([row.loss for row in made.record.log] for made in (resumed, whole))
         assert kept == wanted
@@ -76,7 +76,7 @@ def test_after_a_crash_it_goes_on_from_the_last_checkpoint_that_is_whole(room):
     (work / "step-3" / "trained.safetensors").write_bytes(b"cut off")
     resumed = room.train(run, name="crashed")
     assert any("step-3 is damaged" in line for line in room.said)
-    assert any("going on after step 2" in line for line in room.said)
+    assert any("continuing after step 2" in line for line in room.said)
     assert same_adapter(resumed, room.train(run, name="whole"))
 
 

@@ -115,7 +115,7 @@ def test_states_of_another_company_are_gone_on_with(room):
     with pytest.raises(KeyboardInterrupt):
         room.train_together(runs, progress=Speaking(room.said, 2))
     room.train_together(runs[:2])
-    assert any("lora-1@0: going on after step 2 of 4" in line for line in room.said)
+    assert any("lora-1@0: continuing after step 2 of 4" in line for line in room.said)
     assert [row.step for row in room.train(runs[0]).record.log] == [1, 2, 3, 4]
 
 
@@ -177,7 +177,7 @@ def test_a_batch_too_large_for_the_memory_is_taken_in_parts_of_the_same_step(roo
     whole = room.train(run, name="whole")
     small_gpu(monkeypatch, lambda variants, examples: examples <= 2)
     parts = room.train(run, name="parts")
-    assert any("the same batch is taken in 2 micro-batches" in line for line in room.said)
+    assert any("the same batch is computed in 2 micro-batches" in line for line in room.said)
     assert [row.loss for row in parts.record.log] == pytest.approx([r.loss for r in whole.record.log], rel=1e-5)
     small_gpu(monkeypatch, lambda variants, examples: False)
     with pytest.raises(LimnerError, match="too little memory for 1 picture"):

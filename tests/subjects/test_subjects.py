@@ -118,7 +118,7 @@ def test_class_nouns_come_from_a_table_beside_the_folders(folder):
     (folder / "subjects.csv").write_text("subject_name,class\none,stuffed animal\n")
     assert [each.class_noun for each in find_subjects(folder, "cat")] == ["stuffed animal", "cat"]
     (folder / "subjects.csv").write_text("subject_name,class\none\n")
-    with pytest.raises(InputError, match="'one' is no pair"):
+    with pytest.raises(InputError, match="'one' is not a pair"):
         find_subjects(folder, "cat")
 
 
@@ -131,7 +131,7 @@ def test_dreambenchs_own_file_is_read(tmp_path):
 
 
 def test_a_folder_without_subjects_is_wrong_input(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="this folder does not exist"):
         find_subjects(tmp_path / "none")
     with pytest.raises(InputError, match="holds no folders"):
         find_subjects(tmp_path, "cat")

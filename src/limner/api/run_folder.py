@@ -95,5 +95,5 @@ def open_run(folder: str | Path) -> RunFolder:
     """
     folder = Path(folder)
     if not (folder / LOCK).is_file():
-        raise InputError(f"{folder} holds no run: it has no {LOCK}; give the folder that a study ran into")
+        raise InputError(f"{folder} is not a run's folder: it has no {LOCK}; give the folder that a study ran into")
     return RunFolder(folder)

@@ -72,7 +72,7 @@ def study_file_to_read(study: StudyLike, out: Path | None) -> Iterator[Path]:
 
 def _named(out: Path | None) -> Path:
     if out is None:
-        raise InputError("a study that is no file has no name; say where its run goes with out=…")
+        raise InputError("a study that is not a file has no name; give its run folder with out=…")
     return out
 
 
@@ -92,7 +92,7 @@ def _text(study: Mapping[str, Any] | Study) -> str:
     try:
         return tomli_w.dumps(_plain(tables, Path.cwd()))
     except TypeError as error:
-        raise StudyError("study", [f"a setting is of a type that no setting has: {error}"]) from None
+        raise StudyError("study", [f"a value has a type that no setting can have: {error}"]) from None
 
 
 def _plain(value: Any, folder: Path, place: str = "") -> Any:

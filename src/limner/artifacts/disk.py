@@ -129,7 +129,7 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(
-                f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions"
+                f"{path} cannot be written ({error.strerror}); choose another --out or correct its permissions"
             ) from error
         raise
 
@@ -242,7 +242,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 def require_absent(path: Path) -> None:
     """Raise DiskError when something lies where a new file or folder should go: nothing of a user's is replaced."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise DiskError(f"{path} is there already; give another name, or remove it first")
+        raise DiskError(f"{path} already exists; give another name, or remove it first")
     require_folder(path.parent)
 
 
@@ -251,9 +251,9 @@ def require_folder(folder: Path) -> None:
     for path in [folder, *folder.parents]:
         if path.exists():
             if not path.is_dir():
-                raise DiskError(f"{path} is a file, and a folder should go there; choose another --out")
+                raise DiskError(f"{path} is a file where a folder is needed; choose another --out")
             if not os.access(path, os.W_OK):
-                raise DiskError(f"{path} cannot be written; choose another --out or mend its permissions")
+                raise DiskError(f"{path} cannot be written; choose another --out or correct its permissions")
             return
 
 
@@ -270,7 +270,7 @@ def _take_place(temporary: Path, folder: Path) -> None:
             raise
         shutil.rmtree(aside, ignore_errors=True)
     else:
-        raise LimnerError(f"{folder} is a file, and a folder should go there; move it away")
+        raise LimnerError(f"{folder} is a file where a folder is needed; move it away")
     _fsync_folder(folder.parent)
 
 

@@ -93,10 +93,12 @@ def load_manifest(folder: Path) -> Manifest:
     raw = read_json(path)
     record_class = RECORDS.get(str(raw.get("stage")))
     if record_class is None:
-        raise RecordError(f"{path} is no stage's that this limner knows; run the stage that makes {folder} again")
+        raise RecordError(
+            f"{path} comes from a stage that this limner does not know; run the stage that makes {folder} again"
+        )
     version = checked_version(path, raw, record_class.RECORD_VERSION)
     if version > 1 and raw.get(HASH) != hash_of(raw):
-        raise damaged(path, "its content is not what was written")
+        raise damaged(path, "its content is not what limner wrote")
     return _manifest_of(path, upgraded(raw["stage"], version, raw), record_class)
 
 

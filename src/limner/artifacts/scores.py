@@ -30,7 +30,7 @@ def load_scores(path: Path) -> ScoresRecord:
         raise damaged(path, "it has no manifest")
     version = checked_version(path, manifest, ScoresRecord.RECORD_VERSION)
     if not (_hash_of(raw) == manifest.get(HASH) if version > 1 else _is_whole_of_1(raw)):
-        raise damaged(path, "its content is not what was written")
+        raise damaged(path, "its content is not what limner wrote")
     later = {"record_version": 1}  # what a record of version 1 lacks
     try:
         return ScoresRecord.from_json(upgraded("measure", version, {**raw, "manifest": {**later, **manifest}}))

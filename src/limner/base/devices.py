@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if name not in available:
         raise InputError(f'--device "{name}" is unknown; there are {", ".join(NAMES)}')
     if not available[name]:
-        raise InputError(f'--device "{name}" was asked for and this machine has none; use --device cpu')
+        raise InputError(f'--device "{name}" was asked for but this machine has none; use --device cpu')
     return torch.device(name)
 
 

@@ -21,7 +21,7 @@ def extract(
     full: Annotated[Path, typer.Argument(help="RUN/adapters/VARIANT, or a base's file or folder.", show_default=False)],
     destination: Destination,
     rank: Rank = 16,
-    base: Annotated[str, typer.Option(help="The base it was made from, where its run's folder does not say.")] = "",
+    base: Annotated[str, typer.Option(help="The base it was made from, if its run's folder does not say.")] = "",
     targets: Annotated[str, typer.Option(help="attention, transformer or all.")] = "transformer",
     json_output: Json = False,
 ) -> None:
@@ -54,8 +54,8 @@ def resize(
 def merge(
     loras: Annotated[list[Path], typer.Argument(help="LoRAs, two or more.", show_default=False)],
     out: Annotated[Path, typer.Option(help="New file, NAME.safetensors.", show_default=False)],
-    strength: Annotated[list[float] | None, typer.Option(help="One for each LoRA, in order; 1 where left out.")] = None,
-    rank: Annotated[int, typer.Option(min=0, help="Rank of the result; 0 keeps all, exactly.")] = 0,
+    strength: Annotated[list[float] | None, typer.Option(help="One for each LoRA, in order; 1 if left out.")] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Rank of the result; 0 keeps everything exactly.")] = 0,
     json_output: Json = False,
 ) -> None:
     """Several LoRAs as one.

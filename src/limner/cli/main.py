@@ -33,14 +33,16 @@ app = typer.Typer(
 )
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file (.toml).", show_default=False)]
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file where left out.")]
-Memory = Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file if left out.")]
+Memory = Annotated[str, typer.Option(help="GPU memory to use: auto, or GiB such as 6, 8, 12, 16, 24.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop when a single photo cannot be used.")]
-Keep = Annotated[list[str] | None, typer.Option(help="A photo to use though too small or large; repeat it.")]
+Keep = Annotated[list[str] | None, typer.Option(help="A photo to use even if too small or large; can be repeated.")]
 Processes = Annotated[int, typer.Option(min=1, help="Subjects at once; several GPUs are taken in turn.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
-Seconds = Annotated[float | None, typer.Option(help="Stop after so long; what is measured by then is told.")]
-Deterministic = Annotated[bool, typer.Option("--deterministic", help="Equal bits run for run on a GPU too (slower).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the result.")]
+Seconds = Annotated[float | None, typer.Option(help="Stop after this time; reports what is measured by then.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits in every run, on a GPU too (slower).")
+]
 
 
 def _tell_version(wanted: bool) -> None:
@@ -100,9 +102,9 @@ def run(
 
 @app.command()
 def subjects(
-    template: Annotated[Path, typer.Argument(help="Study (.toml) that each is run by.", show_default=False)],
+    template: Annotated[Path, typer.Argument(help="Study (.toml) that is run for each subject.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Folder with a folder of photos a subject.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder of all runs and of what they say together.")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of their pooled results.")],
     device: Device = "auto",
     processes: Processes = 1,
     seconds: Seconds = None,
@@ -209,7 +211,7 @@ def render(
     prompt: Annotated[str, typer.Option(help="Prompt for a quick look; {subject} is filled in.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the picture.")] = 0,
     scale: Annotated[float, typer.Option(help="Strength of a LoRA.")] = 1.0,
-    base: Annotated[str, typer.Option(help="Base of the adapter, where its run's folder does not say.")] = "",
+    base: Annotated[str, typer.Option(help="Base of the adapter, if its run's folder does not say.")] = "",
     out: Annotated[Path | None, typer.Option(help="Run folder of a study; file of a quick look.")] = None,
     device: Device = "auto",
     memory: Memory = "",
@@ -292,7 +294,7 @@ def main() -> None:
     if came or code == SIGNALLED + signal.SIGINT:  # some versions of typer catch Ctrl-C and return its code
         ended_by = signal.SIGTERM if came else signal.SIGINT
         code = SIGNALLED + ended_by
-        print(f"limner: {ENDED[ended_by]}; run the same command again to go on where it stopped", file=sys.stderr)
+        print(f"limner: {ENDED[ended_by]}; run the same command again to continue where it stopped", file=sys.stderr)
     sys.exit(code or 0)
 
 

@@ -33,9 +33,9 @@ def convert(
     destination: Annotated[Path, typer.Argument(help="NAME.safetensors, or a new folder.", show_default=False)],
     precision: Precision = "",
     vae: Annotated[Path | None, typer.Option(help="A VAE's file or folder, in place of the base's own.")] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the moving averages that some files carry.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Use the moving averages that some files contain.")] = False,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read .ckpt and .bin, in a process apart.")
+        bool, typer.Option("--allow-pickle", help="Read .ckpt and .bin, in a separate process.")
     ] = False,
     json_output: Json = False,
 ) -> None:
@@ -53,12 +53,12 @@ def export(
     adapter: Annotated[Path, typer.Argument(help="RUN/adapters/VARIANT, or somebody's LoRA.", show_default=False)],
     destination: Annotated[Path, typer.Argument(help="New file or folder.", show_default=False)],
     form: Annotated[str, typer.Option("--format", help="diffusers, kohya, merged or single-file.")],
-    base: Annotated[str, typer.Option(help="Base of the adapter, where its run's folder does not say.")] = "",
+    base: Annotated[str, typer.Option(help="Base of the adapter, if its run's folder does not say.")] = "",
     strength: Annotated[float, typer.Option(help="Strength at which a LoRA is merged.")] = 1.0,
     precision: Precision = "",
-    legacy_bin: Annotated[bool, typer.Option("--bin", help="A pickled .bin, which old programs want.")] = False,
-    steps: Annotated[int, typer.Option(help="Denoising steps of the proof; the study's where 0.")] = 0,
-    no_render: Annotated[bool, typer.Option("--no-render", help="Do not render a cell again as a proof.")] = False,
+    legacy_bin: Annotated[bool, typer.Option("--bin", help="A pickled .bin, for old programs.")] = False,
+    steps: Annotated[int, typer.Option(help="Denoising steps of the check; 0: as in the study.")] = 0,
+    no_render: Annotated[bool, typer.Option("--no-render", help="Do not render a cell again as a check.")] = False,
     device: Device = "auto",
     json_output: Json = False,
 ) -> None:

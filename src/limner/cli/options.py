@@ -10,7 +10,7 @@ import typer
 
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16; as it is where left out.")]
+Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16; unchanged if left out.")]
 
 
 def print_path(what: str, path: Path, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def plan(
         Path | None, typer.Option(help="Folder of the run; runs/NAME of the study file if left out.")
     ] = None,
     device: Device = "auto",
-    memory: Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")] = "",
+    memory: Annotated[str, typer.Option(help="GPU memory to use: auto, or GiB such as 6, 8, 12, 16, 24.")] = "",
     json_output: Json = False,
 ) -> None:
     """What a run would do: its tasks, which are current, what the others wait for, how long they take and their GiB.
@@ -64,7 +64,7 @@ def validate(run: RunFolder) -> None:
 def doctor(
     study: Annotated[Path | None, typer.Argument(help="Study file (.toml) to predict.", show_default=False)] = None,
     device: Device = "auto",
-    memory: Annotated[str, typer.Option(help="GPU memory to do with: auto, or GiB such as 6, 8, 12, 16, 24.")] = "",
+    memory: Annotated[str, typer.Option(help="GPU memory to use: auto, or GiB such as 6, 8, 12, 16, 24.")] = "",
     json_output: Json = False,
 ) -> None:
     """What this machine can do; with a study, the GPU memory that each of its stages will take, read from its files.

@@ -66,7 +66,9 @@ def run_dreambench(
     models = find_models(find_base(str(protocol["base"]["model"])))
     for name, stands_in in zip((DINO_MODEL, CLIP_MODEL), (models.dino, models.clip_image), strict=True):
         if stands_in != name:
-            progress.notice(f"{name} is not there; {stands_in} stands in for it, and no figure is called by its name")
+            progress.notice(
+                f"{name} is not available; {stands_in} is used instead, and no figure is given under the name {name}"
+            )
     where = study.parent if study else Path()
     tables = {each.name: tables_of(each, protocol, models, where) for each in subjects}
     title = f"DreamBench on {Path(protocol['base']['model']).name}"

@@ -52,7 +52,7 @@ def render_again(
     diffusers needs PEFT to load a LoRA and it is not installed.
     """
     if exported.lora is not None and find_spec("peft") is None:
-        raise InputError("diffusers needs PEFT to load a LoRA: pip install peft, or leave it unproved with --no-render")
+        raise InputError("diffusers needs PEFT to load a LoRA: pip install peft, or skip this check with --no-render")
     recorded = source.settings
     vae = find_vae(recorded.vae) if recorded.vae else None
     base = load_base(source.base(), device=device or "cpu", dtype=torch.float32, vae=vae, clip_skip=recorded.clip_skip)
@@ -66,7 +66,9 @@ def render_again(
         colours = [_colours(pipeline, latents) for latents in (ours, theirs)]
     largest = (ours - theirs).abs().max() / theirs.abs().max()
     if not torch.isfinite(largest):
-        raise LimnerError("one of both pictures is no number: the base or the adapter has values that overflow")
+        raise LimnerError(
+            "one of the two pictures contains NaN or infinity: the base or the adapter has values that overflow"
+        )
     return PixelDifference(
         request.prompt, request.seed, recipe.steps, float(largest), int((colours[0] - colours[1]).abs().max())
     )

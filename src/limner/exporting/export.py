@@ -107,7 +107,7 @@ def _kohya(order: Order) -> Exported:
         source.adapter()  # says why it cannot be written as a LoRA
     if not source.low_rank:
         raise AdapterError(
-            f"{source.path} is a full result and no LoRA; use --format single-file, or limner lora extract"
+            f"{source.path} is a full result, not a LoRA; use --format single-file, or limner lora extract"
         )
     metadata = lora_metadata(order.origin, source.low_rank)
     if not source.full:
@@ -117,8 +117,8 @@ def _kohya(order: Order) -> Exported:
         return Exported(lora=file, strength=order.strength)
     if destination.suffix == FILE_SUFFIX:
         raise AdapterError(
-            f"{source.path} was trained on top of a full result and means nothing without it: give a folder, where "
-            "that base goes too, or use --format merged"
+            f"{source.path} was trained on top of a full result and does nothing without it: give a folder, so that "
+            "that base is exported too, or use --format merged"
         )
     with whole_folder(destination) as folder:
         save_kohya(folder / f"{source.label}{FILE_SUFFIX}", source.low_rank, metadata, order.dtype)
@@ -200,7 +200,7 @@ def _how(order: Order, is_model: bool) -> list[str]:
         merged = (
             f" with a LoRA merged into it at strength {order.strength:g}" if source.low_rank or source.changes else ""
         )
-        return [f"A whole model, made with limner from {base}{merged}; it is used in the place of a base."]
+        return [f"A whole model, made with limner from {base}{merged}; it is used in place of a base."]
     if source.full:
         return [
             f"A LoRA that was trained on top of a full result of {base}, and that result: it works on that one only.",

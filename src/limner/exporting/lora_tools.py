@@ -63,7 +63,7 @@ def extract(full: Path, destination: Path, rank: int, *, base: str = "", targets
         low_rank, left, whole = _extracted(before, after, rank, targets)
     if not low_rank:
         raise AdapterError(
-            f"{full} changes nothing of {name} in the layers that a LoRA is beside; is it the right base?"
+            f"{full} changes nothing of {name} in the layers that a LoRA can change; is it the right base?"
         )
     origin = (
         source.provenance(location) if source else Provenance(destination.stem, plain_name(name), location.content_hash)
@@ -109,7 +109,7 @@ def merge(loras: Sequence[Path], strengths: Sequence[float], destination: Path, 
 
 def _summed(layer: str, updates: Sequence[LowRankUpdate], strengths: Sequence[float]) -> LowRankUpdate:
     if len({(update.down.shape[1:], update.up.shape[0]) for update in updates}) > 1:
-        raise AdapterError(f"the LoRAs' updates of {layer} are of different shapes; they are of different bases")
+        raise AdapterError(f"the LoRAs' updates of {layer} have different shapes; they come from different bases")
     return summed(updates, strengths)
 
 
@@ -127,7 +127,9 @@ def _weights_after(full: Path, source: Source | None, opened: contextlib.ExitSta
     if source is None:
         return open_base(full, opened).parts.tensors
     if not source.full or source.low_rank:
-        raise AdapterError(f"{full} is not a full result alone; extract is for those, limner lora resize for LoRAs")
+        raise AdapterError(
+            f"{full} is not a full result; use extract for full results and limner lora resize for LoRAs"
+        )
     _, weights = opened.enter_context(base_of(source))
     return weights
 
@@ -143,7 +145,7 @@ def _extracted(
         for key, stored in before[module].items():
             other = after[module].get(key)
             if other is None or other.shape != stored.shape:
-                raise AdapterError(f"{module}.{key} is not of one shape in both; they are of different bases")
+                raise AdapterError(f"{module}.{key} has different shapes in the two; they come from different bases")
             delta = other.tensor().float() - stored.tensor().float()
             size = float(delta.double().square().sum())
             whole += size

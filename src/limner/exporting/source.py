@@ -125,7 +125,9 @@ def open_source(path: Path, base: str = "") -> Source:
     if (path / MANIFEST).is_file():
         folder, study = AdapterFolder(path), study_of_run(path)
         if not isinstance(folder.manifest.record, AdapterRecord):
-            raise AdapterError(f"{path} is no adapter: its manifest is another stage's; give RUN/adapters/VARIANT")
+            raise AdapterError(
+                f"{path} is not an adapter: its manifest was written by another stage; give RUN/adapters/VARIANT"
+            )
         if strange := kinds_in_all(folder) - {WholeWeights.kind, LowRankUpdates.kind}:
             raise AdapterError(f"{path} holds {', '.join(sorted(strange))}, for which other programs have no format")
         name = base or (study.base.model if study else "")

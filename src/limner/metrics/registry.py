@@ -28,7 +28,9 @@ def metric_named(name: str) -> Metric:
     """The metric of a row: `likeness/facebook/dino-vits16` is measured by `likeness`. InputError for an unknown one."""
     metric = _METRICS.get(role_of(name))
     if metric is None:
-        raise InputError(f'"{name}" is none of the metrics {", ".join(_METRICS)}; remove scores.json and measure again')
+        raise InputError(
+            f'"{name}" is not one of the metrics {", ".join(_METRICS)}; remove scores.json and measure again'
+        )
     return metric
 
 

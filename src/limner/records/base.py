@@ -92,4 +92,6 @@ class ArtifactRecord(Record):
         """Refuse a class whose fields would overwrite the manifest's own."""
         super().__pydantic_init_subclass__(**kwargs)
         if taken := sorted(cls.model_fields.keys() & ManifestRecord.model_fields.keys()):
-            raise TypeError(f"{cls.__name__}.{taken[0]} would overwrite the manifest's own field; call it otherwise")
+            raise TypeError(
+                f"{cls.__name__}.{taken[0]} would overwrite a field of every manifest; give it another name"
+            )

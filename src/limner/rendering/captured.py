@@ -110,7 +110,7 @@ class CapturedDenoiser:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if not self._has_notified:
             self._has_notified = True
-            self._notice(f"rendering goes on step by step, slower: a step could not be captured ({reason})")
+            self._notice(f"rendering continues without capture, slower: a step could not be captured ({reason})")
         return None
 
 

@@ -88,7 +88,7 @@ def _notes(stand_ins: Mapping[str, str]) -> Iterator[str]:
         "over all pairs of different ones (where there are four or more).",
         "CLIP-T here compares a picture with its prompt read by the class noun in place of identifier and noun. The "
         "paper says prompt and picture, and not whether the identifier stayed in; with it the figure would differ.",
-        "The base hears the class noun alone: what it scores is what a subject's class scores by itself.",
+        "The base is prompted with the class noun alone: its score is that of the class without the subject.",
     ]
     if stand_ins:
         notes.insert(0, "Columns of other models cannot be compared with the published ones; they say which is higher.")

@@ -74,7 +74,7 @@ def _fitting_page(facts: Mapping[str, Any], gallery: Gallery, limit_bytes: int) 
         if len(page) <= limit_bytes:
             return page
     raise LimnerError(
-        f"the report's text alone takes {blank / 2**20:.1f} MiB, more than {limit_bytes / 2**20:.1f}; "
+        f"the report's text alone has {blank / 2**20:.1f} MiB, more than {limit_bytes / 2**20:.1f}; "
         "split the study into several with fewer prompts or seeds"
     )
 

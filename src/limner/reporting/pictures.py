@@ -39,7 +39,9 @@ class Gallery:
     def add(self, source: Path, name: str) -> str:
         """Take a picture in and return its path relative to the page. LimnerError when it is not there."""
         if not source.is_file():
-            raise LimnerError(f"{source} is named by its manifest and is not there; run the stage that makes it again")
+            raise LimnerError(
+                f"{source} is named by its manifest but does not exist; run the stage that makes it again"
+            )
         file = f"images/{name}"
         self._sources[file] = source
         return file

@@ -31,7 +31,7 @@ from limner.statistics.pooling import (
 
 EN = Language("en")
 NONE = "–"
-HOLLOW = "Hollow marks: ranks that are no longer low for every layer. Bands: what has no rank."
+HOLLOW = "Hollow marks: ranks that are no longer low for every layer. Bands: variants without a rank."
 
 OTHER_SCORES, UNDECIDED = "What is shown of other scores", "Pairs between which no difference could be shown"
 
@@ -272,7 +272,7 @@ def _subjects(pooled: Pooled) -> Iterator[str]:
         rows.append([subject.name, str(pooled.summaries[index].photos), EN.number(floor), EN.number(top), *shares])
     yield "## Subject by subject"
     yield markdown_table(["subject", "photos", "base", "ceiling", *pooled.trained], rows)
-    yield f"{table.metric}: where each mean lies between the base's (0%) and real photos' (100%)."
+    yield f"{table.metric}: where each mean lies between the base's mean (0%) and that of real photos (100%)."
 
 
 def _share_of(value: float, floor: float, top: float) -> str:
@@ -288,7 +288,7 @@ def _scatter(pooled: Pooled) -> Iterator[str]:
                 NONE if d is None else EN.number(d) for d in (scattered.between_subjects, scattered.within_subjects)
             ]
             rows.append([metric, variant, _with_interval(scattered.overall), *deviations])
-    yield "## Means and what they scatter by"
+    yield "## Means and their spread"
     yield markdown_table(
         ["metric", "variant", "mean over subjects", "between subjects", "between training seeds"], rows
     )
@@ -304,7 +304,7 @@ def _notes(pooled: Pooled) -> Iterator[str]:
 
 def _faults(pooled: Pooled) -> Iterator[str]:
     if pooled.faults:
-        yield "Not measured, and so not in any figure here:"
+        yield "Not measured, so not in any figure here:"
         yield "\n".join(f"- {name}: {fault}" for name, fault in pooled.faults.items())
 
 

@@ -62,7 +62,7 @@ def rank_chart(columns: Sequence[Column], cells: Sequence[Cell], scores: Picture
     return Chart(
         "rank", f"{metric.words['en'].title} over rank",
         PANEL.drawing(parts, f"Mean {metric.words['en'].noun} over rank. {said}."),
-        f"Each marker is the mean of a column. {bars} The dashed levels are what has no rank. {_scales(lines)}",
+        f"Each marker is the mean of a column. {bars} The dashed levels are variants without a rank. {_scales(lines)}",
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def give(run: Path, command: CommandName) -> Lease:
     """Ask the process that works in `run` for something; returns who that is. Raises InputError where nobody works."""
     lease = read_lease(run)
     if lease is None or not lease.is_alive:
-        raise InputError(f"{run}: nothing is running there that could {command}; see limner plan")
+        raise InputError(f"{run}: no task that can {command} is running there; see limner plan")
     file = run / COMMANDS / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.json"
     write_whole(file, json.dumps({"command": command}).encode())
     return lease
@@ -66,4 +66,4 @@ class Inbox:
     def refuse_old(self, progress: Progress) -> None:
         """Commands to a run that had ended are not meant for this one."""
         for command in self.take() if self.folder.is_dir() else ():
-            progress.emit(Answered(command=command, outcome="refused", message="it was given to a run that had ended"))
+            progress.emit(Answered(command=command, outcome="refused", message="the run had already ended"))

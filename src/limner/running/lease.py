@@ -93,7 +93,7 @@ def _acquire(run: Path, mine: Lease, progress: Progress) -> bool:
         other = read_lease(run)
         if other is None:
             if (run / LEASE).exists():
-                raise RunInUseError(f"{run / LEASE} cannot be read; if no limner works in {run}, remove it")
+                raise RunInUseError(f"{run / LEASE} cannot be read; if no limner is running in {run}, remove it")
             continue  # it was given back meanwhile
         if other.is_ours:
             return False
@@ -101,7 +101,7 @@ def _acquire(run: Path, mine: Lease, progress: Progress) -> bool:
             raise RunInUseError(_refusal(run, other))
         if _displace(run, other):
             progress.notice(f"{run}: taken over from {other.doing}: process {other.process} is gone")
-    raise RunInUseError(f"{run}: other processes take this folder by turns; end them first")
+    raise RunInUseError(f"{run}: other processes keep taking this folder; end them first")
 
 
 def _refusal(run: Path, other: Lease) -> str:

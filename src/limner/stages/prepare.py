@@ -134,7 +134,7 @@ def _read(settings: Prepare) -> dict[str, Any]:
 def _require_kept(listing: Listing, settings: Prepare, photos: Path) -> None:
     names = {photo.name for photo in listing.photos}
     if absent := [name for name in settings.keep if name not in names]:
-        raise PhotoError(f"{photos} holds no photo {absent[0]} to keep; name it as its file is called")
+        raise PhotoError(f"{photos} holds no photo {absent[0]} to keep; give the name of its file")
 
 
 def _inputs(listing: Listing, settings: Prepare, manual_crops: dict[str, ManualCrop]) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _compare(draft: PhotoSetDraft, settings: Prepare) -> None:
         _warn(draft, index, "no head was found, as in most others")
     embeddings = [one.crop.embedding for one in draft.chosen if one.crop.embedding is not None]
     for index in dissimilar_photos(np.stack(embeddings)):
-        _warn(draft, index, "unlike the others: perhaps another subject, or hardly any of it")
+        _warn(draft, index, "unlike the others: perhaps another subject, or the subject is hardly visible")
 
 
 def _warn(draft: PhotoSetDraft, index: int, warning: str) -> None:
@@ -316,4 +316,4 @@ def _listed(refused: list[Refusal]) -> str:
 
 def _refuse_strictly(refused: list[Refusal], photos: Path, strict: bool) -> None:
     if strict and refused:
-        raise PhotoError(f"with --strict every photo in {photos} must be usable; mend or remove {_listed(refused)}")
+        raise PhotoError(f"with --strict every photo in {photos} must be usable; repair or remove {_listed(refused)}")

@@ -201,12 +201,12 @@ def _train_as_memory_allows(inputs: TrainingInputs, pending: list[Pending], part
     if len(pending) > 1:
         half = len(pending) // 2
         inputs.context.progress.notice(
-            f"the GPU's memory is too small for {len(pending)} variants at once; they train in two halves"
+            f"the GPU's memory is too small for {len(pending)} variants at once; they train in two groups"
         )
         _train_as_memory_allows(inputs, pending[:half], parts)
         _train_as_memory_allows(inputs, pending[half:], parts)
     elif smaller is not None:
-        inputs.context.progress.notice(f"out of memory; the same batch is taken in {smaller} micro-batches")
+        inputs.context.progress.notice(f"out of memory; the same batch is computed in {smaller} micro-batches")
         _train_as_memory_allows(inputs, pending, smaller)
 
 
@@ -262,7 +262,7 @@ def _class_images(run: VariantRun, class_set: ClassSet | None, photo_set: PhotoS
         return None
     if class_set is None or not class_set.files:
         raise InputError(
-            f"{run.label}: prior_preservation = true needs class images and there are none; "
+            f"{run.label}: prior_preservation = true needs class images but there are none; "
             "set class_images.count above 0, or prior_preservation = false"
         )
     for width, height in photo_set.training_shapes:
@@ -307,7 +307,7 @@ def _resume(training: Training, pending: Sequence[Pending], progress: Progress) 
         checkpoint = newest_checkpoint(work, one.manifest.key, SILENT)
         if checkpoint is not None:
             training.resume(index, checkpoint)
-            progress.notice(f"{label}: going on after step {checkpoint.step} of {training.variant.steps}")
+            progress.notice(f"{label}: continuing after step {checkpoint.step} of {training.variant.steps}")
             continue
         remove_checkpoints(work)
         (work / LOG_FILE).unlink(missing_ok=True)

@@ -39,11 +39,13 @@ def find_subjects(folder: Path, class_noun: str = "") -> list[SubjectFolder]:
     Raises InputError where there is no sub-folder, or a subject's noun is not known.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; name one that holds a folder of photos for each subject")
+        raise InputError(
+            f"{folder}: this folder does not exist; name one that holds a folder of photos for each subject"
+        )
     nouns = read_classes(folder)
     photos = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if not photos:
-        raise InputError(f"{folder} holds no folders; put the photos of each subject into a folder of its own")
+        raise InputError(f"{folder} holds no folders; put the photos of each subject into a separate folder")
     subjects = [SubjectFolder(path.name, path, nouns.get(path.name, class_noun)) for path in photos]
     if unknown := [subject.name for subject in subjects if not subject.class_noun]:
         raise InputError(
@@ -64,7 +66,7 @@ def read_classes(folder: Path) -> dict[str, str]:
     table = itertools.dropwhile(lambda row: [cell.strip() for cell in row] != CLASS_COLUMNS, lines)
     rows = list(itertools.takewhile(bool, itertools.islice(table, 1, None)))
     if faulty := next((row for row in rows if len(row) != 2 or not all(cell.strip() for cell in row)), None):
-        raise InputError(f"{file}: {','.join(faulty)!r} is no pair of subject_name and class; mend this row")
+        raise InputError(f"{file}: {','.join(faulty)!r} is not a pair of subject_name and class; correct this row")
     if not rows:
         raise InputError(f"{file} has no rows below a line {','.join(CLASS_COLUMNS)!r}; add one for each subject")
     return {name.strip(): noun.strip() for name, noun in rows}

@@ -17,7 +17,7 @@ from limner.events import Failed
 from limner.running.record import EVENTS, read_events
 
 LOG, POLL_SECONDS, SHUTDOWN_SECONDS = "run.log", 0.1, 30
-CUT = "stopped when the time was up; run the same command again to go on"
+CUT = "stopped because the time was up; run the same command again to continue"
 
 
 @dataclass(frozen=True)

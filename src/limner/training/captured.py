@@ -81,6 +81,6 @@ def captured(step: Step, label: str, progress: Progress) -> CapturedStep | Step:
         raise
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        progress.notice(f"{label}: the step cannot be captured and is launched piece by piece, slower ({reason})")
+        progress.notice(f"{label}: the step cannot be captured; it runs operation by operation, slower ({reason})")
         step.clear_gradients()
         return step

@@ -70,7 +70,7 @@ def newest_step(work: Path, key: str, progress: Progress = SILENT) -> int:
             continue  # of other settings
         if is_current(folder, key):
             return int(folder.name[5:])
-        progress.notice(f"{folder} is damaged and is passed over; training goes on from the state before it")
+        progress.notice(f"{folder} is damaged and is ignored; training continues from the state before it")
     return 0
 
 

@@ -167,7 +167,7 @@ def take_steps(training: Training, variants: Sequence[VariantInTraining], *, pro
     except KeyboardInterrupt:
         with uninterrupted():  # a second Ctrl-C does not cut the states in two
             training.keep(variants)
-            progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to go on from there")
+            progress.notice(f"{label}: stopped after step {training.step} of {steps}; run again to continue from there")
         raise
 
 
@@ -265,7 +265,7 @@ def _obey(command: CommandName, training: Training, variants: Sequence[VariantIn
                 record = variant.validate(training.step)
             values = record.to_json() if record else {}
             shown.append(" ".join([variant.run.label, *(f"{n} {v}" for n, v in values.items() if n != "step")]))
-    none = "no variant here has validation.every_steps, by which it knows how to validate"
+    none = "no variant here sets validation.every_steps, so none knows how to validate"
     message = f"step {training.step}: {'; '.join(shown)}" if shown else none
     progress.emit(Answered(command=command, outcome="done" if shown else "refused", message=message))
 
