@@ -70,7 +70,7 @@ MUTATIONS = [
     Mutation(STEP, "self.number.expand(len(applied)) + 1)", "self.number.expand(len(applied)))", INTERRUPTED),
     # What a batch is drawn from
     Mutation(EXAMPLES, "uniform_of(flip_words[:, 0]) < 0.5", "uniform_of(flip_words[:, 0]) < 2", DRAWN),
-    Mutation(EXAMPLES, "positions = number * count + places", "positions = number + places", DRAWN),
+    Mutation(EXAMPLES, "positions = number * count + offsets", "positions = number + offsets", DRAWN),
     Mutation(EXAMPLES, '"base": base_hash, "pictures"', '"pictures"', DRAWN),
     Mutation(EXAMPLES, "{key}-mirrored.safetensors", "{key}.safetensors", DRAWN),
     Mutation(EXAMPLES, 'streams("posterior", "noise")', 'streams("noise", "noise")', DRAWN),
@@ -80,7 +80,7 @@ MUTATIONS = [
     Mutation("training/ema.py", "(10.0 + number)", "(1.0 + number)", f"{PARTS} tests/training/test_loop.py"),
     Mutation("training/learning_rate_schedule.py", "peak * step / warmup_steps", "peak", PARTS),
     Mutation("training/learning_rate_schedule.py", "max(1, steps - warmup_steps)", "max(1, steps)", PARTS),
-    Mutation("training/trainable.py", '"text_encoder": 1 << 16', '"text_encoder": 0', TRAIN),
+    Mutation("methods/lora.py", '"text_encoder": 1 << 16', '"text_encoder": 0', TRAIN),
     # Keys
     Mutation("stages/train.py", '"validation", "checkpoint_every_steps"', '"validation", "flip"', KEYS),
     Mutation("stages/train.py", '"photos": photo_set.training_hash,', "", TRAIN),

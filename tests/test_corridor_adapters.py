@@ -180,5 +180,5 @@ def test_a_run_of_somebody_elses_is_taken_in_but_no_whole_weights(finished, tiny
     taken = adopt(AdapterFile(name="x", file=Path("x")), adapters / "further", tmp_path / "x", base)
     same, own = load_trained(taken).low_rank["unet"], load_trained(AdapterFolder(adapters / "further")).low_rank["unet"]
     assert all(torch.equal(same[name].down, update.down) for name, update in own.items())
-    with pytest.raises(AdapterError, match="stands on, whole weights; make them the base"):
+    with pytest.raises(AdapterError, match="starts from whole weights; make them the base"):
         adopt(AdapterFile(name="y", file=Path("y")), adapters / "on top", tmp_path / "y", base)

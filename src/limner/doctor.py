@@ -53,7 +53,7 @@ def examine(device: torch.device) -> Diagnosis:
         "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         "hub_cache": _hub_cache(),
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
-        "measuring": {name: _found(name) for name in _measuring_models()},
+        "measuring": {name: _is_on_this_machine(name) for name in _measuring_models()},
     }
     advice = list(_advice(record))
     return Diagnosis([*_lines(record), *advice], record | {"advice": advice})
@@ -121,11 +121,11 @@ def _hub_cache() -> dict[str, Any]:
 
 
 def _measuring_models() -> list[str]:
-    own = Measure()
-    return [*own.likeness, own.prompt_fidelity, "efficientnet-lite0", BASE]
+    defaults = Measure()
+    return [*defaults.likeness, defaults.prompt_fidelity, "efficientnet-lite0", BASE]
 
 
-def _found(name: str) -> bool:
+def _is_on_this_machine(name: str) -> bool:
     """Whether a measuring model is on this machine; "base" is asked of the miniature. Nothing is downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -150,8 +150,8 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     yield f"processor: {processor['cores']} cores, bf16 instructions: {', '.join(instructions) or 'none'}{compiled}"
     cache = record["hub_cache"]
     yield f"disk: {record['disk_free_gib']:g} GiB free here; {cache['models']} models in {cache['folder']}"
-    yield "extras: " + ", ".join(f"{name} {_yes(there)}" for name, there in record["extras"].items())
-    yield "measuring models: " + ", ".join(f"{name} {_yes(there)}" for name, there in record["measuring"].items())
+    yield "extras: " + ", ".join(f"{name} {_yes(present)}" for name, present in record["extras"].items())
+    yield "measuring models: " + ", ".join(f"{name} {_yes(present)}" for name, present in record["measuring"].items())
 
 
 def _advice(record: dict[str, Any]) -> Iterator[str]:
@@ -166,13 +166,13 @@ def _advice(record: dict[str, Any]) -> Iterator[str]:
             yield "advice: other programs hold GPU memory; end them, or give what is left with --memory"
     if record["disk_free_gib"] < SMALL_DISK_GIB:
         yield f"advice: a DreamBooth training of SD 1.5 keeps about {SMALL_DISK_GIB} GiB of states; free some disk"
-    for name, there in record["measuring"].items():
-        if not there and "/" in name:
+    for name, present in record["measuring"].items():
+        if not present and "/" in name:
             yield f"advice: to measure with {name} without a network later, run once: hf download {name}"
 
 
-def _yes(there: bool) -> str:
-    return "found" if there else "not found"
+def _yes(present: bool) -> str:
+    return "found" if present else "not found"
 
 
 def _of_what(parts: dict[str, int]) -> str:

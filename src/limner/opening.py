@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from limner.adapters.exchange.given import hash_of_given, read_given, require_fits_base
+from limner.adapters.exchange.imported import hash_of_imported, read_imported, require_fits_base
 from limner.adapters.exchange.reading import ForeignLora, why_merged
 from limner.artifacts import canonical_json, hash_bytes, read_record
 from limner.base import BaseLocation, find_base
@@ -89,7 +89,7 @@ class OpenStudy:
     @cached_property
     def imported_hashes(self) -> dict[str, str]:
         """SHA-256 of each adapter that was made elsewhere, by name."""
-        return {name: hash_of_given(path) for name, path in self.imported.items()}
+        return {name: hash_of_imported(path) for name, path in self.imported.items()}
 
     @cached_property
     def base_hash(self) -> str:
@@ -116,14 +116,14 @@ class OpenStudy:
 
 
 def open_study(
-    source: Path, *, device: torch.device | None = None, memory: str = "", begun: Path | None = None
+    source: Path, *, device: torch.device | None = None, memory: str = "", run_folder: Path | None = None
 ) -> OpenStudy:
     """Read and check a study file. Raises StudyError with every fault at once, before any weight is loaded.
 
     With a GPU as `device`, or with `memory` in GiB, what the study leaves open is chosen to fit, and what cannot fit
-    the GPU is a fault. `begun` is the folder of a run that may have begun: it keeps the memory that it began with.
+    the GPU is a fault. `run_folder` is the folder of a run that may have begun: it keeps the memory that it began with.
     """
-    opened = fit_to_memory(checked_study(source), device, memory, begun)
+    opened = fit_to_memory(checked_study(source), device, memory, run_folder)
     on_gpu = device is not None and device.type == "cuda"
     if on_gpu and opened.limit_gib is not None:
         too_large = memory_faults(opened.study, opened.parts, opened.limit_gib)
@@ -133,11 +133,11 @@ def open_study(
 
 
 def fit_to_memory(
-    opened: OpenStudy, device: torch.device | None = None, memory: str = "", begun: Path | None = None
+    opened: OpenStudy, device: torch.device | None = None, memory: str = "", run_folder: Path | None = None
 ) -> OpenStudy:
     """The study with what its author left open chosen to fit the memory there is, or that it should do with."""
     available = device_memory_gib(device) if device is not None else None
-    asked = _budget_gib(memory, opened.study, begun)
+    asked = _budget_gib(memory, opened.study, run_folder)
     budget = available if asked == "auto" else asked
     limits = [gib for gib in (available, budget) if isinstance(gib, float)]
     limit = min(limits, default=None)
@@ -181,7 +181,7 @@ def models_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
     return laid
 
 
-def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Literal["auto"] | None:
+def _budget_gib(memory: str, study: Study, run_folder: Path | None) -> float | Literal["auto"] | None:
     """What is asked for: by `memory`, by the study, or by the run that has begun (None: it began without a limit)."""
     if memory and memory != "auto":
         try:
@@ -192,10 +192,10 @@ def _budget_gib(memory: str, study: Study, begun: Path | None) -> float | Litera
             raise InputError(f'--memory "{memory}" is not a size; give "auto" or GiB, such as 6, 8, 12, 16 or 24')
         return asked
     of_study = study.memory.budget_gib
-    if of_study != "auto" or memory == "auto" or begun is None:
+    if of_study != "auto" or memory == "auto" or run_folder is None:
         return of_study
     try:
-        kept = read_lock(begun).study["memory"]["budget_gib"]
+        kept = read_lock(run_folder).study["memory"]["budget_gib"]
         return None if kept == "auto" else float(kept)
     except (RecordError, ValueError, KeyError, TypeError):
         return "auto"  # nothing has begun there
@@ -297,23 +297,23 @@ def _adapter_faults(study: Study, folder: Path, base: BaseLocation, vae: Path | 
     """What is wrong with LoRAs made elsewhere, and with training on from them."""
     for adapter in study.adapters:
         try:
-            given = read_given(folder / adapter.file)
-            require_fits_base(given, base, vae)
+            lora = read_imported(folder / adapter.file)
+            require_fits_base(lora, base, vae)
         except InputError as error:
             yield f"adapters.{adapter.name}.file: {error}"
             continue
-        if given.changes and not adapter.merged:
-            yield f"adapters.{adapter.name}.file: {given.path} {why_merged(given.changes)}; set merged = true"
+        if lora.changes and not adapter.merged:
+            yield f"adapters.{adapter.name}.file: {lora.path} {why_merged(lora.changes)}; set merged = true"
         if not adapter.merged:
-            yield from _continuation_faults(study, adapter, given, base)
+            yield from _continuation_faults(study, adapter, lora, base)
 
 
-def _continuation_faults(study: Study, adapter: AdapterFile, given: ForeignLora, base: BaseLocation) -> Iterator[str]:
+def _continuation_faults(study: Study, adapter: AdapterFile, lora: ForeignLora, base: BaseLocation) -> Iterator[str]:
     """Why variants cannot train a LoRA further: another rank or alpha, or other layers than it has."""
     shapes = read_shapes(base)
     for run in expand_variants(study.variants):
         if run.start_from == adapter.name:
-            fault = run.method.further_fault(run, given.low_rank, adapter.strength, shapes.pristine)
+            fault = run.method.further_fault(run, lora.low_rank, adapter.strength, shapes.pristine)
             if fault:
                 yield f'{run.label}: start_from "{adapter.name}" {fault}'
 

@@ -53,18 +53,18 @@ class Progress:
 
         `accepts` are the commands (beside stop) that the block will ask for by `Activity.take`.
         """
-        begun = Progressed(stage=stage, activity=activity, variants=tuple(variants), step=0, total=total, unit=unit)
-        activity_under_way = Activity(self, begun, accepts)
-        self.emit(begun)
-        yield activity_under_way
-        activity_under_way.end()
+        start = Progressed(stage=stage, activity=activity, variants=tuple(variants), step=0, total=total, unit=unit)
+        activity_now = Activity(self, start, accepts)
+        self.emit(start)
+        yield activity_now
+        activity_now.end()
 
 
 class Activity:
     """Counts the units of one piece of work. Calling it may raise StopAskedError: between two units is the place."""
 
-    def __init__(self, progress: Progress, begun: Progressed, accepts: Collection[CommandName]) -> None:
-        self.progress, self.begun, self.accepts = progress, begun, accepts
+    def __init__(self, progress: Progress, start: Progressed, accepts: Collection[CommandName]) -> None:
+        self.progress, self.start, self.accepts = progress, start, accepts
         self.step, self._skipped = 0, 0
         self._losses: dict[str, float] = {}
         self._learning_rates: dict[str, float] = {}
@@ -100,17 +100,17 @@ class Activity:
 
     def _obey(self, command: CommandName) -> None:
         if command == "stop":
-            self.progress.emit(Answered(command=command, outcome="done", message=f"{self.begun.title} stops here"))
+            self.progress.emit(Answered(command=command, outcome="done", message=f"{self.start.title} stops here"))
             raise StopAskedError
         if command in self.accepts:
             self._asked.append(command)
         else:
-            message = f"{self.begun.title}: nothing to {command} now; this works while variants train"
+            message = f"{self.start.title}: nothing to {command} now; this works while variants train"
             self.progress.emit(Answered(command=command, outcome="refused", message=message))
 
     def _event(self, now: float, *, last: bool = False) -> Progressed:
         seconds, done = now - self._began, self.step - self._skipped
-        left = seconds / done * (self.begun.total - self.step) if done else None
+        left = seconds / done * (self.start.total - self.step) if done else None
         changes = {
             "time": time.time(),
             "step": self.step,
@@ -120,7 +120,7 @@ class Activity:
             "seconds_left": 0.0 if last else left,
             "last": last,
         }
-        return self.begun.model_copy(update=changes)
+        return self.start.model_copy(update=changes)
 
 
 SILENT = Progress()

@@ -8,7 +8,7 @@ import torch
 
 from limner.adapters import load_trained
 from limner.adapters.exchange import ForeignLora, load_foreign
-from limner.adapters.exchange.given import merged_adapter
+from limner.adapters.exchange.imported import merged_adapter
 from limner.artifacts import MANIFEST, AdapterFolder, require_folder, write_whole
 from limner.base import find_base, load_base
 from limner.base.devices import rendering_dtype
@@ -41,7 +41,7 @@ def quick_look(
     if not prompt:
         raise PromptError('a quick look needs a prompt: --prompt "a photo of {subject}"')
     is_trained = (folder / MANIFEST).is_file()
-    given = None if is_trained else _given(folder)
+    foreign = None if is_trained else _read_foreign(folder)
     study = study_of_run(folder)
     model = base or (study.base.model if study else "")
     if not model:
@@ -50,10 +50,10 @@ def quick_look(
     settings = study.base if study else BaseSettings()
     location = find_base(model, settings.revision if model == settings.model else "")
     vae = find_vae(settings.vae) if settings.vae else None
-    if given is None:
+    if foreign is None:
         adapter = load_trained(AdapterFolder(folder))
     else:
-        adapter = merged_adapter(given, location, vae, strength) if given.changes else given.adapter()
+        adapter = merged_adapter(foreign, location, vae, strength) if foreign.changes else foreign.adapter()
     device = device or torch.device("cpu")
     loaded = load_base(
         location,
@@ -68,7 +68,7 @@ def quick_look(
     return path
 
 
-def _given(path: Path) -> ForeignLora:
+def _read_foreign(path: Path) -> ForeignLora:
     """Another program's LoRA."""
     if path.suffix != ".safetensors" and not any(path.glob("*.safetensors")):
         raise AdapterError(f"{path} is neither a study file (.toml), the folder of a trained adapter nor a LoRA's file")

@@ -72,5 +72,5 @@ def open_run(
 ) -> Run:
     """The study, read and checked, with the folder of its run. Raises StudyError with every fault at once."""
     out, device = out or RUNS / source.stem, device or torch.device("cpu")
-    opened = open_study(source, device=device, memory=memory, begun=out)
+    opened = open_study(source, device=device, memory=memory, run_folder=out)
     return Run(with_photos_kept(opened, keep), out, device, strict)

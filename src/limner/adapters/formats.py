@@ -31,8 +31,10 @@ def save_low_rank(path: Path, low_rank: LowRank, dtype: torch.dtype | None = Non
     for module, updates in low_rank.items():
         for name, update in updates.items():
             for part, tensor in ((DOWN, update.down), (UP, update.up)):
-                made = partial(Tensor.detach, tensor)
-                tensors[f"{module}.{name}.{part}"] = from_tensor(dtype or tensor.dtype, tuple(tensor.shape), made)
+                tensor_source = partial(Tensor.detach, tensor)
+                tensors[f"{module}.{name}.{part}"] = from_tensor(
+                    dtype or tensor.dtype, tuple(tensor.shape), tensor_source
+                )
     write_tensors(path, tensors, {METADATA_KEY: json.dumps(lora_metadata(low_rank), sort_keys=True)})
 
 
@@ -59,9 +61,9 @@ def load_low_rank(path: Path) -> dict[str, dict[str, LowRankUpdate]]:
     tensors = load_tensors(path)
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    strange = [key for key in tensors if not (key.startswith(MODULES) and key.endswith((DOWN, UP)))]
-    if strange:
-        raise AdapterError(f"{path}: {len(strange)} keys are not understood, first {strange[0]}")
+    not_understood = [key for key in tensors if not (key.startswith(MODULES) and key.endswith((DOWN, UP)))]
+    if not_understood:
+        raise AdapterError(f"{path}: {len(not_understood)} keys are not understood, first {not_understood[0]}")
     low_rank: dict[str, dict[str, LowRankUpdate]] = {}
     for key in sorted(key for key in tensors if key.endswith(DOWN)):
         module, _, name = key.removesuffix("." + DOWN).partition(".")

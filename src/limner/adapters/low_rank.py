@@ -72,9 +72,9 @@ class LowRankLayer(StackedLayer):
         """The original layer's output plus each variant's scaled update of its own rows."""
         down, up, scales = self.down[self.acting], self.up[self.acting], self.scales[self.acting]
         if isinstance(self.original, nn.Linear):
-            own = self.original
+            linear = self.original
             gradients = (self.gradients[0], self.gradients[1][:, None]) if self.gradients else None
-            return low_rank_linear(x, own.weight, own.bias, down, up[:, None], scales, gradients)
+            return low_rank_linear(x, linear.weight, linear.bias, down, up[:, None], scales, gradients)
         parts = x.chunk(len(scales))
         updates = [self._convolved(*each) for each in zip(parts, down, up, scales, strict=True)]
         return self.original(x) + torch.cat(updates)
@@ -90,8 +90,8 @@ class LowRankLayer(StackedLayer):
         down, up = (_one_after_another([getattr(layer, part) for layer in layers]) for part in ("down", "up"))
         known = all(layer.gradients is not None and layer.chosen is None for layer in layers)
         biases = [layer.original.bias for layer in layers if layer.original.bias is not None]
-        alike = all(layer.scales == first.scales for layer in layers) and len(biases) in (0, len(layers))
-        if weight is None or down is None or up is None or not (known and alike):
+        same_scales = all(layer.scales == first.scales for layer in layers) and len(biases) in (0, len(layers))
+        if weight is None or down is None or up is None or not (known and same_scales):
             return None
         variants, count, rank, width = down.shape
         if down.stride(1) != rank * down.stride(2):
@@ -113,8 +113,8 @@ class LowRankLayer(StackedLayer):
         return LowRankUpdate(down, up, self.alphas[index])
 
     def _convolved(self, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        own = self.original
-        hidden = functional.conv2d(x, down.to(x.dtype), None, own.stride, own.padding, own.dilation)  # type: ignore
+        conv = self.original
+        hidden = functional.conv2d(x, down.to(x.dtype), None, conv.stride, conv.padding, conv.dilation)  # type: ignore
         return scale * functional.conv2d(hidden, up.to(x.dtype))
 
 
@@ -197,8 +197,8 @@ def _one_after_another(tensors: Sequence[Tensor]) -> Tensor | None:
     distance = others[0].storage_offset() - first.storage_offset() if others else 0
     for index, tensor in enumerate(others, 1):
         like = (tensor.shape, tensor.stride(), tensor.dtype) == (first.shape, first.stride(), first.dtype)
-        beside = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (like and beside and tensor.storage_offset() == first.storage_offset() + index * distance):
+        same_storage = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (like and same_storage and tensor.storage_offset() == first.storage_offset() + index * distance):
             return None
     shape, stride = (first.shape[0], len(tensors), *first.shape[1:]), (first.stride(0), distance, *first.stride()[1:])
     return first.as_strided(shape, stride)

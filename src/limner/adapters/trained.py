@@ -22,14 +22,14 @@ def load_trained(folder: AdapterFolder, *, is_stackable: bool | None = None) -> 
     cannot, be stacked. Raises AdapterError when the start is gone or is no longer what it was.
     """
     known_hash = joined_hashes([content_hash for _, content_hash in fixed_parts(folder)])
-    own = load_adapter(folder.folder, folder.label, known_hash, is_stackable=is_stackable)
-    beside = _start_of(folder)
-    if beside is None:
-        return own
-    earlier = load_trained(beside, is_stackable=is_stackable).parts
-    joined = [part.on(earlier[kind]) if kind in earlier else part for kind, part in own.parts.items()]
-    parts = [*joined, *(part for kind, part in earlier.items() if kind not in own.parts)]
-    return Adapter.of(own.label, *parts, known_hash=known_hash)
+    adapter = load_adapter(folder.folder, folder.label, known_hash, is_stackable=is_stackable)
+    start = _start_of(folder)
+    if start is None:
+        return adapter
+    earlier = load_trained(start, is_stackable=is_stackable).parts
+    joined = [part.on(earlier[kind]) if kind in earlier else part for kind, part in adapter.parts.items()]
+    parts = [*joined, *(part for kind, part in earlier.items() if kind not in adapter.parts)]
+    return Adapter.of(adapter.label, *parts, known_hash=known_hash)
 
 
 def kinds_of(folder: AdapterFolder) -> list[type[Part]]:
@@ -60,10 +60,10 @@ def full_weights_of(folder: AdapterFolder) -> dict[str, Path]:
 
     Raises AdapterError as `load_trained`.
     """
-    own = {module: folder.folder / weights_file(module) for module in MODULES}
-    found = {module: file for module, file in own.items() if file.is_file()}
-    beside = None if found else _start_of(folder)
-    return found if beside is None else full_weights_of(beside)
+    files = {module: folder.folder / weights_file(module) for module in MODULES}
+    stored = {module: file for module, file in files.items() if file.is_file()}
+    start = None if stored else _start_of(folder)
+    return stored if start is None else full_weights_of(start)
 
 
 def low_rank_of(folder: AdapterFolder) -> dict[str, dict[str, LowRankUpdate]]:
@@ -90,14 +90,15 @@ def _start_of(folder: AdapterFolder) -> AdapterFolder | None:
     start = folder.record.start_from
     if start is None or _is_whole(folder):
         return None
-    beside = AdapterFolder(folder.folder.parent / start.label)
-    if not beside.folder.is_dir():
+    start_folder = AdapterFolder(folder.folder.parent / start.label)
+    if not start_folder.folder.is_dir():
         raise AdapterError(
-            f'{folder.folder} starts from "{start.label}", and there is no {beside.folder}; train that variant again'
+            f'{folder.folder} starts from "{start.label}", but {start_folder.folder} does not exist; '
+            "train that variant again"
         )
-    if beside.content_hash != start.content_hash:
+    if start_folder.content_hash != start.content_hash:
         raise AdapterError(
-            f'{folder.folder} was trained on another result of "{start.label}" than {beside.folder} holds now; '
+            f'{folder.folder} was trained on another result of "{start.label}" than {start_folder.folder} holds now; '
             f'train "{folder.label}" again'
         )
-    return beside
+    return start_folder

@@ -94,20 +94,20 @@ def weights_file(module: str) -> str:
 
 def _replace_weights(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Load `state` and return what was there. Raises AdapterError, before anything is changed, when it does not fit."""
-    own = module.state_dict()
-    absent, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    module_state = module.state_dict()
+    absent, unknown = sorted(module_state.keys() - state.keys()), sorted(state.keys() - module_state.keys())
     if absent or unknown:
         raise AdapterError(
             f"full weights do not fit this base: {len(absent)} missing, {len(unknown)} unknown, "
             f"first {(absent + unknown)[0]}"
         )
-    misshapen = [name for name, tensor in own.items() if tensor.shape != state[name].shape]
+    misshapen = [name for name, tensor in module_state.items() if tensor.shape != state[name].shape]
     if misshapen:
         name = misshapen[0]
         raise AdapterError(
             f"full weights do not fit this base: {len(misshapen)} of another shape, "
-            f"first {name}: {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            f"first {name}: {tuple(state[name].shape)} instead of {tuple(module_state[name].shape)}"
         )
-    kept = {name: tensor.detach().clone() for name, tensor in own.items()}
+    kept = {name: tensor.detach().clone() for name, tensor in module_state.items()}
     module.load_state_dict(state)
     return kept

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from limner.events import Answered, Event, Notice, Progressed, Started
 from limner.progress import Listener, Progress
-from limner.running.display import Bar, details_of, place_of
+from limner.running.display import Bar, details_of, task_prefix
 
 
 class NotebookBar:
@@ -20,13 +20,13 @@ class NotebookBar:
     """
 
     def __init__(self) -> None:
-        self._place = ""
+        self._prefix = ""
         self._shown: Any = None  # IPython's handle of what it displayed
 
     def __call__(self, event: Event) -> None:
         """Draw."""
         if isinstance(event, Started):
-            self._place = place_of(event) or self._place
+            self._prefix = task_prefix(event) or self._prefix
         elif isinstance(event, Notice):
             self._say(f"note: {event.message}")
         elif isinstance(event, Answered):
@@ -37,7 +37,7 @@ class NotebookBar:
     def _draw(self, event: Progressed) -> None:
         from IPython.display import HTML, display  # type: ignore[import-not-found]  # where this runs, it is there
 
-        words = f"{self._place}{event.title}: {event.step} of {event.total} {event.unit}{details_of(event)}"
+        words = f"{self._prefix}{event.title}: {event.step} of {event.total} {event.unit}{details_of(event)}"
         bar = HTML(f'<progress value="{event.step}" max="{event.total}"></progress> {escape(words)}')
         if self._shown is None:
             self._shown = display(bar, display_id=True)

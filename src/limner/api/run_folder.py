@@ -35,7 +35,7 @@ class RunFolder:
     @cached_property
     def photos(self) -> PhotoSet:
         """The crops of the subject, with where each came from and what was refused."""
-        return PhotoSet(self._made("photos", "prepare"))
+        return PhotoSet(self._require_made("photos", "prepare"))
 
     @cached_property
     def class_images(self) -> ClassSet | None:
@@ -48,12 +48,16 @@ class RunFolder:
         study = self.study
         labels = [each.name for each in study.adapters] + [run.label for run in expand_variants(study.variants)]
         folders = {label: f"adapters/{label}" for label in labels}
-        return {label: AdapterFolder(self.folder / place) for label, place in folders.items() if self._has(place)}
+        return {
+            label: AdapterFolder(self.folder / subfolder)
+            for label, subfolder in folders.items()
+            if self._has(subfolder)
+        }
 
     @cached_property
     def renders(self) -> RenderSet:
         """Every picture of the grid, as cells in the order variant, row, seed, image."""
-        return RenderSet(self._made("renders", "render"))
+        return RenderSet(self._require_made("renders", "render"))
 
     @cached_property
     def controls(self) -> RenderSet | None:
@@ -77,15 +81,15 @@ class RunFolder:
     @property
     def report(self) -> Path:
         """The report's page, `report/index.html`."""
-        return self._made("report", "report") / "index.html"
+        return self._require_made("report", "report") / "index.html"
 
-    def _has(self, place: str) -> bool:
-        return (self.folder / place / MANIFEST).is_file()
+    def _has(self, subfolder: str) -> bool:
+        return (self.folder / subfolder / MANIFEST).is_file()
 
-    def _made(self, place: str, stage: str) -> Path:
-        if not self._has(place):
-            raise LimnerError(f"{self.folder} has no {place} yet; call limner.{stage} with its study first")
-        return self.folder / place
+    def _require_made(self, subfolder: str, stage: str) -> Path:
+        if not self._has(subfolder):
+            raise LimnerError(f"{self.folder} has no {subfolder} yet; call limner.{stage} with its study first")
+        return self.folder / subfolder
 
 
 def open_run(folder: str | Path) -> RunFolder:

@@ -95,14 +95,14 @@ def _text(study: Mapping[str, Any] | Study) -> str:
         raise StudyError("study", [f"a value has a type that no setting can have: {error}"]) from None
 
 
-def _plain(value: Any, folder: Path, place: str = "") -> Any:
+def _plain(value: Any, folder: Path, setting: str = "") -> Any:
     """Tables, lists, text and numbers, without what is None; files by their whole path."""
     if isinstance(value, Mapping):
-        inside = {name: _plain(below, folder, f"{place}.{name}".lstrip(".")) for name, below in value.items()}
+        inside = {name: _plain(below, folder, f"{setting}.{name}".lstrip(".")) for name, below in value.items()}
         return {name: below for name, below in inside.items() if below is not None}
     if isinstance(value, list | tuple):
-        return [_plain(below, folder, place) for below in value]
-    if isinstance(value, Path) or (isinstance(value, str) and place in FILES | FILES_OR_NAMES):
+        return [_plain(below, folder, setting) for below in value]
+    if isinstance(value, Path) or (isinstance(value, str) and setting in FILES | FILES_OR_NAMES):
         path = folder / Path(value).expanduser()
-        return str(path) if place in FILES or (value and path.exists()) else str(value)
+        return str(path) if setting in FILES or (value and path.exists()) else str(value)
     return value

@@ -213,5 +213,7 @@ def render_prompt(
     Raises AdapterError for what is no adapter, PromptError for an unknown placeholder, BaseError for a base that is
     not known.
     """
-    place = None if out is None else Path(out)
-    return quick_look(Path(adapter), prompt, seed, strength=scale, base=base, out=place, device=choose_device(device))
+    out_path = None if out is None else Path(out)
+    return quick_look(
+        Path(adapter), prompt, seed, strength=scale, base=base, out=out_path, device=choose_device(device)
+    )

@@ -134,13 +134,13 @@ def _merged(order: Order) -> Exported:
     """A whole model with everything in it: one file for NAME.safetensors, else a diffusers folder."""
     source, destination = order.source, order.destination
     with base_of(source) as (opened, weights):
-        made = merged_weights(weights, source.low_rank, order.strength, source.changes)
+        merged = merged_weights(weights, source.low_rank, order.strength, source.changes)
         if destination.suffix == FILE_SUFFIX:
-            write_single_file(destination, made, opened.configuration, order.dtype, full_metadata(order.origin))
+            write_single_file(destination, merged, opened.configuration, order.dtype, full_metadata(order.origin))
             _write_card(order, destination.parent, destination.with_suffix(".md"), is_model=True)
         else:
             with whole_folder(destination) as folder:
-                fill_folder(folder, made, opened.configuration, order.dtype, others=opened.others)
+                fill_folder(folder, merged, opened.configuration, order.dtype, others=opened.others)
                 _write_card(order, folder, folder / CARD, is_model=True)
     return Exported(model=destination, strength=order.strength)
 
@@ -166,15 +166,15 @@ def base_of(source: Source) -> Iterator[tuple[OpenedBase, dict[str, dict[str, St
     location, vae = source.base(), source.settings.vae
     with contextlib.ExitStack() as opened:
         base = open_base(location.path, opened, vae=find_vae(vae) if vae else None)
-        weights = {part: dict(own) for part, own in base.parts.tensors.items()}
+        weights = {part: dict(tensors) for part, tensors in base.parts.tensors.items()}
         for module, path in source.full.items():
             file = opened.enter_context(TensorFile(path))
             trained = {
                 canonical_key(module, name): StoredTensor(file, name, entry.shape)
                 for name, entry in file.header.tensors.items()
             }
-            own = weights[module]
-            if trained.keys() != own.keys() or any(trained[key].shape != own[key].shape for key in own):
+            tensors = weights[module]
+            if trained.keys() != tensors.keys() or any(trained[key].shape != tensors[key].shape for key in tensors):
                 raise AdapterError(f"{path} does not fit the base {location.name}; name the one it was trained on")
             weights[module] = trained
         others = {name: path for name, path in base.others.items() if name != CARD}  # the base's own card

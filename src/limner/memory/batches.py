@@ -52,9 +52,11 @@ def _columns(study: Study) -> list[int]:
 
 def _largest_two(counts: Mapping[Any, int], columns: list[int], at_once: int) -> Batches:
     """Of `counts` pictures of each size in every column."""
-    kinds = {(size, each) for size, count in counts.items() for own in columns for each in _sizes(count, own, at_once)}
-    found = sorted((pictures for _, pictures in kinds), reverse=True)
-    return Batches(found[0] if found else at_once, found[1] if len(found) > 1 else 0)
+    kinds = {
+        (size, each) for size, count in counts.items() for column in columns for each in _sizes(count, column, at_once)
+    }
+    sizes = sorted((pictures for _, pictures in kinds), reverse=True)
+    return Batches(sizes[0] if sizes else at_once, sizes[1] if len(sizes) > 1 else 0)
 
 
 def _sizes(count: int, columns: int, at_once: int) -> set[int]:

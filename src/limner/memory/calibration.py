@@ -1,8 +1,8 @@
 """The constants of the memory prediction: everything that shapes do not tell, in one table.
 
 Measured on one H100 on 2026-11-25 with `torch.cuda.max_memory_reserved`, which the prediction then met within 6% for
-the trainings of SD 1.5 and within 9% for rendering (docs/memory.md; two trainings set `apart` and `beside`, a third
-what validation takes); what is counted from shapes stands in `peaks`.
+the trainings of SD 1.5 and within 9% for rendering (docs/memory.md; two trainings set `apart` and `side_stream`, a
+third what validation takes); what is counted from shapes stands in `peaks`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Calibration:
     slack: float  # what the allocator reserves for each byte asked of it
     plain_slack: float  # the same where the VAE decodes in fp32 with its own blocks: its convolutions take scratch
     apart: float  # of gradients computed beside the main stream, the share that does not come where activations went
-    beside: float  # bytes that those gradients keep, for a latent's place, row and byte of it
+    side_stream: float  # bytes that those gradients keep, for a latent's place, row and byte of it
 
 
 CALIBRATION = Calibration(
-    context=700 * MIB, workspace=192 * MIB, slack=1.06, plain_slack=1.6, apart=0.3, beside=10.5 * KIB
+    context=700 * MIB, workspace=192 * MIB, slack=1.06, plain_slack=1.6, apart=0.3, side_stream=10.5 * KIB
 )
 
 

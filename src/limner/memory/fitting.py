@@ -71,13 +71,13 @@ def faults(study: Study, parts: Parts, budget_gib: float) -> list[str]:
     """One line for each stage that a card of `budget_gib` has no room for, with the settings that would fit."""
     return [
         f"{peak.name} needs about {peak.gib:.1f} GiB of GPU memory and a card of {budget_gib:g} GiB has "
-        f"{usable(budget_gib) / GIB:.1f} for it: {'; '.join(_ways(study, parts, peak, budget_gib))}"
+        f"{usable(budget_gib) / GIB:.1f} for it: {'; '.join(_remedies(study, parts, peak, budget_gib))}"
         for peak in largest(study, parts)
         if peak.bytes > usable(budget_gib)
     ]
 
 
-def _ways(study: Study, parts: Parts, peak: StagePeak, budget_gib: float) -> Iterator[str]:
+def _remedies(study: Study, parts: Parts, peak: StagePeak, budget_gib: float) -> Iterator[str]:
     """Settings of the study's own that stand in the way, then a smaller training, then a larger card."""
     freed = _changed_until_fit(study, parts, peak, budget_gib)
     if freed is not None:
@@ -117,5 +117,5 @@ def _peak_of(study: Study, parts: Parts, like: StagePeak) -> StagePeak:
 
 def as_setting(path: str, value: Any) -> str:
     """A setting as the study file writes it, variants counted from 1: `variants.1.optimizer.name = "adamw8bit"`."""
-    place = ".".join(str(int(part) + 1) if part.isdecimal() else part for part in path.split("."))
-    return f"{place} = " + (f'"{value}"' if isinstance(value, str) else str(value).lower())
+    setting = ".".join(str(int(part) + 1) if part.isdecimal() else part for part in path.split("."))
+    return f"{setting} = " + (f'"{value}"' if isinstance(value, str) else str(value).lower())

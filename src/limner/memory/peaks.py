@@ -99,7 +99,7 @@ def denoising_peak(shapes: Shapes, size: tuple[int, int], dtype: torch.dtype, co
     """
     width, height = (side // shapes.vae_factor for side in size)
     unet = shapes.module("unet", dtype)
-    beside = build_controlnet(controlnet).to(dtype) if controlnet else None
+    control_branch = build_controlnet(controlnet).to(dtype) if controlnet else None
     embeds = _empty(1, TOKENS, shapes.text_width, dtype=dtype)
     timestep = torch.zeros((), dtype=torch.int64, device=META)
     picture = _empty(1, 3, size[1], size[0], dtype=dtype)
@@ -107,8 +107,8 @@ def denoising_peak(shapes: Shapes, size: tuple[int, int], dtype: torch.dtype, co
     def step() -> None:
         latents = _empty(1, LATENT_CHANNELS, height, width, dtype=dtype)
         residuals = {}
-        if beside is not None:
-            down, middle = beside(latents, timestep, embeds, picture, return_dict=False)
+        if control_branch is not None:
+            down, middle = control_branch(latents, timestep, embeds, picture, return_dict=False)
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         unet(latents, timestep, embeds, **residuals)
 

@@ -207,21 +207,21 @@ def _training(run: VariantRun, study: Study, shapes: Shapes, stacked: int) -> di
     )
     side = study.prepare.size_px // shapes.vae_factor
     apart = not (method.keeps_gradients or variant.gradient_checkpointing)
-    beside = 0 if not apart else _beside(trained, step.rows * side * side, dtype)
+    side_stream = 0 if not apart else _side_stream_bytes(trained, step.rows * side * side, dtype)
     averaged = variant.ema_decay is not None
     updating = trained * (FP32.itemsize + dtype.itemsize) if averaged else 0  # masters made whole, beside gradients
     return {
         "frozen weights": sum(shapes.count(name) for name in frozen) * dtype.itemsize,
         "trained weights and moments": int(trained * state_bytes(run, dtype)),
         "moving average": trained * FP32.itemsize if averaged else 0,
-        "activations and gradients": max(training_peak(shapes, step) + beside, updating),
+        "activations and gradients": max(training_peak(shapes, step) + side_stream, updating),
     }
 
 
-def _beside(trained: int, places: int, dtype: torch.dtype) -> int:
+def _side_stream_bytes(trained: int, positions: int, dtype: torch.dtype) -> int:
     """What gradients of whole weights take that a second stream computes: its memory is its own, so part of them do not
     come where activations went, and what they are computed from stays longer."""
-    return int((trained * CALIBRATION.apart + places * CALIBRATION.beside) * dtype.itemsize)
+    return int((trained * CALIBRATION.apart + positions * CALIBRATION.side_stream) * dtype.itemsize)
 
 
 def _validating(run: VariantRun, study: Study, shapes: Shapes) -> dict[str, int]:

@@ -9,7 +9,7 @@ from limner.methods import method_of
 
 def ranks_not_low(study: Study, shapes: Shapes) -> dict[str, str]:
     """A sentence for each run, by its label without the training seed, of which its method has one to say."""
-    told: dict[str, str] = {}
+    cautions: dict[str, str] = {}
     for variant in study.variants:
-        told |= method_of(variant).cautions(variant, shapes.pristine)
-    return told
+        cautions |= method_of(variant).cautions(variant, shapes.pristine)
+    return cautions

@@ -27,8 +27,8 @@ class Shapes:
 
     def module(self, part: str, dtype: torch.dtype) -> Any:
         """A fresh module of that part, frozen, on "meta"."""
-        made = _BUILDERS[part](json.loads(getattr(self, part)))
-        return made.to(dtype).eval().requires_grad_(False)
+        module = _BUILDERS[part](json.loads(getattr(self, part)))
+        return module.to(dtype).eval().requires_grad_(False)
 
     def pristine(self, part: str) -> nn.Module:
         """That module in fp32, frozen, built once: to be looked at, not changed."""

@@ -19,7 +19,7 @@ from limner.blocks import forms, layers, text_forms
 @contextlib.contextmanager
 def kernels_stood_in_for() -> Iterator[None]:
     """A block in which these functions take shapes for what the GPU's own would do with them."""
-    places = {
+    replaced = {
         (functional, "scaled_dot_product_attention"): lambda q, k, v, *_, **__: _Attention.apply(q, k, v),
         (forms, "group_norm"): lambda x, weight, bias, *_, shift=None, **__: _Norm.apply(x, weight, bias, shift),
         (layers, "add_layer_norm"): lambda x, residual, weight, bias, *_: _AddNorm.apply(x, residual, weight, bias),
@@ -27,14 +27,14 @@ def kernels_stood_in_for() -> Iterator[None]:
         (text_forms, "quick_gelu"): lambda x: _Unit.apply(x, x.shape[-1]),
         (torch, "autocast"): lambda *_, **__: contextlib.nullcontext(),  # "meta" knows none, and one precision is used
     }
-    own = {place: getattr(*place) for place in places}
+    originals = {target: getattr(*target) for target in replaced}
     try:
-        for place, stand_in in places.items():
-            setattr(*place, stand_in)
+        for target, stand_in in replaced.items():
+            setattr(*target, stand_in)
         yield
     finally:
-        for place, function in own.items():
-            setattr(*place, function)
+        for target, function in originals.items():
+            setattr(*target, function)
 
 
 class _Norm(torch.autograd.Function):

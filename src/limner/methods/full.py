@@ -46,9 +46,9 @@ class ThawedWeights(Attachment):
         return [WholeWeights({module: self._state(module, read, dtype) for module in self.whole})]
 
     def _state(self, module: str, read: Read, dtype: torch.dtype) -> dict[str, Tensor]:
-        begun = self.start.full.get(module) or self.modules[module].state_dict()
-        trained = {key: f"{module}.{key}" for key in begun if f"{module}.{key}" in self.parameters}
-        return {key: stored(read(trained[key]) if key in trained else each, dtype) for key, each in begun.items()}
+        initial = self.start.full.get(module) or self.modules[module].state_dict()
+        trained = {key: f"{module}.{key}" for key in initial if f"{module}.{key}" in self.parameters}
+        return {key: stored(read(trained[key]) if key in trained else each, dtype) for key, each in initial.items()}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from limner.adapters import (
     kinds_of,
     target_layers,
 )
-from limner.adapters.exchange.given import one_rank_and_alpha
+from limner.adapters.exchange.imported import one_rank_and_alpha
 from limner.adapters.low_rank import initial_update
 from limner.artifacts import AdapterFolder
 from limner.base.devices import RANK_MULTIPLE
@@ -217,15 +217,15 @@ class LowRankMethod(Method):
         rank, alpha = one_rank_and_alpha(updates)
         fault, targets = _rank_fault(run, rank, None if alpha is None else alpha * strength), run.variant.targets
         for part in self.trained_modules(run.variant) if not fault else ():
-            given = set(updates.get(part, {}))
+            of_start = set(updates.get(part, {}))
             if targets == "start":
-                wanted, fault = given, "" if given else f"has no updates of the {part}, which this variant trains"
+                wanted, fault = of_start, "" if of_start else f"has no updates of the {part}, which this variant trains"
             else:
                 wanted = set(target_layers(module(part), targets))
-            if given and given != wanted:
+            if of_start and of_start != wanted:
                 fault = (
-                    f'has updates of {len(given)} {part} layers, and targets = "{targets}" means {len(wanted)}; '
-                    'set targets = "start" to train on those that it has'
+                    f'has updates of {len(of_start)} {part} layers, but targets = "{targets}" means {len(wanted)}; '
+                    'set targets = "start" to train those layers'
                 )
         return fault
 
@@ -251,15 +251,15 @@ class LowRankMethod(Method):
         bounds = [
             bound for name in self.trained_modules(variant) for bound in _rank_bounds(module(name), variant.targets)
         ]
-        told = {}
+        cautions = {}
         for point in self.points(variant):
             if count := sum(point["rank"] >= bound for bound in bounds):
                 name = self.stem(variant, point)
-                told[name] = (
+                cautions[name] = (
                     f"{name}: rank {point['rank']} is no longer low for {count} of {len(bounds)} layers, where the "
                     f"update has as many numbers as the layer itself or more (from rank {math.ceil(min(bounds))} on)"
                 )
-        return told
+        return cautions
 
     def scaling(self, run: VariantRun) -> tuple[str, float | None]:
         """The rule of alpha, and the alpha where it does not follow the rank."""
@@ -277,7 +277,7 @@ def _first_updates(name: str, module: nn.Module, start: Adapter, run: VariantRun
             f'the {name} has no layers that targets = "{run.variant.targets}" stands for; choose other targets'
         )
     if name in start.low_rank:
-        return _continued(name, start, targets, run)
+        return _updates_of_start(name, start, targets, run)
     layers, first = dict(module.named_modules()), INDEX_OF_FIRST_LAYER[name]
     rank = run.point["rank"]
     return {
@@ -292,19 +292,21 @@ def _targets(name: str, module: nn.Module, start: Adapter, targets: str) -> list
     return [layer for layer, _ in module.named_modules() if layer in start.low_rank.get(name, {})]
 
 
-def _continued(name: str, start: Adapter, targets: Sequence[str], run: VariantRun) -> Mapping[str, LowRankUpdate]:
+def _updates_of_start(
+    name: str, start: Adapter, targets: Sequence[str], run: VariantRun
+) -> Mapping[str, LowRankUpdate]:
     updates, rank = start.low_rank[name], run.point["rank"]
     alpha = run.variant.alpha_for(rank)
     if set(updates) != set(targets):
         raise AdapterError(
             f'start_from "{start.label}" has updates of {len(updates)} {name} layers and targets = '
-            f'"{run.variant.targets}" means {len(targets)}; set targets = "start" to train on those that it has'
+            f'"{run.variant.targets}" means {len(targets)}; set targets = "start" to train those layers'
         )
-    strange = [update for update in updates.values() if update.rank != rank or update.alpha != alpha]
-    if strange:
+    different = [update for update in updates.values() if update.rank != rank or update.alpha != alpha]
+    if different:
         raise AdapterError(
-            f'start_from "{start.label}" has rank {strange[0].rank} and alpha {strange[0].alpha:g}, this variant rank '
-            f"{rank} and alpha {alpha:g}; a LoRA can only be trained further at its own rank and alpha"
+            f'start_from "{start.label}" has rank {different[0].rank} and alpha {different[0].alpha:g}, this variant '
+            f"rank {rank} and alpha {alpha:g}; a LoRA can only be trained further at its own rank and alpha"
         )
     return {layer: updates[layer] for layer in targets}
 

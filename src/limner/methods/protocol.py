@@ -18,7 +18,7 @@ from limner.settings import VariantSettings
 if TYPE_CHECKING:
     from limner.methods.runs import VariantRun
 
-RUNS_OWN = frozenset(
+SET_FOR_EACH_RUN = frozenset(
     {
         "name",
         "learning_rate",
@@ -64,7 +64,7 @@ class Method(ABC):
     resolved_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings that a run holds resolved (`resolved`), beside the axes."""
     stacks: ClassVar[bool] = False
-    """Whether runs that differ in nothing but the axes and `RUNS_OWN` can be trained in one pass."""
+    """Whether runs that differ in nothing but the axes and `SET_FOR_EACH_RUN` can be trained in one pass."""
     makes: ClassVar[tuple[type[Part], ...]]
     """Types of the parts of its results."""
     starts_from: ClassVar[frozenset[str]] = frozenset({WholeWeights.kind})
@@ -145,16 +145,16 @@ class Method(ABC):
         """
         if not self.stacks or not run.variant.optimizer.can_be_stacked:
             return None
-        return run.variant.model_dump_json(exclude=set(RUNS_OWN | self.own_settings))
+        return run.variant.model_dump_json(exclude=set(SET_FOR_EACH_RUN | self.own_settings))
 
     def start_fault(self, run: VariantRun, start: AdapterFolder) -> str:
         """Why a run cannot be trained from this result, or ""."""
-        strange = [part.title for part in kinds_of(start) if part.kind not in self.starts_from]
-        if not strange:
+        unsupported = [part.title for part in kinds_of(start) if part.kind not in self.starts_from]
+        if not unsupported:
             return ""
         return (
-            f'is {" and ".join(strange)}, which method = "{self.name}" cannot start from; start from whole weights, or '
-            "give a LoRA in [[adapters]] with merged = true"
+            f'is {" and ".join(unsupported)}, which method = "{self.name}" cannot start from; start from whole '
+            "weights, or give a LoRA in [[adapters]] with merged = true"
         )
 
     def further_fault(

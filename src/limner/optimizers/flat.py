@@ -70,7 +70,7 @@ class FlatOptimizer(ABC):
         ranks are trained beside this one."""
         kept = {name: rows[variant : variant + 1] for name, rows in self.counters().items()}
         for which, rows in self.numbers().items():
-            kept |= {f"{which} {name}": tensor for name, tensor in self.trainable.own_parts(rows, variant)}
+            kept |= {f"{which} {name}": tensor for name, tensor in self.trainable.parts_of(rows, variant)}
         return {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}
 
     def load(self, state: Mapping[str, Tensor], variant: int = 0) -> None:
@@ -78,7 +78,7 @@ class FlatOptimizer(ABC):
         for name, rows in self.counters().items():
             rows[variant].copy_(state[name][0])
         for which, rows in self.numbers().items():
-            for name, part in self.trainable.own_parts(rows, variant):
+            for name, part in self.trainable.parts_of(rows, variant):
                 part.copy_(state[f"{which} {name}"])
 
     def _scattered_gradients(self) -> ScatteredGradients:

@@ -35,7 +35,7 @@ class TrainedWeights(Protocol):
         """Gradients in the order of names, (V, …) each."""
         ...
 
-    def own_parts(self, rows: Tensor, variant: int = 0) -> Iterator[tuple[str, Tensor]]:
+    def parts_of(self, rows: Tensor, variant: int = 0) -> Iterator[tuple[str, Tensor]]:
         """Views by name of what is one variant's in rows (V, P) of the weights' layout, without padding."""
         ...
 

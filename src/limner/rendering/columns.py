@@ -119,7 +119,7 @@ class AttachedColumns:
                 if any(parts):
                     fresh = kind.stack(self._base.unet, "unet", parts, strengths, self._base.dtype)
                     before = self._layers.setdefault(kind.kind, {})
-                    _keep_places(before, fresh)
+                    _keep_storage(before, fresh)
                     before |= fresh
             self._columns = list(columns)
         return [self._embeddings[column.label] for column in columns]
@@ -158,11 +158,15 @@ class AttachedColumns:
 
 
 @torch.no_grad()
-def _keep_places(before: Mapping[str, StackedLayer], fresh: Mapping[str, StackedLayer]) -> None:
+def _keep_storage(before: Mapping[str, StackedLayer], fresh: Mapping[str, StackedLayer]) -> None:
     """Move fresh parameters to where those before lie, wherever they fit."""
     for name, layer in fresh.items():
         earlier = dict(before[name].named_parameters(recurse=False)) if name in before else {}
-        for part, own in dict(layer.named_parameters(recurse=False)).items():
-            place = earlier.get(part)
-            if place is not None and (own.shape, own.dtype, own.device) == (place.shape, place.dtype, place.device):
-                setattr(layer, part, place.copy_(own))
+        for part, parameter in dict(layer.named_parameters(recurse=False)).items():
+            storage = earlier.get(part)
+            if storage is not None and _is_like(parameter, storage):
+                setattr(layer, part, storage.copy_(parameter))
+
+
+def _is_like(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)

@@ -61,9 +61,9 @@ def run_of(label: str, runs: dict[str, VariantRun]) -> VariantRun | None:
     return runs.get(label) or runs.get(label.rpartition("x")[0])
 
 
-def colour_ramp(family: int, place: int, count: int) -> tuple[str, str]:
-    """Colour number `place` of `count` in a family, on light and on dark ground; a single one takes the ramp's end."""
-    share = 1.0 if count < 2 else place / (count - 1)
+def colour_ramp(family: int, index: int, count: int) -> tuple[str, str]:
+    """Colour number `index` of `count` in a family, on light and on dark ground; a single one takes the ramp's end."""
+    share = 1.0 if count < 2 else index / (count - 1)
     light, dark = RAMPS[family % len(RAMPS)]
     return _between(*light, share), _between(*dark, share)
 
@@ -86,10 +86,10 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
         return _column_made_elsewhere(name, labels, study, strength)
     family = study.variants.index(run.variant)
     points = run.method.points(run.variant)
-    place = points.index(run.point)
-    light, dark = colour_ramp(family, place, len(points))
+    index = points.index(run.point)
+    light, dark = colour_ramp(family, index, len(points))
     marker = MARKERS[family % len(MARKERS)]
-    dashes = DASHES[(len(points) - 1 - place) % len(DASHES)]  # the last one's line of a sweep is whole
+    dashes = DASHES[(len(points) - 1 - index) % len(DASHES)]  # the last one's line of a sweep is whole
     return Column(
         name,
         _detail(run, strength),
@@ -107,10 +107,10 @@ def _column(name: str, labels: list[str], runs: dict[str, VariantRun], study: St
 def _column_made_elsewhere(name: str, labels: list[str], study: Study, strength: float | None) -> Column:
     """The column of the untouched base, or of a LoRA that was made elsewhere, in a colour after the variants'."""
     stem = name if strength in (None, 1.0) else name.rpartition("x")[0]
-    place = next((index for index, each in enumerate(study.adapters) if each.name == stem), None)
-    if place is None:
+    index = next((index for index, each in enumerate(study.adapters) if each.name == stem), None)
+    if index is None:
         return Column(name, "untouched" if name == BASE else "", tuple(labels))
-    family, adapter = len(study.variants) + place, study.adapters[place]
+    family, adapter = len(study.variants) + index, study.adapters[index]
     light, dark = colour_ramp(family, 0, 1)
     how = f", strength {number(adapter.strength * (strength or 1.0))}"
     detail = f"{adapter.file.name}{how if adapter.strength * (strength or 1.0) != 1 else ''}"

@@ -28,12 +28,12 @@ class Lines:
     """A line for every notice, every half a minute of work and every activity that has ended."""
 
     def __init__(self) -> None:
-        self._place, self._last = "", time.monotonic()
+        self._prefix, self._last = "", time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Print what the event is worth."""
         if isinstance(event, Started):
-            self._place = place_of(event) or self._place
+            self._prefix = task_prefix(event) or self._prefix
         elif isinstance(event, Notice):
             self._print(f"note: {event.message}")
         elif isinstance(event, Answered):
@@ -47,10 +47,10 @@ class Lines:
             self._last = now
         if event.last:
             if event.seconds >= WORTH_A_LINE_SECONDS:
-                self._print(f"{self._place}{event.title}: {event.seconds:.1f} s")
+                self._print(f"{self._prefix}{event.title}: {event.seconds:.1f} s")
         elif now - self._last >= LINE_SECONDS:
             self._last = now
-            self._print(f"{self._place}{event.title}: {event.step} of {event.total} {event.unit}{details_of(event)}")
+            self._print(f"{self._prefix}{event.title}: {event.step} of {event.total} {event.unit}{details_of(event)}")
 
     @staticmethod
     def _print(line: str) -> None:
@@ -62,14 +62,14 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._place = ""
+        self._prefix = ""
         self._bars: Any = None
         self._task: Any = None
 
     def __call__(self, event: Event) -> None:
         """Draw."""
         if isinstance(event, Started):
-            self._place = place_of(event) or self._place
+            self._prefix = task_prefix(event) or self._prefix
         elif isinstance(event, Notice):
             self.console.print(f"note: {event.message}", markup=False, soft_wrap=True)
         elif isinstance(event, Answered):
@@ -85,7 +85,7 @@ class Bar:
             self._task = self._bars.add_task("", total=event.total, details="")
         self._bars.update(
             self._task,
-            description=f"{self._place}{event.title}",
+            description=f"{self._prefix}{event.title}",
             completed=event.step,
             total=event.total,
             details=details_of(event).removeprefix(", "),
@@ -105,7 +105,7 @@ class Bar:
             self._bars = self._task = None
 
 
-def place_of(event: Started) -> str:
+def task_prefix(event: Started) -> str:
     """[3/7] for the third of seven tasks; nothing for a run as a whole."""
     return f"[{event.place}/{event.tasks}] " if event.place else ""
 

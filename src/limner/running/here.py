@@ -129,8 +129,8 @@ def _under_way(tasks: Sequence[Task], plan: Plan, teller: Teller) -> Iterator[No
     teller.seconds_after = None if None in later else sum(each for each in later if each is not None)
     teller.paces.clear()
     for task in tasks:
-        place, expected = to_do.index(task) + 1, task.expected_seconds
-        started = Started(task=task.name, stage=task.stage, place=place, tasks=len(to_do), expected_seconds=expected)
+        number, expected = to_do.index(task) + 1, task.expected_seconds
+        started = Started(task=task.name, stage=task.stage, place=number, tasks=len(to_do), expected_seconds=expected)
         teller.emit(started)
         teller.task_name = task.name
     began = time.monotonic()

@@ -88,7 +88,7 @@ def hold(run: Path, doing: str, progress: Progress = SILENT) -> Iterator[None]:
 
 def _acquire(run: Path, mine: Lease, progress: Progress) -> bool:
     for _ in range(ATTEMPTS):
-        if _place(run, mine):
+        if _write_new(run, mine):
             return True
         other = read_lease(run)
         if other is None:
@@ -110,7 +110,7 @@ def _refusal(run: Path, other: Lease) -> str:
     return f"{run} is in use on another host: {other}; if that process is gone, remove {run / LEASE}"
 
 
-def _place(run: Path, mine: Lease) -> bool:
+def _write_new(run: Path, mine: Lease) -> bool:
     """Put the lease there whole, unless there is one: a link to a whole file is made or fails at once."""
     handle, name = tempfile.mkstemp(prefix=".lease-", dir=run)
     with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -273,7 +273,7 @@ class Planner:
     ) -> None:
         name, after = name or stage, tuple(each for each in inputs if not self.is_current(each))
         key = None if after else specify().key
-        current = key is not None and self._lies_there(output, key)
+        current = key is not None and self._is_output_current(output, key)
         work = work_key(device_name(self.run.device), self.opened.base.content_hash, stage, pace)
         left = 0 if current else units if key is None else self._units_left(stage, units)
         seconds, source = (0.0, "") if current else self._seconds(work, kind or unit, left)
@@ -298,9 +298,9 @@ class Planner:
             return count_missing_renders(run.rendering, study.render, self._adapters, run.out / "renders")
         return units
 
-    def _lies_there(self, output: str, key: str) -> bool:
-        place = self.run.out / output
-        return scores_are_current(place, key) if place.suffix == ".json" else is_current(place, key)
+    def _is_output_current(self, output: str, key: str) -> bool:
+        path = self.run.out / output
+        return scores_are_current(path, key) if path.suffix == ".json" else is_current(path, key)
 
     def _seconds(self, work: str, kind: str, units: int) -> tuple[float | None, str]:
         if work in self.timings:

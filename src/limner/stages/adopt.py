@@ -36,14 +36,14 @@ def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, va
     if not is_current(out, specification.key):
         require_folder(out)
         began = time.perf_counter()
-        given = read_given(source)
-        rank, alpha = one_rank_and_alpha(given.low_rank)
+        lora = read_imported(source)
+        rank, alpha = one_rank_and_alpha(lora.low_rank)
         record = _record(settings, source, rank, None if alpha is None else alpha * settings.strength)
         with whole_folder(out) as folder:
             if settings.merged:
-                save_merged(folder, given, base, vae, settings.strength)
+                save_merged(folder, lora, base, vae, settings.strength)
             else:
-                save_given(folder, given, settings.strength)
+                save_imported(folder, lora, settings.strength)
             made = machine_record(seconds=time.perf_counter() - began)
             write_manifest(folder, Manifest.of(specification, record, file_hashes(folder), made))
     return AdapterFolder(out)
@@ -52,7 +52,7 @@ def adopt(settings: AdapterFile, source: Path, out: Path, base: BaseLocation, va
 def specify_adopt(settings: AdapterFile, source: Path, base: BaseLocation) -> Specification:
     """What an adapter made elsewhere follows from, once it lies in the run."""
     read = {"strength": settings.strength, "merged": settings.merged}
-    inputs = {"file": hash_of_given(source), "base": base.content_hash if settings.merged else None}
+    inputs = {"file": hash_of_imported(source), "base": base.content_hash if settings.merged else None}
     return Specification(STAGE, VERSION, read, inputs)
 
 

@@ -103,7 +103,7 @@ class Training:
             counters["loss_scale"] = [self.loss_scale.scale[index].item(), self.loss_scale.good_steps[index].item()]
         average = None
         if self.average is not None:
-            average_parts = self.trainable.own_parts(self.average.average, index)
+            average_parts = self.trainable.parts_of(self.average.average, index)
             average = {name: tensor.clone() for name, tensor in average_parts}
         return Checkpoint(self.step, self.trainable.state(index), self.optimizer.state(index), average, counters)
 
@@ -112,7 +112,7 @@ class Training:
         self.trainable.load(checkpoint.trained, index)
         self.optimizer.load(checkpoint.optimizer, index)
         if self.average is not None and checkpoint.average is not None:
-            for name, tensor in self.trainable.own_parts(self.average.average, index):
+            for name, tensor in self.trainable.parts_of(self.average.average, index):
                 tensor.copy_(checkpoint.average[name])
         if self.loss_scale is not None and "loss_scale" in checkpoint.counters:
             scale, good_steps = checkpoint.counters["loss_scale"]

@@ -46,22 +46,22 @@ class Trainable:
 
     def count(self, variant: int = 0) -> int:
         """How many numbers a variant trains."""
-        return sum(self._own(name, tensor, variant).numel() for name, tensor in self._tensors(variant))
+        return sum(self._part_of(name, tensor, variant).numel() for name, tensor in self._tensors(variant))
 
     def state(self, variant: int = 0) -> dict[str, Tensor]:
         """One variant's weights in full precision, without the padding of smaller ranks, as copies."""
-        return {name: self._own(name, tensor, variant).contiguous() for name, tensor in self._tensors(variant)}
+        return {name: self._part_of(name, tensor, variant).contiguous() for name, tensor in self._tensors(variant)}
 
     def load(self, state: Mapping[str, Tensor], variant: int = 0) -> None:
         """Take one variant's stored weights, name by name."""
         for name, segment in self.weights.segments.items():
             padded = torch.zeros(segment.shape, dtype=state[name].dtype)
-            self._own(name, padded, variant).copy_(state[name])
+            self._part_of(name, padded, variant).copy_(state[name])
             self.weights.write(name, padded, variant)
 
-    def own_parts(self, rows: Tensor, variant: int = 0) -> Iterator[tuple[str, Tensor]]:
+    def parts_of(self, rows: Tensor, variant: int = 0) -> Iterator[tuple[str, Tensor]]:
         """Views by name of what is one variant's own in rows (V, P) of the weights' layout: moments, averages."""
-        return ((name, self._own(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
+        return ((name, self._part_of(name, view[variant], variant)) for name, view in self.weights.views(rows).items())
 
     def gradients(self) -> list[Tensor]:
         """Gradients in the order of names, (V, …) each; of layers that clip skip leaves out, zeros that never move."""
@@ -76,7 +76,7 @@ class Trainable:
         """A variant's result as it is now, copied to the CPU; `dtype` is that of full weights."""
 
         def read(name: str) -> Tensor:
-            return self._own(name, self.weights.read(name, variant), variant)
+            return self._part_of(name, self.weights.read(name, variant), variant)
 
         return Adapter.of(label, *self.attachment.parts(read, dtype, variant))
 
@@ -86,8 +86,8 @@ class Trainable:
         alive = torch.zeros(variants, -(-count // size), dtype=torch.uint8)
         for name, segment in self.weights.segments.items():
             for variant in range(variants):
-                own = self._own(name, torch.empty(segment.shape, device="meta"), variant).numel()
-                alive[variant, segment.offset // size : -(-(segment.offset + own) // size)] = 1
+                numbers = self._part_of(name, torch.empty(segment.shape, device="meta"), variant).numel()
+                alive[variant, segment.offset // size : -(-(segment.offset + numbers) // size)] = 1
         return alive.to(self.weights.weight.device)
 
     @contextlib.contextmanager
@@ -104,7 +104,7 @@ class Trainable:
     def _tensors(self, variant: int) -> Iterator[tuple[str, Tensor]]:
         return ((name, self.weights.read(name, variant)) for name in self.weights.segments)
 
-    def _own(self, name: str, tensor: Tensor, variant: int) -> Tensor:
+    def _part_of(self, name: str, tensor: Tensor, variant: int) -> Tensor:
         return self.attachment.variants_part(name, tensor, variant)
 
 
@@ -129,7 +129,7 @@ def trainable(
     trained = method.trained_modules(variant)
     names = tuple(name for name in modules if name in trained)
     beneath = {kind: part for kind, part in start.parts.items() if kind not in method.continues}
-    with attached(modules, Adapter(start.label, beneath)), _own_weights_kept(modules):
+    with attached(modules, Adapter(start.label, beneath)), _weights_restored(modules):
         cast_frozen(modules, names if method.thaws else (), dtype, base.device, at_work=("unet", *names))
         kept = torch.float32 if dtype == torch.float16 else dtype  # fp16 cannot hold what it learns
         attachment = method.attach(modules, names, runs, start, base.device)
@@ -152,13 +152,13 @@ def cast_frozen(
     Those `at_work` in every step come to `device` (a thawed one's buffers do), the others are cast where they lie.
     """
     for name, module in modules.items():
-        place = device if name in at_work else next(module.parameters()).device
+        target = device if name in at_work else next(module.parameters()).device
         for buffer in module.buffers():
-            buffer.data = buffer.data.to(place)
+            buffer.data = buffer.data.to(target)
         for parameter in module.parameters() if name not in thawed else ():
-            ordered = parameter.ndim == 4 and in_channels_last(place)
+            ordered = parameter.ndim == 4 and in_channels_last(target)
             layout = torch.channels_last if ordered else torch.preserve_format
-            parameter.data = parameter.data.to(place, dtype, memory_format=layout)
+            parameter.data = parameter.data.to(target, dtype, memory_format=layout)
             parameter.requires_grad_(False)
 
 
@@ -185,15 +185,15 @@ def _in_rows(
 
 
 @contextlib.contextmanager
-def _own_weights_kept(modules: Mapping[str, nn.Module]) -> Iterator[None]:
+def _weights_restored(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """A block that may exchange the modules' weights and inject updates; then all have their own again."""
-    own = [(t, t.data) for module in modules.values() for t in (*module.parameters(), *module.buffers())]
+    kept = [(t, t.data) for module in modules.values() for t in (*module.parameters(), *module.buffers())]
     try:
         yield
     finally:
         for module in modules.values():
             eject(module)
-        for tensor, data in own:
+        for tensor, data in kept:
             tensor.data, tensor.grad = data, None
             tensor.requires_grad_(False)
 

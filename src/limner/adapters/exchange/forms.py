@@ -38,7 +38,7 @@ UNREAD = {  # endings of what is not read, and what it is called
     "a2.weight": "a GLoRA", "b1.weight": "a GLoRA", "b2.weight": "a GLoRA", "on_input": "an IA3",
     "hada_w1": "a LoHa with whole factors", "bora_scale": "a BoRA",
 }  # fmt: skip
-BESIDE = ("difference", "bias")  # what norms can have too
+NORM_ENDINGS = ("difference", "bias")  # what norms can have too
 KNOWN_ENDINGS = tuple(sorted(ENDINGS, key=len, reverse=True))
 
 
@@ -48,8 +48,8 @@ def as_update(tensors: Tensors, alpha: float | None, kernel_px: int = 0) -> LowR
     `alpha` is what the file says elsewhere; without any alpha the scale is 1. Raises AdapterError for tensors that do
     not belong together.
     """
-    own = tensors.get("alpha")
-    alpha = float(own) if own is not None else alpha
+    stored_alpha = tensors.get("alpha")
+    alpha = float(stored_alpha) if stored_alpha is not None else alpha
     try:
         return _shaped(_MAKERS[form_of(tensors)](tensors, alpha, kernel_px), kernel_px)
     except KeyError as absent:
@@ -73,8 +73,8 @@ def changes_of(tensors: Tensors, update: LowRankUpdate | None) -> dict[str, Chan
         changes["weight"] = _rotation(tensors)
     if "difference" in tensors:
         changes["weight"] = Difference(tensors["difference"])
-    ways = [name for name in ("magnitude", "blocks", "difference") if name in tensors]
-    if len(ways) > 1 or (update is not None and ways not in ([], ["magnitude"])):
+    kinds = [name for name in ("magnitude", "blocks", "difference") if name in tensors]
+    if len(kinds) > 1 or (update is not None and kinds not in ([], ["magnitude"])):
         raise AdapterError(f"it has {', '.join(sorted(tensors))} at once")
     return changes
 

@@ -47,8 +47,8 @@ class MergedTensor:
 
 def merged(weight: Tensor, change: Change, strength: float) -> Tensor:
     """A weight (out, in, …) with a change in it, fp32."""
-    own = weight.float()
-    return own + strength * change.delta(own)
+    weight_fp32 = weight.float()
+    return weight_fp32 + strength * change.delta(weight_fp32)
 
 
 def merged_weights(
@@ -58,7 +58,7 @@ def merged_weights(
     changes: Changes | None = None,
 ) -> Weights:
     """All weights of a base, those that change with it. Raises AdapterError for changes that fit no weight."""
-    made: dict[str, dict[str, Writable]] = {part: dict(own) for part, own in weights.items()}
+    merged: dict[str, dict[str, Writable]] = {part: dict(tensors) for part, tensors in weights.items()}
     faults, count = [], 0
     for module, key, change in _all_changes(low_rank, changes or {}):
         count += 1
@@ -68,10 +68,10 @@ def merged_weights(
         elif not change.fits(stored.shape):
             faults.append(f"{module}.{key} is {stored.shape}, and its change is for another shape")
         else:
-            made[module][key] = MergedTensor(stored, change, strength)
+            merged[module][key] = MergedTensor(stored, change, strength)
     if faults:
         raise AdapterError(f"{len(faults)} of {count} changes do not fit this base: {'; '.join(faults[:3])}")
-    return made
+    return merged
 
 
 def _all_changes(low_rank: LowRankByLayer, changes: Changes) -> Iterator[tuple[str, str, Change]]:

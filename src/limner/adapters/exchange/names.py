@@ -37,8 +37,8 @@ def layers(module: str) -> tuple[str, ...]:
 def norms(module: str) -> tuple[str, ...]:
     """Every norm of SD 1.5's module, by diffusers' present name: LyCORIS trains them too."""
     if module == TEXT:
-        own = [f"encoder.layers.{index}.{name}" for index in range(MOST_TEXT_LAYERS) for name in TEXT_NORMS]
-        return (*own, "final_layer_norm")
+        text_norms = [f"encoder.layers.{index}.{name}" for index in range(MOST_TEXT_LAYERS) for name in TEXT_NORMS]
+        return (*text_norms, "final_layer_norm")
     return tuple(layer for layer in TO_ORIGINAL[UNET] if layer.endswith(NORMS))
 
 
@@ -55,22 +55,26 @@ def kohya_name(module: str, layer: str) -> str:
 
 
 @cache
-def _kohya_places() -> dict[str, tuple[str, str]]:
+def _kohya_layers() -> dict[str, tuple[str, str]]:
     named = [(module, layer) for module in (UNET, TEXT) for layer in (*layers(module), *norms(module))]
-    places = {kohya_name(*place): place for place in named}
+    layer_names = {kohya_name(*layer_key): layer_key for layer_key in named}
     for module, layer in named:
         if module == UNET:
-            places.setdefault("lora_unet_" + TO_ORIGINAL[UNET][layer].replace(".", "_"), (UNET, layer))
-    places |= {name.replace("lora_te_", "lora_te1_"): place for name, place in places.items() if place[0] == TEXT}
-    return places
+            layer_names.setdefault("lora_unet_" + TO_ORIGINAL[UNET][layer].replace(".", "_"), (UNET, layer))
+    layer_names |= {
+        name.replace("lora_te_", "lora_te1_"): layer_key
+        for name, layer_key in layer_names.items()
+        if layer_key[0] == TEXT
+    }
+    return layer_names
 
 
 @cache
-def _dotted_places() -> dict[str, tuple[str, str]]:
-    places = {f"{UNET}.{layer}": (UNET, layer) for layer in (*layers(UNET), *norms(UNET))}
+def _dotted_layers() -> dict[str, tuple[str, str]]:
+    layer_names = {f"{UNET}.{layer}": (UNET, layer) for layer in (*layers(UNET), *norms(UNET))}
     for layer in (*layers(TEXT), *norms(TEXT)):
-        places |= {f"{TEXT}.{layer}": (TEXT, layer), f"{TEXT}.{TEXT_MODEL}{layer}": (TEXT, layer)}
-    return places
+        layer_names |= {f"{TEXT}.{layer}": (TEXT, layer), f"{TEXT}.{TEXT_MODEL}{layer}": (TEXT, layer)}
+    return layer_names
 
 
 def is_norm(module: str, layer: str) -> bool:
@@ -78,20 +82,20 @@ def is_norm(module: str, layer: str) -> bool:
     return layer in norms(module)
 
 
-def place_of_layer(stem: str) -> tuple[str, str] | None:
+def layer_of_name(stem: str) -> tuple[str, str] | None:
     """Module and layer or norm of a key without its ending, however it is spelt; None for what SD 1.5 has not."""
     stem = OTHER_PREFIX.sub("lora_unet_", stem.removeprefix("lycoris_") if "lycoris_lora_" in stem else stem)
-    if stem in _kohya_places():
-        return _kohya_places()[stem]
+    if stem in _kohya_layers():
+        return _kohya_layers()[stem]
     dotted = stem.removeprefix("base_model.model.").removeprefix("diffusion_model.")
     if not dotted.startswith((f"{UNET}.", f"{TEXT}.")):
         dotted = f"{TEXT if dotted.startswith((TEXT_MODEL, 'encoder.')) else UNET}.{dotted}"
-    return _dotted_places().get(_present(dotted))
+    return _dotted_layers().get(_present(dotted))
 
 
 def _present(dotted: str) -> str:
     """Today's spelling of diffusers' old ones."""
     if dotted.startswith(TEXT):
-        dotted = OLD_TEXT.sub(lambda found: f".{found[2]}_proj" if found[2] else "", dotted)
-    dotted = OLD_ATTENTION.sub(lambda found: f".{found[1] or found[2]}", dotted).replace(".processor.", ".")
+        dotted = OLD_TEXT.sub(lambda match: f".{match[2]}_proj" if match[2] else "", dotted)
+    dotted = OLD_ATTENTION.sub(lambda match: f".{match[1] or match[2]}", dotted).replace(".processor.", ".")
     return f"{dotted}.0" if dotted.endswith(".to_out") else dotted

@@ -49,12 +49,14 @@ class Provenance:
 
 def full_metadata(origin: Provenance) -> dict[str, str]:
     """Of a whole base that was trained or merged, in the original layout."""
-    return _modelspec(origin, "stable-diffusion-v1", "https://github.com/Stability-AI/generative-models") | _own(origin)
+    return _modelspec(
+        origin, "stable-diffusion-v1", "https://github.com/Stability-AI/generative-models"
+    ) | _limner_metadata(origin)
 
 
 def lora_metadata(origin: Provenance, low_rank: LowRank) -> dict[str, str]:
     """Of a LoRA: ModelSpec, kohya's minimum and its settings, and limner's own under `limner.`."""
-    updates = [update for own in low_rank.values() for update in own.values()]
+    updates = [update for of_module in low_rank.values() for update in of_module.values()]
     rank = Counter(update.rank for update in updates).most_common(1)[0][0]
     alpha = Counter(update.alpha for update in updates).most_common(1)[0][0]
     network = {
@@ -75,12 +77,14 @@ def lora_metadata(origin: Provenance, low_rank: LowRank) -> dict[str, str]:
     if origin.phrase:
         network["ss_tag_frequency"] = json.dumps({f"1_{origin.phrase}": {origin.phrase: max(1, origin.images)}})
     network |= {name: _text(origin.settings[key]) for key, name in SETTINGS.items() if key in origin.settings}
-    return _modelspec(origin, "stable-diffusion-v1/lora", "diffusers") | network | _own(origin)
+    return _modelspec(origin, "stable-diffusion-v1/lora", "diffusers") | network | _limner_metadata(origin)
 
 
 def _convolutions(low_rank: LowRank) -> dict[str, str]:
     """kohya's arguments for the rank of 3x3 convolutions, where there are some."""
-    wide = [update for own in low_rank.values() for update in own.values() if update.down.shape[2:] > (1, 1)]
+    wide = [
+        update for of_module in low_rank.values() for update in of_module.values() if update.down.shape[2:] > (1, 1)
+    ]
     return {"conv_dim": str(wide[0].rank), "conv_alpha": f"{wide[0].alpha:g}"} if wide else {}
 
 
@@ -100,7 +104,7 @@ def _modelspec(origin: Provenance, architecture: str, implementation: str) -> di
     return {key: value for key, value in said.items() if value}
 
 
-def _own(origin: Provenance) -> dict[str, str]:
+def _limner_metadata(origin: Provenance) -> dict[str, str]:
     said = {
         "limner.identifier": origin.identifier,
         "limner.instance_prompt": origin.instance_prompt,

@@ -13,9 +13,17 @@ from torch import Tensor
 
 from limner.adapters.adapter import Adapter
 from limner.adapters.exchange.changes import Change, Rescaled, Rotation
-from limner.adapters.exchange.forms import BESIDE, ENDINGS, KNOWN_ENDINGS, UNREAD, as_update, changes_of, has_update
+from limner.adapters.exchange.forms import (
+    ENDINGS,
+    KNOWN_ENDINGS,
+    NORM_ENDINGS,
+    UNREAD,
+    as_update,
+    changes_of,
+    has_update,
+)
 from limner.adapters.exchange.merging import Changes
-from limner.adapters.exchange.names import is_norm, kernel_px, place_of_layer
+from limner.adapters.exchange.names import is_norm, kernel_px, layer_of_name
 from limner.adapters.low_rank import LowRankUpdate
 from limner.adapters.low_rank_updates import LowRankUpdates
 from limner.base.inspect import inspect
@@ -35,10 +43,10 @@ def lora_file_in(path: Path) -> Path:
     """The LoRA's file: `path` itself, or the one in that folder. Raises AdapterError where there is none."""
     if path.is_file():
         return path
-    found = [path / name for name in LORA_FILES if (path / name).is_file()]
+    known = [path / name for name in LORA_FILES if (path / name).is_file()]
     others = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    if found or len(others) == 1:
-        return (found or others)[0]
+    if known or len(others) == 1:
+        return (known or others)[0]
     raise AdapterError(f"{path} holds no LoRA: neither {' nor '.join(LORA_FILES)}, nor one .safetensors file alone")
 
 
@@ -82,8 +90,8 @@ def load_foreign(path: Path) -> ForeignLora:
     low_rank: dict[str, dict[str, LowRankUpdate]] = {}
     changes: dict[tuple[str, str], Change] = {}
     for (module, layer), keys in _by_layer(file, tensors).items():
-        own = {ending: tensors[key] for ending, key in keys.items()}
-        update, others = _read(file, module, layer, own, alphas)
+        of_layer = {ending: tensors[key] for ending, key in keys.items()}
+        update, others = _read(file, module, layer, of_layer, alphas)
         changes |= {(module, f"{layer}.{leaf}"): change for leaf, change in others.items()}
         if update is not None and "weight" not in others:
             low_rank.setdefault(module, {})[layer] = update
@@ -96,12 +104,16 @@ def _by_layer(file: Path, keys: Iterable[str]) -> Layers:
     lost = []
     for key in keys:
         stem, ending = _split(key)
-        place = place_of_layer(stem) if ending else None
-        astray = place is None or ending in layers.get(place, {}) or (is_norm(*place) and ending not in BESIDE)
-        if place is None or astray:
+        layer_key = layer_of_name(stem) if ending else None
+        astray = (
+            layer_key is None
+            or ending in layers.get(layer_key, {})
+            or (is_norm(*layer_key) and ending not in NORM_ENDINGS)
+        )
+        if layer_key is None or astray:
             lost.append(key)
         else:
-            layers.setdefault(place, {})[ending] = key
+            layers.setdefault(layer_key, {})[ending] = key
     if lost:
         _require_read_form(file, lost)
         shown = ", ".join(sorted(lost)[:SHOWN]) + (", …" if len(lost) > SHOWN else "")

@@ -34,14 +34,16 @@ def resized(update: LowRankUpdate, rank: int) -> tuple[LowRankUpdate, float, flo
     (left, r_up), (right, r_down) = torch.linalg.qr(up), torch.linalg.qr(down.T)
     u, values, vh = torch.linalg.svd(r_up @ r_down.T)
     squares, rank = values.square(), min(rank, len(values))
-    made = balanced(left @ u[:, :rank] * values[:rank], vh[:rank] @ right.T, update.down.shape[2:])
-    return made, float(squares[rank:].sum()), float(squares.sum())
+    shortened = balanced(left @ u[:, :rank] * values[:rank], vh[:rank] @ right.T, update.down.shape[2:])
+    return shortened, float(squares[rank:].sum()), float(squares.sum())
 
 
 def summed(updates: Sequence[LowRankUpdate], strengths: Sequence[float]) -> LowRankUpdate:
     """Several updates of one layer as one, exactly: their ranks add up."""
     down = torch.cat([update.down.float() for update in updates])
-    scaled = [update.up.float() * (update.scale * own) for update, own in zip(updates, strengths, strict=True)]
+    scaled = [
+        update.up.float() * (update.scale * strength) for update, strength in zip(updates, strengths, strict=True)
+    ]
     return LowRankUpdate(down, torch.cat(scaled, 1), float(len(down)))
 
 

@@ -25,15 +25,15 @@ from limner.base.weights.streaming import write_tensors
 from limner.errors import AdapterError
 
 
-def read_given(path: Path) -> ForeignLora:
-    """Somebody's LoRA, or one of a run's adapters. Raises AdapterError as `load_foreign`, and for whole weights."""
+def read_imported(path: Path) -> ForeignLora:
+    """A LoRA made elsewhere, or a run's adapter. Raises AdapterError as `load_foreign`, and for whole weights."""
     if not (path / MANIFEST).is_file():
         return load_foreign(path)
     folder = AdapterFolder(path)
     kinds = kinds_in_all(folder)
     if WholeWeights.kind in kinds:
         raise AdapterError(
-            f"{path} is, or stands on, whole weights; make them the base instead: "
+            f"{path} contains or starts from whole weights; make them the base instead: "
             f"limner export {path} BASE.safetensors --format merged, then base.model"
         )
     if kinds != {LowRankUpdates.kind}:
@@ -41,68 +41,68 @@ def read_given(path: Path) -> ForeignLora:
     return ForeignLora(path / LORA_FILE, low_rank_of(folder), {}, {})
 
 
-def hash_of_given(path: Path) -> str:
+def hash_of_imported(path: Path) -> str:
     """SHA-256 of all that a LoRA is read from: its file, and PEFT's configuration beside it where there is one."""
     if (path / MANIFEST).is_file():
         return AdapterFolder(path).content_hash
     file = lora_file_in(path)
     config = file.with_name(PEFT_CONFIG)
-    own = hash_file(file)
-    return hash_bytes(canonical_json([own, hash_file(config)])) if config.is_file() else own
+    file_hash = hash_file(file)
+    return hash_bytes(canonical_json([file_hash, hash_file(config)])) if config.is_file() else file_hash
 
 
-def require_fits_base(given: ForeignLora, base: BaseLocation, vae: Path | None = None) -> None:
+def require_fits_base(lora: ForeignLora, base: BaseLocation, vae: Path | None = None) -> None:
     """Raise AdapterError unless every update fits a layer of the base; headers are read, no weight is."""
-    with _merged(given, base, vae, 1.0):
+    with _merged(lora, base, vae, 1.0):
         pass
 
 
-def save_given(folder: Path, given: ForeignLora, strength: float = 1.0) -> None:
+def save_imported(folder: Path, lora: ForeignLora, strength: float = 1.0) -> None:
     """Write it as an adapter's files; `strength` scales its alphas. Raises AdapterError for what can only be merged."""
-    given.adapter()
+    lora.adapter()
     low_rank = {
         module: {layer: replace(update, alpha=update.alpha * strength) for layer, update in updates.items()}
-        for module, updates in given.low_rank.items()
+        for module, updates in lora.low_rank.items()
     }
     save_low_rank(folder / LORA_FILE, low_rank, torch.float32)
 
 
 def save_merged(
-    folder: Path, given: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0
+    folder: Path, lora: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0
 ) -> None:
     """Write the whole weights of the base's modules that change, merged, in the base's precision."""
-    with _merged(given, base, vae, strength) as weights:
-        for module in _changed_modules(given):
-            made = {key: each.written(each.shape, None) for key, each in weights[module].items()}
-            write_tensors(folder / weights_file(module), made, {})
+    with _merged(lora, base, vae, strength) as weights:
+        for module in _changed_modules(lora):
+            tensors = {key: each.written(each.shape, None) for key, each in weights[module].items()}
+            write_tensors(folder / weights_file(module), tensors, {})
 
 
-def merged_adapter(given: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0) -> Adapter:
+def merged_adapter(lora: ForeignLora, base: BaseLocation, vae: Path | None = None, strength: float = 1.0) -> Adapter:
     """The same in memory: full weights of the base's modules that change."""
-    with _merged(given, base, vae, strength) as weights:
+    with _merged(lora, base, vae, strength) as weights:
         full = {
-            module: {key: each.tensor() for key, each in weights[module].items()} for module in _changed_modules(given)
+            module: {key: each.tensor() for key, each in weights[module].items()} for module in _changed_modules(lora)
         }
-    return Adapter.of(given.path.stem, WholeWeights(full))
+    return Adapter.of(lora.path.stem, WholeWeights(full))
 
 
 def one_rank_and_alpha(low_rank: Mapping[str, Mapping[str, LowRankUpdate]]) -> tuple[int | None, float | None]:
     """The rank and alpha of all updates; None for what is not one and the same."""
-    updates = [update for own in low_rank.values() for update in own.values()]
+    updates = [update for of_module in low_rank.values() for update in of_module.values()]
     ranks, alphas = {update.rank for update in updates}, {update.alpha for update in updates}
     return (ranks.pop() if len(ranks) == 1 else None), (alphas.pop() if len(alphas) == 1 else None)
 
 
-def _changed_modules(given: ForeignLora) -> list[str]:
-    return list(dict.fromkeys([*given.low_rank, *(module for module, _ in given.changes)]))
+def _changed_modules(lora: ForeignLora) -> list[str]:
+    return list(dict.fromkeys([*lora.low_rank, *(module for module, _ in lora.changes)]))
 
 
 @contextlib.contextmanager
-def _merged(given: ForeignLora, base: BaseLocation, vae: Path | None, strength: float) -> Iterator[Weights]:
+def _merged(lora: ForeignLora, base: BaseLocation, vae: Path | None, strength: float) -> Iterator[Weights]:
     with contextlib.ExitStack() as opened:
         weights = open_base(base.path, opened, vae=vae).parts.tensors
         try:
-            made = merged_weights(weights, given.low_rank, strength, given.changes)
+            merged = merged_weights(weights, lora.low_rank, strength, lora.changes)
         except AdapterError as error:
-            raise AdapterError(f"{given.path} and {base.name}: {error}") from None
-        yield made
+            raise AdapterError(f"{lora.path} and {base.name}: {error}") from None
+        yield merged
