@@ -108,7 +108,7 @@ def test_they_stand_beside_the_variants_in_pictures_report_and_lock(finished):
 
 def test_what_was_trained_on_top_is_exported_with_what_it_stands_on(finished, tiny_base, tmp_path):
     adapter = finished.run / "adapters" / "on top"
-    with pytest.raises(AdapterError, match="means nothing without it"):
+    with pytest.raises(AdapterError, match="does nothing without it"):
         export(adapter, tmp_path / "alone.safetensors", "kohya")
     export(adapter, tmp_path / "merged", "merged", dtype=torch.float32)
     merged = load_base(find_base(str(tmp_path / "merged")))

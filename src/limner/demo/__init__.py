@@ -30,7 +30,7 @@ def run_demo(
 ) -> Path:
     """Write the demo's study into `out`, run it, and return the report. Run again to go on where it stopped."""
     if photos is not None and not photos.is_dir():
-        raise PhotoError(f"--photos {photos}: this folder does not exist; name a folder of photos of one cat or dog")
+        raise PhotoError(f"--photos {photos}: there is no such folder; name a folder of photos of one cat or dog")
     require_folder(out)
     study = out / "study.toml"
     is_new, made = not study.exists(), [folder for folder in [out, *out.parents] if not folder.exists()]
