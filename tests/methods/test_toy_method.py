@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limner.adapters import Part, StackedLayer, attached, eject, load_trained
-from limner.adapters.exchange.given import read_given
+from limner.adapters.exchange.imported import read_imported
 from limner.adapters.formats import load_tensors
 from limner.adapters.stacked import replace_layer
 from limner.api.pipelines import load_into
@@ -331,7 +331,7 @@ def test_formats_that_cannot_hold_it_refuse_it(finished, tmp_path, form):
 def test_what_takes_loras_alone_refuses_it(finished, tmp_path):
     folder = finished.run / "adapters" / SWEPT[0]
     with pytest.raises(AdapterError, match="channel_gains; only low-rank updates can be taken in"):
-        read_given(folder)
+        read_imported(folder)
     with pytest.raises(AdapterError, match="channel_gains"):
         resize(folder, tmp_path / "small.safetensors", 1)
 

@@ -6,7 +6,13 @@ import time
 from pathlib import Path
 
 from limner.adapters import LowRankUpdates, WholeWeights
-from limner.adapters.exchange.given import hash_of_given, one_rank_and_alpha, read_given, save_given, save_merged
+from limner.adapters.exchange.imported import (
+    hash_of_imported,
+    one_rank_and_alpha,
+    read_imported,
+    save_imported,
+    save_merged,
+)
 from limner.artifacts import (
     AdapterFolder,
     Manifest,
