@@ -17,6 +17,7 @@ from bench import (
     processor,
     processor_demo,
     quality,
+    recognition,
     tables,
     whole,
 )
@@ -48,7 +49,7 @@ ON_A_PROCESSOR = {
     "peer-cpu-lora": ("A LoRA on the miniature, two cores", lambda bench: processor.peer_cpu(bench, "lora")),
 }
 
-OTHERS = ("measure", "photos", "focal", "formats", "coursework", "quality", "choosing")
+OTHERS = ("measure", "photos", "focal", "formats", "coursework", "quality", "choosing", "recognition")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -68,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pictures", type=Path, help="`focal`: a folder of pictures with their head boxes in FOLDER.csv"
     )
+    parser.add_argument("--runs", type=Path, help="`recognition`: what `limner subjects` wrote, a run for each subject")
     parser.add_argument("--training-steps", type=int, help="`quality`: instead of what the base recommends")
     add_choosing(parser)
     parser.add_argument(
@@ -119,7 +121,13 @@ def main() -> None:
     """Measure one table."""
     options = make_parser().parse_args()
     began = time.time()
-    by_table = {"quality": quality_report, "choosing": choosing_report, "focal": focal_report, "photos": photos_report}
+    by_table = {
+        "quality": quality_report,
+        "choosing": choosing_report,
+        "focal": focal_report,
+        "photos": photos_report,
+        "recognition": recognition_report,
+    }
     print(by_table.get(options.table, speed_report)(options))
     print(f"Measured by `python -m bench {options.table}` in {time.time() - began:.0f} s.")
 
@@ -138,6 +146,13 @@ def focal_report(options: argparse.Namespace) -> str:
     if options.pictures is None:
         raise SystemExit("focal needs --pictures FOLDER, with the head boxes in FOLDER.csv")
     return focal.focal(options.pictures, options.device, options.brief)
+
+
+def recognition_report(options: argparse.Namespace) -> str:
+    """Whether likeness names the right subject."""
+    if options.runs is None:
+        raise SystemExit("recognition needs --runs FOLDER, what `limner subjects` wrote")
+    return recognition.recognition(options.runs, options.device)
 
 
 def photos_report(options: argparse.Namespace) -> str:

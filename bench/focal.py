@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from limner.embeddings.head_finder import HeadFinder
-from limner.embeddings.heads import find_heads
 from limner.errors import PhotoError
 from limner.photos import CropPlan, bucket_sizes, find_focus, nearest_size, plan_crop
 from limner.photos.saliency import salient_point
@@ -75,12 +74,6 @@ def by_saliency(pixels: np.ndarray) -> CropPlan:
     return _largest(pixels, salient_point(pixels))
 
 
-def by_cascades(pixels: np.ndarray) -> CropPlan:
-    """The square about the best head that OpenCV's cascades find, else the salient point."""
-    heads = find_heads(pixels)
-    return _largest(pixels, heads[0].centre if heads else salient_point(pixels))
-
-
 def by_smartcrop(pixels: np.ndarray) -> CropPlan:
     """The square that the package smartcrop takes."""
     import smartcrop  # pyright: ignore[reportMissingImports]
@@ -123,11 +116,9 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def focal(folder: Path, device: str, brief: bool = False) -> str:
-    """The tables as Markdown; `brief` leaves out the slow ways that are only compared with."""
+    """The tables as Markdown; `brief` leaves out smartcrop, which is slow and only compared with."""
     pictures = read(folder)
     ways = {"limner": by_limner, "limner, in buckets": in_buckets, "salient point": by_saliency, "centre": by_centre}
-    if not brief:
-        ways["cascades"] = by_cascades
     if not brief and importlib.util.find_spec("smartcrop"):
         ways["smartcrop"] = by_smartcrop
     lines = [f"| largest crop, {len(pictures)} pictures | head at least 99% inside | pictures missed |"]
@@ -154,11 +145,8 @@ def speed(images: Sequence[np.ndarray], device: str) -> list[str]:
     one = seconds_of(lambda: [finder.find([image]) for image in images])
     together = seconds_of(lambda: finder.find(images))
     pets = seconds_of(lambda: finder.find(images, ["cat", "dog"]))
-    cascades = seconds_of(lambda: [find_heads(image) for image in images[:20]])
-    measured = len(images[:20]) / cascades
     rates = [len(images) / seconds for seconds in (one, together, pets)]
     return [
         f"Heads found in pictures a second, {torch.get_num_threads()} threads, {device}: {rates[0]:.1f} one by one, "
-        f"{rates[1]:.1f} together, {rates[2]:.1f} together for cats and dogs "
-        f"alone; the cascades {measured:.1f}."
+        f"{rates[1]:.1f} together, {rates[2]:.1f} together for cats and dogs alone."
     ]

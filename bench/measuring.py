@@ -1,7 +1,7 @@
 """What scoring costs: 1,000 renders through the models that ship, and through others whose folders are given.
 
-Every row says where its time went: to the threads that read and cut pictures (decode, crop: sums over all of them), and
-to the caller, who waits for them and embeds.
+Every row says where its time went: to the threads that read and cut pictures (decode, cut: sums over all of them), and
+to the caller, who waits for them, finds heads and embeds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from bench.table import Figure, Row
 from limner.base import BaseLocation, find_base, load_base
 from limner.config import ClassImages, Subject
-from limner.embeddings import WHOLE, Crop, EmbeddingCache, ImageEmbedder, around_head, find_embedder, view_crops
+from limner.embeddings import WHOLE, Crop, EmbeddingCache, ImageEmbedder, SubjectHeads, find_embedder, view_crops
 from limner.measuring import ceiling, drift, likeness, nearest_photo, photo_spread
 from limner.stages.class_images import make_class_images
 from limner.stages.context import Context
@@ -34,7 +34,7 @@ def measuring(work: Path, device: str, models: Sequence[str]) -> list[Row]:
     base = find_base("miniature")
     count = PICTURES if device == "cuda" else FEW
     files = _write_renders(work / "renders", base, device, count)
-    heads, cache = around_head(CLASS_NOUN), work / "embeddings"
+    heads, cache = SubjectHeads(CLASS_NOUN, files[:PHOTOS], device).crop, work / "embeddings"
     shutil.rmtree(cache, ignore_errors=True)
     rows = []
     for name in models:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from limner.artifacts import PhotoSet, file_hashes, hash_bytes, whole_folder, write_manifest
 from limner.config import Prepare
-from limner.embeddings import EfficientNetLite0, EmbeddingCache, around_head, view_crops
+from limner.embeddings import EfficientNetLite0, EmbeddingCache, SubjectHeads, view_crops
 from limner.embeddings.efficientnet import EFFICIENTNET
 from limner.measuring import nearest_photo
 from limner.stages.prepare import prepare
@@ -39,6 +39,11 @@ class Individual:
     def prototype(self) -> Tensor:
         """Mean embedding of its heads, of unit norm (D,)."""
         return F.normalize(self.heads.mean(0), dim=0)
+
+    @property
+    def whole_prototype(self) -> Tensor:
+        """The same of its whole photos, for renders without a head."""
+        return F.normalize(self.views[:, 0].mean(0), dim=0)
 
     @property
     def copy_limit(self) -> float:
@@ -81,7 +86,8 @@ def _load(name: str, data: Path, work: Path, settings: Prepare, embedder: Effici
     source, folder = data / "subjects" / name, work / "subjects" / "photos" / name
     photo_set = prepare(source, folder, settings) if source.is_dir() else PhotoSet(folder)
     cache = EmbeddingCache(work / "subjects" / "embeddings" / name)
-    heads = cache.embed(embedder, photo_set.files, around_head(CLASS_NOUN)).vectors
+    crop = SubjectHeads(CLASS_NOUN, photo_set.files).crop
+    heads = cache.embed(embedder, photo_set.files, crop).vectors
     views = [cache.embed(embedder, photo_set.files, crop).vectors for crop in view_crops()]
     return Individual(name, folder, heads, torch.stack(views, 1))
 

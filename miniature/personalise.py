@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from limner.artifacts import ClassSet, PhotoSet
 from limner.base import Base, find_base, load_base
 from limner.base.devices import device_memory_gib, pictures_at_once
 from limner.config import Render, Subject, VariantRun
-from limner.embeddings import EfficientNetLite0, PairEmbedder, around_head, find_embedder
+from limner.embeddings import EfficientNetLite0, PairEmbedder, SubjectHeads, find_embedder
+from limner.embeddings.crops import Part
 from limner.errors import LimnerError
 from limner.measuring import nearest_photo
 from limner.rendering import PromptEmbeddings, Recipe, Request, render_batch
@@ -35,7 +37,8 @@ from miniature.individuals import CLASS_NOUN, Individual, load_embedder
 from miniature.recognition import StyleNamer, style_prompts
 from miniature.styles import STYLE_NAMES
 
-PHOTO_RENDERS = 10
+PHOTO_RENDERS = SKETCH_RENDERS = 10
+GREY = 25.0  # of 255: a sketch whose channels differ by more on the mean was not drawn with a pencil
 FIRST_STYLED_SEED = 100
 STYLED = tuple(name for name in STYLE_NAMES if name != "photo")
 THUMBNAIL_PX = 112
@@ -83,11 +86,18 @@ class Judgement:
     likeness: list[float]
     """Similarity of each to its own prototype."""
     heads_found: int
+    greys: list[float]
+    """Of each pencil sketch how far its channels differ (`greyness`)."""
     styles: dict[str, str]
     """Asked style: named style."""
     nearest_photo: list[float]
     copy_limit: float
     thumbnails: list[np.ndarray] = field(repr=False)
+
+    @property
+    def sketches(self) -> int:
+        """Pencil sketches that are grey."""
+        return sum(grey < GREY for grey in self.greys)
 
     @property
     def copies(self) -> int:
@@ -120,7 +130,8 @@ class Worker:
     embedder: EfficientNetLite0
     pair: PairEmbedder
     namer: StyleNamer
-    prototypes: Tensor
+    prototypes: Tensor  # (8, D)
+    whole_prototypes: Tensor  # (8, D)
 
     def carry_out(self, task: Task) -> Outcome:
         """Train, render and judge."""
@@ -150,10 +161,11 @@ class Worker:
     def judge(self, task: Task, photos: int) -> Judgement:
         """Render from the base's modules as they are, and look at the pictures."""
         pictures = self.render(task)
-        in_photos, styled = pictures[:PHOTO_RENDERS], pictures[PHOTO_RENDERS:]
-        heads = around_head(CLASS_NOUN)
-        crops = [heads.cut(picture, self.embedder.size_px) for picture in in_photos]
-        similarity = self.embedder.embed([crop for crop, _ in crops]) @ self.prototypes.T  # (10, 8)
+        in_photos, sketched = pictures[:PHOTO_RENDERS], pictures[PHOTO_RENDERS : PHOTO_RENDERS + SKETCH_RENDERS]
+        styled = pictures[PHOTO_RENDERS + SKETCH_RENDERS :]
+        heads = SubjectHeads(CLASS_NOUN, PhotoSet(task.photos).files, self.device).crop
+        parts = heads.parts(in_photos, self.embedder.size_px)
+        similarity = self._to_prototypes(parts)  # (10, 8)
         names = [cat.name for cat in self.bench.individuals]
         own = names.index(task.name)
         others = similarity.clone()
@@ -165,17 +177,25 @@ class Worker:
             named=[names[index] for index in similarity.argmax(1).tolist()],
             margins=(similarity[:, own] - others.amax(1)).tolist(),
             likeness=similarity[:, own].tolist(),
-            heads_found=sum(found for _, found in crops),
+            heads_found=sum(part.found for part in parts),
+            greys=[greyness(picture) for picture in sketched],
             styles=dict(zip(STYLED, named_styles, strict=True)),
             nearest_photo=nearest.tolist(),
             copy_limit=cat.copy_limit,
             thumbnails=[thumbnail(picture) for picture in pictures],
         )
 
+    def _to_prototypes(self, parts: Sequence[Part]) -> Tensor:
+        """Similarity (N, 8) of what was cut out to each cat: heads to heads, renders without one to whole photos."""
+        vectors = self.embedder.embed([part.image for part in parts])
+        found = torch.tensor([part.found for part in parts])
+        return torch.where(found[:, None], vectors @ self.prototypes.T, vectors @ self.whole_prototypes.T)
+
     def render(self, task: Task) -> list[np.ndarray]:
-        """Ten photos, then one picture of each other style, with the study's render settings."""
+        """Ten photos, ten pencil sketches, one picture of each other style, with the study's render settings."""
         settings, phrase = task.render, task.subject.phrase
         prompts = [(task.subject.fill("a photo of {subject}"), seed) for seed in range(PHOTO_RENDERS)]
+        prompts += [(task.subject.fill("a pencil sketch of {subject}"), seed) for seed in range(SKETCH_RENDERS)]
         prompts += [(style_prompts(style, phrase)[0], FIRST_STYLED_SEED + n) for n, style in enumerate(STYLED)]
         recipe = Recipe(settings.sampler, settings.steps, settings.guidance_scale)
         requests = [Request(text, settings.negative_prompt, seed, 0, settings.size) for text, seed in prompts]
@@ -186,6 +206,11 @@ class Worker:
             for start in range(0, len(requests), together)
         ]
         return list(np.concatenate(parts))
+
+
+def greyness(picture: np.ndarray) -> float:
+    """Mean over a picture (H, W, 3) of the largest less the smallest channel, of 255: low in a pencil sketch."""
+    return float((picture.max(-1).astype(int) - picture.min(-1)).mean())
 
 
 def thumbnail(picture: np.ndarray) -> np.ndarray:
@@ -208,6 +233,7 @@ def make_worker(bench: Bench, device: str) -> Worker:
         pair=pair,
         namer=StyleNamer(pair.embed_texts, CLASS_NOUN),
         prototypes=torch.stack([cat.prototype for cat in bench.individuals]),
+        whole_prototypes=torch.stack([cat.whole_prototype for cat in bench.individuals]),
     )
 
 

@@ -13,7 +13,7 @@ from limner.artifacts import PhotoSet
 from limner.embeddings import read_image
 from miniature.files import written_whole
 from miniature.individuals import Individual
-from miniature.personalise import PHOTO_RENDERS, STYLED, THUMBNAIL_PX, Judgement, Outcome, thumbnail
+from miniature.personalise import PHOTO_RENDERS, SKETCH_RENDERS, STYLED, THUMBNAIL_PX, Judgement, Outcome, thumbnail
 
 SHOWN_PHOTOS = 3
 BAND_PX = 16
@@ -43,11 +43,13 @@ def _result(label: str, step: int, outcomes: list[Outcome]) -> dict[str, Any]:
         "steps": step,
         "right": sum(right_count(name, judgement) for name, judgement in seen.items()) / renders,
         "style": mean(style_share(judgement) for judgement in seen.values()),
+        "sketches": sum(judgement.sketches for judgement in seen.values()) / (SKETCH_RENDERS * len(seen)),
         "copies": sum(judgement.copies for judgement in seen.values()) / renders,
         "margin": mean(margin for judgement in seen.values() for margin in judgement.margins),
         "likeness": mean(value for judgement in seen.values() for value in judgement.likeness),
         "heads_found": sum(judgement.heads_found for judgement in seen.values()) / renders,
         "right_of": {name: right_count(name, judgement) / PHOTO_RENDERS for name, judgement in seen.items()},
+        "sketches_of": {name: judgement.sketches / SKETCH_RENDERS for name, judgement in seen.items()},
         "style_of": {s: mean(judgement.styles[s] == s for judgement in seen.values()) for s in STYLED},
         "cats": {name: cat_record(judgement) for name, judgement in seen.items()},
         "settings": variant.model_dump(mode="json", exclude_none=True),
@@ -89,7 +91,8 @@ def table_lines(tag: str, results: list[dict[str, Any]]) -> list[str]:
     """A line for each method and number of steps."""
     return [
         f"| {tag} | {result['label']} | {result['steps']} steps | right cat {result['right']:.3f} "
-        f"(margin {result['margin']:+.3f}, likeness {result['likeness']:.3f}) | style {result['style']:.3f} "
+        f"(margin {result['margin']:+.3f}, likeness {result['likeness']:.3f}) | sketches {result['sketches']:.3f} "
+        f"| style {result['style']:.3f} "
         f"| copies {result['copies']:.3f} | {result['seconds_per_step'] * 1000:.0f} ms a step "
         f"| {'met' if met(result) else 'not met'} | "
         + " ".join(f"{name} {share:.1f}" for name, share in result["right_of"].items())
@@ -129,7 +132,8 @@ def _row(cat: Individual, outcome: Outcome) -> np.ndarray:
     photos += [np.full((THUMBNAIL_PX, THUMBNAIL_PX, 3), 255, np.uint8)] * (SHOWN_PHOTOS - len(photos))
     wrong = [named != cat.name for named in judgement.named]
     wrong += [asked != named for asked, named in judgement.styles.items()]
-    renders = [picture.copy() for picture in judgement.thumbnails]
+    sketched = range(PHOTO_RENDERS, PHOTO_RENDERS + SKETCH_RENDERS)  # judged by their greyness and not shown
+    renders = [picture.copy() for place, picture in enumerate(judgement.thumbnails) if place not in sketched]
     for picture, is_wrong in zip(renders, wrong, strict=True):
         if is_wrong:
             cv2.rectangle(picture, (0, 0), (THUMBNAIL_PX - 1, THUMBNAIL_PX - 1), (220, 0, 0), 3)

@@ -16,7 +16,7 @@ from limner.base.find import MINIATURE, MINIATURE_FOLDER, find_controlnet
 from limner.base.prompts import tokenize
 from limner.config import Render, resolve_study
 from limner.demo import CHELSEA
-from limner.embeddings import around_head, find_embedder, read_image
+from limner.embeddings import SubjectHeads, find_embedder, read_image
 from limner.rendering import Recipe, render_validation
 
 MIB = 2**20
@@ -141,7 +141,8 @@ def test_diffusers_and_transformers_load_it_as_their_own(miniature):
 
 def test_its_own_pair_sees_a_cat_in_a_photo_of_a_cat(miniature):
     pair = find_embedder("base", miniature.location).load_pair("cpu")
-    picture = around_head("cat").cut(read_image(CHELSEA / "chelsea.png"), pair.size_px)[0]
+    photo = CHELSEA / "chelsea.png"
+    picture = SubjectHeads("cat", [photo]).crop.parts([read_image(photo)], pair.size_px)[0].image
     texts = pair.embed_texts(["a photo of cat face", "a photo of dog face", "a pencil sketch of cat face"])
     cat, dog, sketch = (pair.embed([picture]) @ texts.T)[0].tolist()
     assert cat > max(dog, sketch)

@@ -1,4 +1,4 @@
-"""Drawn heads that the cascades know for what they are."""
+"""Drawn heads that head finders know for what they are."""
 
 from __future__ import annotations
 

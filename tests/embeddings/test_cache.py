@@ -12,9 +12,10 @@ from PIL import Image
 from limner.base import find_base
 from limner.embeddings import (
     WHOLE,
+    Crop,
     EfficientNetLite0,
     EmbeddingCache,
-    around_head,
+    SubjectHeads,
     find_embedder,
     read_image,
     view_crops,
@@ -101,7 +102,7 @@ def test_the_same_picture_twice_is_computed_once(embedder, files, tmp_path):
 
 def test_crops_are_kept_apart(embedder, files, tmp_path):
     cache = EmbeddingCache(tmp_path / "cache")
-    for crop in (WHOLE, MIRRORED, around_head("cat")):
+    for crop in (WHOLE, MIRRORED, SubjectHeads("cat", files).crop):
         count, _ = newly_seen(embedder, cache, files, crop)
         assert count == 3
     Image.open(files[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[2])
@@ -133,18 +134,16 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     assert read_image(tmp_path / "grey.png").shape == (4, 4, 3)
 
 
-def test_heads_are_looked_for_once_and_of_the_kind_that_is_asked_for(monkeypatch):
-    from limner.embeddings import crops
-
-    asked: list[list[str] | None] = []
-    find_heads = crops.find_heads
-    monkeypatch.setattr(crops, "find_heads", lambda image, kinds: asked.append(kinds) or find_heads(image, kinds))
-    image = np.asarray(draw_subject((64, 64), 0))
-    for noun in ("grey cat", "woman face", "dog face"):
-        cut = around_head(noun).cut
-        assert cut(image, 32)[0].shape == (32, 32, 3)
-        assert cut(image.copy(), 48)[0].shape == (48, 48, 3)
-    assert asked == [["cat"], ["person"], None]
+def test_where_a_crop_was_cut_is_kept_with_its_embedding(embedder, files, tmp_path):
+    squares = {8: (2, 3, 6, 7)}  # by the width of the picture; None in others
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(small)
+    crop = Crop("squares", squares=lambda images: [squares.get(image.shape[1]) for image in images])
+    cache = EmbeddingCache(tmp_path / "cache")
+    for _ in range(2):  # computed, then read
+        embedded = cache.embed(embedder, [small, files[0]], crop)
+        assert embedded.squares.tolist() == [[2, 3, 6, 7], [-1, -1, -1, -1]]
+        assert embedded.found.tolist() == [True, False]
 
 
 def test_many_pictures_keep_their_order_and_one_that_cannot_be_read_ends_it(embedder, tmp_path):
@@ -170,7 +169,7 @@ def test_the_number_of_threads_does_not_change_a_byte(embedder, tmp_path, monkey
     for count in (1, 7):
         monkeypatch.setattr("os.cpu_count", lambda count=count: count)
         cache = EmbeddingCache(tmp_path / str(count))
-        cache.embed(embedder, files, around_head("cat"))
+        cache.embed(embedder, files, SubjectHeads("cat", files[:4]).crop)
         (store,) = cache.folder.iterdir()
         stores.append(store.read_bytes())
     assert stores[0] == stores[1]
@@ -180,7 +179,7 @@ def test_what_was_spent_is_told_by_stage_and_only_for_what_was_computed(embedder
     cache = EmbeddingCache(tmp_path / "cache")
     cache.embed(embedder, files)
     spent = asdict(cache.timings)
-    assert set(spent) == {"hash", "decode", "crop", "wait", "embed"}
+    assert set(spent) == {"hash", "decode", "cut", "wait", "find", "embed"}
     assert all(seconds > 0 for seconds in spent.values())
     cache.embed(embedder, files)
     again = asdict(cache.timings)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from limner.embeddings import EfficientNetLite0, around_head
+from limner.embeddings import EfficientNetLite0, SubjectHeads
 
 CATS = ("appy", "birba", "bortolo", "crystalino", "elvis", "koshka", "mina", "roxy")
 LONGEST_SIDE_PX = 1024
@@ -39,10 +39,14 @@ def share_named_rightly(vectors: torch.Tensor, labels: torch.Tensor) -> float:
 def test_head_crops_name_the_right_cat_of_eight():
     files = [(cat, file) for cat in range(len(CATS)) for file in sorted(Path(DATA, "subjects", CATS[cat]).iterdir())]
     assert len(files) > 90
-    cut = around_head("cat").cut
-    crops = [cut(open_upright(file), EfficientNetLite0.size_px) for _, file in files]
-    vectors, labels = EfficientNetLite0().embed([image for image, _ in crops]), torch.tensor([cat for cat, _ in files])
-    found = torch.tensor([there for _, there in crops])
+    parts = [
+        part
+        for cat in range(len(CATS))
+        for own in [[file for owner, file in files if owner == cat]]
+        for part in SubjectHeads("cat", own).crop.parts([*map(open_upright, own)], EfficientNetLite0.size_px)
+    ]
+    vectors, labels = EfficientNetLite0().embed([part.image for part in parts]), torch.tensor([cat for cat, _ in files])
+    found = torch.tensor([part.found for part in parts])
     share = share_named_rightly(vectors, labels)
     print(f"{len(files)} photos, head found in {found.float().mean():.3f}, named rightly {share:.3f}")
     assert share > 0.95

@@ -6,6 +6,7 @@ LIMNER_CHECK_DATA says where the photos are; with -s the table is printed.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from limner.base import find_base, load_base
 from limner.config import ClassImages, Prepare, Subject
-from limner.embeddings import Crop, EfficientNetLite0, EmbeddingCache, around_head
+from limner.embeddings import Crop, EfficientNetLite0, EmbeddingCache, SubjectHeads
 from limner.measuring import power, put_through
 from limner.measuring.styles import STYLES
 from limner.stages.class_images import make_class_images
@@ -34,6 +35,13 @@ def write_class_images(folder: Path) -> list[Path]:
     return make_class_images(context, settings, 256, folder).files
 
 
+def in_style(crop: Crop, style: str) -> Crop:
+    """Pictures put through a style before their heads are looked for."""
+    if not style:
+        return crop
+    return replace(crop, name=f"{style}-{crop.name}", cut=lambda image, px: (put_through(image, [style]), True))
+
+
 @pytest.mark.shared
 @pytest.mark.timeout(900)  # head finding in some 1,700 pictures
 @pytest.mark.skipif(not DATA, reason="LIMNER_CHECK_DATA names no folder with subjects/ of real cats")
@@ -41,19 +49,18 @@ def test_photos_and_light_leave_an_embedding_its_power_and_paintings_do_not(tmp_
     settings = Prepare(size_px=256, zoom="head")
     photos = [prepare(Path(DATA, "subjects", cat), tmp_path / cat, settings).files for cat in CATS]
     renders = write_class_images(tmp_path / "class")
-    model, cache, heads = EfficientNetLite0(), EmbeddingCache(tmp_path / "cache"), around_head("cat")
-    plain = [cache.embed(model, files, heads).vectors for files in photos]
+    model, cache = EfficientNetLite0(), EmbeddingCache(tmp_path / "cache")
+    crops = [SubjectHeads("cat", files).crop for files in photos]
+    plain = [cache.embed(model, files, crop).vectors for files, crop in zip(photos, crops, strict=True)]
     shares: dict[str, float] = {}
     for style in ("", *STYLES):
-        names = [style] if style else []
-        cut = (lambda image, px, names=names: heads.cut(put_through(image, names), px)) if names else heads.cut
-        crop = Crop(f"{style}-{heads.name}", cut)
-        own = [cache.embed(model, files, crop).vectors for files in photos]
+        styled = [in_style(crop, style) for crop in crops]
+        own = [cache.embed(model, files, crop).vectors for files, crop in zip(photos, styled, strict=True)]
         others = [torch.cat(own[:cat] + own[cat + 1 :]) for cat in range(len(CATS))]
-        of_renders = cache.embed(model, renders, crop).vectors
+        of_renders = [cache.embed(model, renders, crop).vectors for crop in styled]
         real, rendered = (
-            np.mean([power(*given) for given in zip(own, set_of_others, plain, strict=True)])
-            for set_of_others in (others, [of_renders] * len(CATS))
+            np.mean([power(o @ p.T, w @ p.T) or 0.0 for o, w, p in zip(own, set_of_others, plain, strict=True)])
+            for set_of_others in (others, of_renders)
         )
         shares[style] = float(real)
         print(f"{style or 'none'}: real others {real:.2f}, class images {rendered:.2f}")

@@ -85,7 +85,7 @@ def test_the_copy_limit_leaves_out_each_photo_itself_but_not_its_twin() -> None:
 
 def judged(named: list[str], wrong_styles: int, nearest: list[float]) -> Judgement:
     styles = {style: "photo" if index < wrong_styles else style for index, style in enumerate(STYLED)}
-    return Judgement(named, [0.0], [0.0], 10, styles, nearest, 0.8, [])
+    return Judgement(named, [0.0], [0.0], 10, [24.9, 25.0, 60.0], styles, nearest, 0.8, [])
 
 
 def test_a_judgement_counts_right_cats_styles_and_copies() -> None:
@@ -93,6 +93,14 @@ def test_a_judgement_counts_right_cats_styles_and_copies() -> None:
     assert right_count("mina", judgement) == 2
     assert style_share(judgement) == pytest.approx(12 / 15)
     assert judgement.copies == 1
+    assert judgement.sketches == 1
+
+
+def test_a_picture_is_as_grey_as_its_channels_are_alike() -> None:
+    picture = np.zeros((2, 2, 3), np.uint8)
+    picture[0, 0] = (200, 100, 150)
+    assert greyness(picture) == 25
+    assert greyness(np.full((2, 2, 3), 90, np.uint8)) == 0
 
 
 @pytest.mark.parametrize(

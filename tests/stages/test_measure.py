@@ -15,7 +15,7 @@ from PIL import Image
 from limner.artifacts import PhotoSet, RenderSet, file_hashes, write_manifest
 from limner.base import BaseLocation, find_base
 from limner.config import Measure
-from limner.embeddings import EfficientNetLite0, around_head, read_image
+from limner.embeddings import EfficientNetLite0, SubjectHeads, read_image
 from limner.errors import LimnerError
 from limner.stages.measure import measure
 from tests.drawn import draw_subject
@@ -76,11 +76,14 @@ def test_every_cell_has_every_row_that_is_its_due(record):
 
 def test_likeness_and_anchors_are_what_the_formula_says(run, record):
     model = EfficientNetLite0()
+    photos, renders = PhotoSet(run / "photos"), RenderSet(run / "renders")
+    crop = SubjectHeads("cat", photos.files).crop  # these drawings look like heads
 
     def heads(files):
-        return model.embed([around_head("cat").cut(read_image(file), 224)[0] for file in files]).double().numpy()
+        parts = crop.parts([*map(read_image, files)], 224)
+        assert all(part.found for part in parts)
+        return model.embed([part.image for part in parts]).double().numpy()
 
-    photos, renders = PhotoSet(run / "photos"), RenderSet(run / "renders")
     known, seen = heads(photos.files), heads([renders.path(cell) for cell in renders.cells[:4]])
     expected = [float(np.mean([vector @ photo for photo in known])) for vector in seen]
     assert values(record, LIKENESS, variant="base", reference=None) == pytest.approx(expected, abs=1e-5)

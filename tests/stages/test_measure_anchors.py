@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from limner.artifacts import Cell, PhotoSet, RenderSet
 from limner.base import BaseLocation, find_base
 from limner.config import Measure
-from limner.embeddings import WHOLE, EfficientNetLite0, EmbeddingCache, around_head, view_crops
+from limner.embeddings import WHOLE, EfficientNetLite0, EmbeddingCache, SubjectHeads, view_crops
 from limner.errors import InputError
 from limner.measuring import likeness, nearest_photo
 from limner.stages.measure import measure
@@ -238,7 +238,7 @@ def test_likeness_is_against_held_out_photos_and_copying_against_the_others(base
     fresh = score(grids, base, tmp_path / "scores.json", photos=photos)
     model, cache = EfficientNetLite0(), EmbeddingCache(grids / "cache")
     render = [grids / "renders/full/plain/2.png"]
-    head = around_head("cat")
+    head = SubjectHeads("cat", photos.held_out_files).crop
     expected = likeness(
         cache.embed(model, render, head).vectors, cache.embed(model, photos.held_out_files, head).vectors
     )

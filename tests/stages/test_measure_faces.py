@@ -80,7 +80,7 @@ def test_only_pictures_with_a_face_have_rows_and_the_others_are_counted(record, 
     notes = [note for note in record["notes"] if "no face was found" in note]
     assert notes == [
         "no face was found in 1 of 6 photos (0005.png); they are left out of likeness by faces",
-        "no face was found in 1 of 8 renders (lora-2 1); they are left out of likeness by faces",
+        "no face was found in 1 of 8 renders of the subject (lora-2 1); they are left out of likeness by faces",
     ]
 
 

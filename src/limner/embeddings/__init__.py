@@ -2,10 +2,11 @@
 
 from limner.embeddings.cache import Embedded, EmbeddingCache
 from limner.embeddings.clip import ClipPair
-from limner.embeddings.crops import WHOLE, Box, Crop, around_head, read_image, view_boxes, view_crops
+from limner.embeddings.crops import WHOLE, Box, Crop, Square, read_image, view_boxes, view_crops
 from limner.embeddings.efficientnet import EfficientNetLite0
 from limner.embeddings.embedder import ImageEmbedder, PairEmbedder, Pixels
 from limner.embeddings.find import EmbedderLocation, find_embedder
+from limner.embeddings.subject_heads import SubjectHeads
 from limner.embeddings.vision import VisionTransformer
 
 __all__ = [
@@ -20,8 +21,9 @@ __all__ = [
     "ImageEmbedder",
     "PairEmbedder",
     "Pixels",
+    "Square",
+    "SubjectHeads",
     "VisionTransformer",
-    "around_head",
     "find_embedder",
     "read_image",
     "view_boxes",

@@ -22,29 +22,33 @@ from limner.embeddings.heads import single_threaded_opencv
 CHUNK = 64  # pictures embedded at once; as many more are prepared in memory
 MOST_READERS = 16
 TEXTS = "=texts"  # no crop's name holds "="
-KEYS, VECTORS, FOUND = "keys", "vectors", "found"
+KEYS, VECTORS, FOUND, SQUARES = "keys", "vectors", "found", "squares"
+NO_SQUARE = (-1, -1, -1, -1)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings (N, D) of N pictures, and for each whether its crop was found (N,)."""
+    """Embeddings (N, D) of N pictures, for each whether its crop was found (N,), and its square in px (N, 4), -1 for
+    none."""
 
     vectors: Tensor
     found: Tensor
+    squares: Tensor
 
 
 @dataclass
 class EmbeddingSeconds:
     """Seconds that embedding took.
 
-    `decode` and `crop`, which searches for heads, are sums over parallel threads; `hash`, `wait` (for those threads)
-    and `embed` are the caller's, one after another.
+    `decode` and `cut` are sums over threads that work side by side; `hash`, `wait` (for those threads), `find` (heads,
+    many pictures at once) and `embed` are the caller's and follow one another.
     """
 
     hash: float = 0.0
     decode: float = 0.0
-    crop: float = 0.0
+    cut: float = 0.0
     wait: float = 0.0
+    find: float = 0.0
     embed: float = 0.0
 
 
@@ -53,7 +57,16 @@ class _Cut:
     image: Pixels
     found: bool
     decode_seconds: float
-    crop_seconds: float
+    cut_seconds: float
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is kept of a picture or text."""
+
+    vector: Tensor  # (D,)
+    found: bool
+    square: tuple[int, ...]
 
 
 class EmbeddingCache:
@@ -80,16 +93,24 @@ class EmbeddingCache:
         advance(len(files) - len(absent))
         for chunk, cuts in self._cut(list(absent), [*absent.values()], crop, embedder.size_px):
             began = time.perf_counter()
-            vectors = embedder.embed([cut.image for cut in cuts])
-            self.timings.embed += time.perf_counter() - began
-            for key, vector, cut in zip(chunk, vectors, cuts, strict=True):
-                cached[key] = (vector, cut.found)
+            parts = crop.finished([cut.image for cut in cuts], [cut.found for cut in cuts], embedder.size_px)
+            found = time.perf_counter()
+            vectors = embedder.embed([part.image for part in parts])
+            self.timings.find += found - began
+            self.timings.embed += time.perf_counter() - found
+            for key, vector, part in zip(chunk, vectors, parts, strict=True):
+                cached[key] = _Entry(vector, part.found, part.square or NO_SQUARE)
             advance(len(chunk))
         if absent:
             _write(store, cached)
         if not keys:
-            return Embedded(embedder.embed([]), torch.empty(0, dtype=torch.bool))
-        return Embedded(torch.stack([cached[key][0] for key in keys]), torch.tensor([cached[key][1] for key in keys]))
+            return Embedded(embedder.embed([]), torch.empty(0, dtype=torch.bool), torch.empty(0, 4, dtype=torch.int32))
+        entries = [cached[key] for key in keys]
+        return Embedded(
+            torch.stack([entry.vector for entry in entries]),
+            torch.tensor([entry.found for entry in entries]),
+            torch.tensor([entry.square for entry in entries], dtype=torch.int32),
+        )
 
     def embed_texts(self, pair: PairEmbedder, texts: Sequence[str]) -> Tensor:
         """Embeddings (N, D) of texts, in their order; only those that are not cached are computed."""
@@ -99,9 +120,9 @@ class EmbeddingCache:
         absent = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
         if absent:
             vectors = pair.embed_texts([*absent.values()])
-            cached |= {key: (vector, True) for key, vector in zip(absent, vectors, strict=True)}
+            cached |= {key: _Entry(vector, True, NO_SQUARE) for key, vector in zip(absent, vectors, strict=True)}
             _write(store, cached)
-        return torch.stack([cached[key][0] for key in keys]) if keys else pair.embed_texts([])
+        return torch.stack([cached[key].vector for key in keys]) if keys else pair.embed_texts([])
 
     def _store(self, embedder: ImageEmbedder, of_what: str) -> Path:
         return self.folder / f"{_plain(embedder.name)}-{of_what}-{embedder.identity[:16]}.safetensors"
@@ -130,7 +151,7 @@ class EmbeddingCache:
         cuts = [future.result() for future in futures]
         self.timings.wait += time.perf_counter() - began
         self.timings.decode += sum(cut.decode_seconds for cut in cuts)
-        self.timings.crop += sum(cut.crop_seconds for cut in cuts)
+        self.timings.cut += sum(cut.cut_seconds for cut in cuts)
         return cuts
 
     @cached_property
@@ -153,23 +174,24 @@ def _plain(name: str) -> str:
     return plain if plain == name else f"{plain}-{hash_bytes(name.encode())[:6]}"
 
 
-def _read(store: Path) -> dict[str, tuple[Tensor, bool]]:
+def _read(store: Path) -> dict[str, _Entry]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         record = load_file(store)
         keys = [bytes(row).hex() for row in record[KEYS].numpy()]
-        found = record[FOUND].tolist()
-        return {key: (record[VECTORS][row], found[row]) for row, key in enumerate(keys)}
+        found, squares = record[FOUND].tolist(), record[SQUARES].tolist()
+        return {key: _Entry(record[VECTORS][row], found[row], tuple(squares[row])) for row, key in enumerate(keys)}
     except (OSError, SafetensorError, KeyError, IndexError):
         return {}
 
 
-def _write(store: Path, entries: dict[str, tuple[Tensor, bool]]) -> None:
+def _write(store: Path, cached: dict[str, _Entry]) -> None:
     from safetensors.torch import save
 
-    keys = np.array([list(bytes.fromhex(key)) for key in entries], dtype=np.uint8)  # (N, 32)
-    vectors = torch.stack([vector for vector, _ in entries.values()])
-    found = torch.tensor([found for _, found in entries.values()])
-    write_whole(store, save({KEYS: torch.from_numpy(keys), VECTORS: vectors, FOUND: found}))
+    keys = np.array([list(bytes.fromhex(key)) for key in cached], dtype=np.uint8)  # (N, 32)
+    vectors = torch.stack([entry.vector for entry in cached.values()])
+    found = torch.tensor([entry.found for entry in cached.values()])
+    squares = torch.tensor([entry.square for entry in cached.values()], dtype=torch.int32)  # (N, 4)
+    write_whole(store, save({KEYS: torch.from_numpy(keys), VECTORS: vectors, FOUND: found, SQUARES: squares}))

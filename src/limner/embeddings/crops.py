@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,29 +10,56 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from limner.artifacts import hash_bytes
 from limner.embeddings.embedder import Pixels
-from limner.embeddings.heads import HEAD_FINDER_VERSION, Head, cut_head, find_heads
 from limner.errors import LimnerError
 
-NOUNS = {
-    "cat": {"cat", "kitten", "kitty", "tomcat"},
-    "person": {"person", "woman", "man", "girl", "boy", "lady", "child", "human", "male", "female"},
-}
 Cut = Callable[[Pixels, int], tuple[Pixels, bool]]  # (picture, side in pixels) -> (crop, whether its object was found)
+Square = tuple[int, int, int, int]
+"""Left, top, right and lower edge in whole px of a picture."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is compared of a picture."""
+
+    image: Pixels
+    found: bool
+    """Whether it shows what the crop looks for."""
+    square: Square | None = None
+    """Where it lies in the picture; None where that is all of it, or is not known."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How a picture is cropped before it is embedded; `name` identifies it in caches and keys."""
+    """How a picture is cut before it is embedded; `name` stands for it in caches and keys.
+
+    `cut` works on one picture and is called by several threads. `squares` then looks at many at once for what they are
+    cut around; a picture in which it finds nothing stays whole.
+    """
 
     name: str
-    cut: Cut
+    cut: Cut = lambda image, side_px: (image, True)
     leaves_out: bool = False
-    """Whether pictures without the object are left out; otherwise their middle is used."""
+    """Pictures in which it was not found are left out; else they are compared whole."""
+    squares: Callable[[Sequence[Pixels]], Sequence[Square | None]] | None = None
+
+    def parts(self, images: Sequence[Pixels], side_px: int) -> list[Part]:
+        """The parts of pictures (H, W, 3) uint8 that are compared, for an embedder that sees squares of `side_px`."""
+        cuts = [self.cut(image, side_px) for image in images]
+        return self.finished([image for image, _ in cuts], [found for _, found in cuts], side_px)
+
+    def finished(self, images: Sequence[Pixels], found: Sequence[bool], side_px: int) -> list[Part]:
+        """The same from what `cut` made of them."""
+        if self.squares is None:
+            return [Part(image, there) for image, there in zip(images, found, strict=True)]
+        squares = self.squares(images)
+        return [
+            Part(image, False) if square is None else Part(cut_square(image, square, side_px), True, square)
+            for image, square in zip(images, squares, strict=True)
+        ]
 
 
-WHOLE = Crop("whole", lambda image, side_px: (image, True))
+WHOLE = Crop("whole")
 VIEW_SHARE = 0.85
 """Side of the parts that are compared to find copies, as a share of the picture's."""
 Box = tuple[int, int, int]
@@ -62,27 +89,10 @@ def view_crops() -> list[Crop]:
     ]
 
 
-def around_head(class_noun: str) -> Crop:
-    """Crop squares around heads of the kind that `class_noun` names, of any kind if it names none.
-
-    Found heads are cached, so that a second embedder need not search again.
-    """
-    kinds = _kinds_of(class_noun)
-    heads: dict[str, Head | None] = {}
-
-    def cut(image: Pixels, side_px: int) -> tuple[Pixels, bool]:
-        key = hash_bytes(repr(image.shape).encode() + image.tobytes())
-        if key not in heads:
-            heads[key] = next(iter(find_heads(image, kinds)), None)
-        crop = cut_head(image, side_px, heads[key])
-        return crop.image, crop.found
-
-    return Crop("-".join(["head", str(HEAD_FINDER_VERSION), *(kinds or [])]), cut)
-
-
-def _kinds_of(class_noun: str) -> list[str] | None:
-    words = set(class_noun.lower().split())
-    return next(([kind] for kind, nouns in NOUNS.items() if words & nouns), None)
+def cut_square(image: Pixels, square: Square, side_px: int) -> Pixels:
+    """A square of a picture, resized to `side_px`."""
+    part = Pillow.fromarray(image).resize((side_px, side_px), Pillow.Resampling.LANCZOS, box=square)
+    return np.asarray(part)
 
 
 def read_image(file: Path) -> Pixels:

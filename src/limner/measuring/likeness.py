@@ -19,6 +19,16 @@ def likeness(renders: Tensor, photos: Tensor) -> Tensor:
     return (renders @ photos.T).mean(1)
 
 
+def likeness_like_for_like(pictures: Tensor, cut: Tensor, heads: Tensor, whole: Tensor) -> Tensor:
+    """Likeness (N,) of pictures (N, D), of which those that were cut (N,) show a head and the others are whole.
+
+    Heads are compared with the photos' heads (H, D), whole pictures with whole photos (M, D).
+    """
+    if bool(cut.all()):
+        return likeness(pictures, heads)
+    return torch.where(cut, likeness(pictures, heads), likeness(pictures, whole))
+
+
 def ceiling(photos: Tensor) -> float | None:
     """What a real photo of the subject scores: each against the others, then the mean; None under four photos."""
     if len(photos) < FEWEST_PHOTOS:

@@ -12,12 +12,15 @@ from limner.records import (
     Anchors,
     Cell,
     ControlSummary,
+    HeadSquare,
     MachineRecord,
     ModelRecord,
     NearestPhoto,
+    PhotoSquare,
     ScoreRow,
     ScoresManifest,
     ScoresRecord,
+    Square,
 )
 
 BASE_VARIANT = "base"
@@ -49,6 +52,8 @@ class ScoreSheet:
     notes: list[str] = field(default_factory=list)
     control: list[ControlSummary] = field(default_factory=list)
     nearest_photos: list[NearestPhoto] = field(default_factory=list)
+    head_squares: list[HeadSquare] = field(default_factory=list)
+    photo_squares: list[PhotoSquare] = field(default_factory=list)
 
     def record(self, specification: Specification, made: MachineRecord) -> ScoresRecord:
         """The scores as they lie on disk, with what they follow from."""
@@ -68,6 +73,8 @@ class ScoreSheet:
             notes=self.notes,
             control=self.control,
             nearest_photos=self.nearest_photos,
+            head_squares=self.head_squares,
+            photo_squares=self.photo_squares,
             manifest=manifest,
         )
 
@@ -79,6 +86,16 @@ class ScoreSheet:
             self.rows.append(ScoreRow(**_columns(picture), metric=metric, value=round(float(value), DECIMALS)))
         for picture, photo in zip(pictures, photos, strict=bool(photos)):
             self.nearest_photos.append(NearestPhoto(**_columns(picture), metric=metric, photo=photo))
+
+    def mark(self, pictures: Sequence[Picture], squares: Sequence[Square | None]) -> None:
+        """Where the head lies in each picture that likeness compares by heads; None where there is none."""
+        for picture, square in zip(pictures, squares, strict=True):
+            self.head_squares.append(HeadSquare(**_columns(picture), square=square))
+
+    def mark_photos(self, files: Sequence[Path], squares: Sequence[Square | None]) -> None:
+        """The same of the photos."""
+        for file, square in zip(files, squares, strict=True):
+            self.photo_squares.append(PhotoSquare(photo=file.name, square=square))
 
     def anchor(self, metric: str, low: float | None, top: float | None, note: str, **more: Any) -> None:
         """What a metric's values are to be seen against."""

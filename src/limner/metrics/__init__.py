@@ -9,7 +9,7 @@ from limner.metrics.copying import COPYING
 from limner.metrics.diversity import DIVERSITY
 from limner.metrics.drift import DRIFT
 from limner.metrics.edge_agreement import EDGE_AGREEMENT
-from limner.metrics.inputs import Measured, MeasureInputs, ModelView, WholeView
+from limner.metrics.inputs import Measured, MeasureInputs, ModelView, WholeView, compared_photos
 from limner.metrics.likeness import LIKENESS
 from limner.metrics.likeness_gain import LIKENESS_GAIN
 from limner.metrics.metric import (
@@ -60,6 +60,7 @@ __all__ = [
     "Words",
     "all_metrics",
     "anchors_name",
+    "compared_photos",
     "find_others",
     "metric_named",
     "metrics_shown",

@@ -60,8 +60,7 @@ class MeasureInputs:
     @property
     def compared_photos(self) -> list[Path]:
         """The photos that pictures are compared with: those that no training saw where there are enough, else all."""
-        held_out = self.photo_set.held_out_files
-        return held_out if len(held_out) >= FEWEST_PHOTOS else self.photo_set.files
+        return compared_photos(self.photo_set)
 
     @property
     def compares_held_out(self) -> bool:
@@ -87,6 +86,12 @@ class MeasureInputs:
         return [self.pictures[index] for index in indices]
 
 
+def compared_photos(photo_set: PhotoSet) -> list[Path]:
+    """Photos that no training saw where there are enough, else all."""
+    held_out = photo_set.held_out_files
+    return held_out if len(held_out) >= FEWEST_PHOTOS else photo_set.files
+
+
 @dataclass(frozen=True)
 class ModelView:
     """What one image embedder sees: the photos that pictures are compared with (M, D), and the pictures (N, D)."""
@@ -96,11 +101,12 @@ class ModelView:
     crop: Crop
     photos: Embedded
     renders: Embedded
+    whole_photos: Tensor  # (M, D): what pictures without a head are compared with
 
     @property
     def photo_vectors(self) -> Tensor:
-        """The photos (M, D); with a model of faces those in which it found one."""
-        return self.photos.vectors[self.photos.found] if self.crop.leaves_out else self.photos.vectors
+        """The photos (M, D) in which what is compared was found: heads, faces, or whole pictures, which always are."""
+        return self.photos.vectors[self.photos.found]
 
     def sees(self, index: int) -> bool:
         """Whether a picture counts: with a model of faces, whether it found one there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from limner.measuring import base_mean, ceiling, likeness
+from limner.measuring import base_mean, ceiling, likeness, likeness_like_for_like
 from limner.metrics.inputs import Measured, ModelView, too_few
 from limner.metrics.metric import Metric, OfImageModel, Words
 from limner.metrics.power import measure_power
@@ -32,8 +32,11 @@ FURTHER_RU = (
 
 
 def likeness_values(view: ModelView) -> Tensor:
-    """Mean cosine of every picture to the photos: (N,)."""
-    return likeness(view.renders.vectors, view.photo_vectors)
+    """Mean cosine of every picture to the photos: (N,). Heads to heads, pictures without one to whole photos."""
+    renders = view.renders
+    if view.crop.leaves_out:
+        return likeness(renders.vectors, view.photo_vectors)
+    return likeness_like_for_like(renders.vectors, renders.found, view.photo_vectors, view.whole_photos)
 
 
 def likeness_indices(view: ModelView) -> list[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from limner.embeddings import Crop, Embedded
+from limner.embeddings import WHOLE, Crop, Embedded
 from limner.measuring import DECIMALS, FEWEST_OTHERS, FEWEST_PHOTOS, STYLES_VERSION, power, put_through, styles_named
 from limner.metrics.inputs import MeasureInputs, ModelView, too_few
 from limner.records import PowerOthers
@@ -39,24 +41,37 @@ def _shares(view: ModelView, wanted: list[Styles]) -> dict[Styles, float | None]
     total = len(wanted) * (len(files) + len(others)) + len(files)
     with view.inputs.progress.task("measure", total, f"power ({view.embedder.name})") as advance:
         photos = cache.embed(view.embedder, files, view.crop, advance)
+        whole = photos.vectors if view.crop.leaves_out else cache.embed(view.embedder, files, WHOLE).vectors
         for styles in wanted:
             crop = _styled(view.crop, styles)
             styled = cache.embed(view.embedder, files, crop, advance)
             styled_others = cache.embed(view.embedder, others, crop, advance)
-            shares[styles] = share_recognised(styled, styled_others, photos, view.crop.leaves_out)
+            shares[styles] = share_recognised(styled, styled_others, photos, whole, view.crop.leaves_out)
     return shares
 
 
-def share_recognised(styled: Embedded, styled_others: Embedded, photos: Embedded, leaves_out: bool) -> float | None:
-    """The subject's `power` under a style; with `leaves_out` a photo whose face the style hides is not recognised.
+def share_recognised(
+    styled: Embedded, styled_others: Embedded, photos: Embedded, whole: Tensor, leaves_out: bool
+) -> float | None:
+    """The subject's `power` under a style, by the photos in which what is compared was found.
 
-    Others whose face it hides are not mistaken for the subject: they leave the line-up.
+    What a style hides is compared whole, with whole photos (M, D); with `leaves_out` a photo whose face it hides is not
+    recognised, and others whose face it hides are not mistaken for the subject: they leave the line-up.
     """
-    if not leaves_out:
-        return power(styled.vectors, styled_others.vectors, photos.vectors)
-    hidden = styled.vectors.masked_fill(~styled.found[:, None], torch.nan)  # NaN is above no other's likeness
-    seen_others = styled_others.vectors[styled_others.found]
-    return power(hidden[photos.found], seen_others, photos.vectors[photos.found])
+    shown = photos.found
+    if leaves_out:
+        own = styled.vectors.masked_fill(~styled.found[:, None], torch.nan)  # NaN is above no other's likeness
+        faces = photos.vectors[shown]
+        return power(own[shown] @ faces.T, styled_others.vectors[styled_others.found] @ faces.T)
+    return power(
+        _cosines(styled.vectors[shown], styled.found[shown], photos.vectors[shown], whole[shown]),
+        _cosines(styled_others.vectors, styled_others.found, photos.vectors[shown], whole[shown]),
+    )
+
+
+def _cosines(pictures: Tensor, cut: Tensor, heads: Tensor, whole: Tensor) -> Tensor:
+    """Cosines (N, M) of pictures (N, D), cut or whole, to the heads of photos or to whole ones (M, D), like to like."""
+    return torch.where(cut[:, None], pictures @ heads.T, pictures @ whole.T)
 
 
 def _styles_by_prompt(inputs: MeasureInputs) -> dict[str, Styles | None]:
@@ -84,8 +99,8 @@ def _styled(crop: Crop, styles: Styles) -> Crop:
     if not styles:
         return crop
     name = "+".join(styles).replace(" ", "-")
-    return Crop(
-        f"{name}-{STYLES_VERSION}-{crop.name}",
-        lambda image, px: crop.cut(put_through(image, [*styles]), px),
-        crop.leaves_out,
+    return replace(
+        crop,
+        name=f"{name}-{STYLES_VERSION}-{crop.name}",
+        cut=lambda image, px: crop.cut(put_through(image, [*styles]), px),
     )

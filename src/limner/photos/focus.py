@@ -11,12 +11,11 @@ from typing import Literal
 import numpy as np
 
 from limner.embeddings.head_finder import FoundHead, HeadFinder
+from limner.embeddings.recurrence import choose_heads as recurring_heads
 from limner.photos.saliency import salient_point
 
 FocusMode = Literal["auto", "center", "saliency", "face", "cat", "dog"]
 KINDS_BY_MODE: dict[FocusMode, list[str] | None] = {"auto": None, "face": ["person"], "cat": ["cat"], "dog": ["dog"]}
-UNRELATED = 0.2  # cosine of the vectors of two unrelated heads
-BASE_WEIGHT = 0.15  # weight of a head that no other photo shows, where one that all others show adds 1
 
 
 @dataclass(frozen=True)
@@ -74,36 +73,13 @@ def choose_heads(sights: Sequence[Sight]) -> list[int]:
 
     Of several heads in a photo, the one that recurs in the other photos is chosen, by kind and vector.
     """
-    return [_choose(index, sights) for index in range(len(sights))]
+    return recurring_heads([sight.heads for sight in sights])
 
 
 def find_focus(pixels: np.ndarray, mode: FocusMode, *, zoom_to_head: bool = False) -> Focus:
     """The focus of a single photo (H, W, 3) uint8 RGB, without other photos to compare with."""
     sight = see(pixels, mode, zoom_to_head=zoom_to_head)
-    return possible_focuses(sight, mode)[_choose(0, [sight])]
-
-
-def _choose(index: int, sights: Sequence[Sight]) -> int:
-    """Which head of one photo has the most weight: its score times how much it recurs in the other photos."""
-    heads = sights[index].heads
-    if len(heads) < 2:
-        return 0
-    other_heads = [other.heads for other_index, other in enumerate(sights) if other_index != index]
-    weights = [head.score * (BASE_WEIGHT + _recurrence(head, other_heads)) for head in heads]
-    return weights.index(max(weights))
-
-
-def _recurrence(head: FoundHead, other_photos: Sequence[Sequence[FoundHead]]) -> float:
-    """How much the other photos show the same head: the mean of the score of their most similar one, 0 to 1."""
-    if not other_photos:
-        return 0.0
-    return float(np.mean([max((_similarity(head, other) for other in heads), default=0.0) for heads in other_photos]))
-
-
-def _similarity(head: FoundHead, other: FoundHead) -> float:
-    if head.kind != other.kind:
-        return 0.0
-    return other.score * max(0.0, float(head.vector @ other.vector) - UNRELATED) / (1 - UNRELATED)
+    return possible_focuses(sight, mode)[choose_heads([sight])[0]]
 
 
 def _finder() -> HeadFinder:

@@ -6,8 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from limner.records.base import MachineRecord, Record
 
+Square = tuple[int, int, int, int]  # left, top, right and lower edge in px
 
-class PictureColumns(Record):
+
+class PictureKey(Record):
     """What finds a picture again."""
 
     variant: str
@@ -24,6 +26,11 @@ class PictureColumns(Record):
     """The seed that the variant was trained with."""
     conditioning_scale: float | None
     """The strength of the conditioning."""
+
+
+class PictureColumns(PictureKey):
+    """A picture by one metric."""
+
     metric: str
     """What was measured: its role, a slash and the model's name."""
 
@@ -40,6 +47,23 @@ class NearestPhoto(PictureColumns):
 
     photo: str
     """Its file in `photos/`."""
+
+
+class HeadSquare(PictureKey):
+    """What likeness compares of one picture, where it compares heads."""
+
+    square: Square | None
+    """Left, top, right and lower edge in px of the square around the subject's head; null where no head was found, and
+    the whole picture is compared with whole photos."""
+
+
+class PhotoSquare(Record):
+    """The same of one photo."""
+
+    photo: str
+    """Its file in `photos/`."""
+    square: Square | None
+    """As in a picture; null where no head was found, and only pictures without a head are compared with the photo."""
 
 
 class PowerOthers(Record):
@@ -160,5 +184,9 @@ class ScoresRecord(Record):
     """Conditioned pictures, summed up by variant and conditioning scale."""
     nearest_photos: list[NearestPhoto]
     """For each picture the photo that it is nearest to."""
+    head_squares: list[HeadSquare] = []
+    """For each picture what likeness compares of it; empty where likeness compares whole pictures."""
+    photo_squares: list[PhotoSquare] = []
+    """The same of the photos."""
     manifest: ScoresManifest
     """What made them."""

@@ -52,13 +52,19 @@ def extremes(
     rendered: RenderSet, fit: Sequence[Cell], columns: Sequence[Column], scores: PictureScores, gallery: Gallery,
     photos: Sequence[PhotoRecord],
 ) -> Extremes | None:  # fmt: skip
-    """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists."""
+    """Of the variants' renders among `fit`; None where fewer than two have a likeness. No render is in both lists.
+
+    Renders without a head do not rank with the others: of them something else is compared.
+    """
     ranked_by = _ranked_by(scores)
     by_label = {label: column for column in columns if not column.is_base for label in column.labels}
     known = [
         (value, cell)
         for cell in fit
-        if cell.variant in by_label and not cell.flagged and (value := scores.value(cell, ranked_by)) is not None
+        if cell.variant in by_label
+        and not cell.flagged
+        and not scores.lacks_head(cell)
+        and (value := scores.value(cell, ranked_by)) is not None
     ]
     if len(known) < 2:
         return None

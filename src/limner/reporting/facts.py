@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 import limner
 from limner.artifacts import AdapterFolder, Cell, PhotoSet, RenderSet, ScoreTable
 from limner.config import Study
@@ -37,6 +39,7 @@ from limner.reporting.record import (
     timings,
 )
 from limner.reporting.scorecard import bars_of, control_metrics, scorecards, side_by_side
+from limner.reporting.squares import Square, compared_line, square_in
 from limner.reporting.trade_off import trade_off_chart
 
 
@@ -87,6 +90,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "run_name": inputs.run.resolve().name,
         "columns": columns,
         "photos": photos,
+        "photo_squares": [_photo_square(file, scores) for file in inputs.photo_set.files],
         "refused": inputs.photo_set.refused,
         "plate": plate,
         "control": control,
@@ -117,6 +121,7 @@ def collect(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "beneath": _beneath(),
         "control_titles": [metric.words["en"].title for metric in control_metrics()],
         "safety": words.safety_line(plates),
+        "compared_line": compared_line(scores),
         "adapters": [
             {"label": a.label, "record": a.record, "code": loading_lines(a, study.base.model, inputs.adapters)}
             for a in inputs.adapters
@@ -129,6 +134,11 @@ def _charts(
 ) -> list[Chart]:
     drawn = (trade_off_chart(columns, cells, fit, scores), rank_chart(columns, fit, scores))
     return [chart for chart in drawn if chart]
+
+
+def _photo_square(file: Path, scores: PictureScores) -> Square | None:
+    with Image.open(file) as photo:
+        return square_in(scores.photo_squares.get(file.name), photo.size)
 
 
 def _required() -> list[Metric]:

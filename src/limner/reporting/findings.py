@@ -16,7 +16,7 @@ from typing import Literal
 
 from limner.artifacts import Cell, ScoreTable, unique
 from limner.metrics import ShownAt, metric_named, metrics_shown, role_of
-from limner.records import PictureColumns
+from limner.records import PictureKey, Square
 from limner.reporting.columns import Column
 
 BASE_MODEL = "base"  # what measures with the base's own CLIP is called so
@@ -93,6 +93,30 @@ class PictureScores:
             self._values.setdefault(_row_key(row), {})[row.metric] = row.value
         for row in self.record.nearest_photos:
             self._photos[_row_key(row), row.metric] = row.photo
+        self._squares = {_row_key(row): row.square for row in self.record.head_squares}
+        self.photo_squares = {row.photo: row.square for row in self.record.photo_squares}
+
+    @property
+    def marks_heads(self) -> bool:
+        """Whether likeness compares heads, and where they are is known."""
+        return bool(self._squares)
+
+    @property
+    def headless(self) -> int:
+        """How many pictures show no head, where heads are compared."""
+        return sum(square is None for square in self._squares.values())
+
+    def square(self, cell: Cell) -> Square | None:
+        """Left, top, right and lower edge in px of what likeness compares of a picture; None for all of it."""
+        return self._squares.get(cell_key(cell))
+
+    def has_likeness(self, cell: Cell) -> bool:
+        """Whether a picture has a value by a metric that compares with the photos' heads."""
+        return any(self.value(cell, metric) is not None for metric in self.with_gains)
+
+    def lacks_head(self, cell: Cell) -> bool:
+        """Whether a picture is compared whole although heads are compared, because it shows none."""
+        return cell_key(cell) in self._squares and self.square(cell) is None
 
     @cached_property
     def metrics(self) -> Sequence[str]:
@@ -184,6 +208,6 @@ def cell_key(cell: Cell, variant: str | None = None) -> CellKey:
     )
 
 
-def _row_key(row: PictureColumns) -> CellKey:
+def _row_key(row: PictureKey) -> CellKey:
     name = "" if row.reference is not None else row.prompt
     return row.variant, name, row.reference, row.seed, row.image_index, row.conditioning_scale

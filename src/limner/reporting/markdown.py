@@ -106,6 +106,7 @@ def _cell(plate: Plate, group: Group, shown: Shown | None) -> str | Markup:
         f"{each.label} {each.written}" + (f" ({each.written_gain})" if each.written_gain else "")
         for each in plate.said(group, shown)
     ]
+    lines += [shown.note] if shown.note else []
     return Markup("<br>").join([image(shown.file, shown.alt), *map(Markup, lines)])
 
 

@@ -14,6 +14,7 @@ from limner.records import ControlReferenceRecord
 from limner.reporting.columns import BASE, Column, number
 from limner.reporting.findings import NOT_MEASURABLE, PictureScores, signed, signless
 from limner.reporting.pictures import Gallery
+from limner.reporting.squares import WHOLE, Square, square_in
 
 
 class RowKey(NamedTuple):
@@ -58,6 +59,10 @@ class Shown:
     figures: tuple[Figure, ...]
     flagged: bool
     size: tuple[int, int]
+    square: Square | None = None
+    """What likeness compares of it, where that is not all of it."""
+    note: str = ""
+    """What a reader has to know of its likeness."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,8 @@ def make_shown(cell: Cell, column: Column, name: str, file: str, scores: Picture
         figures=tuple(_figures(cell, scores)),
         flagged=bool(cell.flagged),
         size=cell.size if all(cell.size) else (1, 1),
+        square=square_in(scores.square(cell), cell.size),
+        note=WHOLE if scores.lacks_head(cell) and scores.has_likeness(cell) else "",
     )
 
 

@@ -7,7 +7,7 @@ weighed against each other. What is measured, and how, is what the measure stage
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from limner.embeddings import (
     EmbeddingCache,
     ImageEmbedder,
     PairEmbedder,
-    around_head,
+    SubjectHeads,
     find_embedder,
     view_crops,
 )
@@ -36,7 +36,7 @@ from limner.measuring import (
     FEWEST_PHOTOS,
     PhotoSpread,
     ceiling,
-    likeness,
+    likeness_like_for_like,
     nearest_photo,
     photo_spread,
     prompt_fidelity,
@@ -65,7 +65,9 @@ class LikenessModel:
     """What one image embedder compares with."""
 
     embedder: ImageEmbedder
-    photos: Tensor  # (M, D), cut as the pictures are
+    crop: Crop
+    photos: Tensor  # (H, D), cut as the pictures are
+    whole_photos: Tensor  # (M, D), for pictures without a head
     views: Tensor  # (T, V, D) of the training photos
     floor: float
     top: float | None
@@ -101,7 +103,7 @@ class Scorer:
     ) -> None:
         self.base, self.subject, self.settings, self.photo_set = base, subject, settings, photo_set
         self.cache, self.device, self.vae_batch_size = EmbeddingCache(cache), device, vae_batch_size
-        self.crop: Crop = around_head(subject.class_noun) if measure.crop == "head" else WHOLE
+        self.heads = SubjectHeads(subject.class_noun, self.likeness_photos, device) if measure.crop == "head" else None
         self.left_out: dict[str, str] = {}
         located = {LIKENESS.of(name): self._find(LIKENESS.of(name), name, location) for name in measure.likeness}
         self.locations = {metric: each for metric, each in located.items() if each is not None}
@@ -123,7 +125,7 @@ class Scorer:
         return {
             "likeness": {metric: each.identity for metric, each in self.locations.items()},
             "prompt_fidelity": self.pair_location.identity if self.pair_location else None,
-            "crop": self.crop.name,
+            "crop": self.heads.identity if self.heads else WHOLE.name,
             "prompts": validation_prompts(self.subject, self.settings),
             "against": [hash_file(file) for file in self.likeness_photos],
         }
@@ -167,11 +169,13 @@ class Scorer:
         except InputError as error:
             self.left_out[metric] = str(error)
             return None
-        photos = self.cache.embed(embedder, self.likeness_photos, self.crop).vectors
+        crop = self.heads.crop if self.heads and self.heads.compared else WHOLE
+        photos = self.cache.embed(embedder, self.likeness_photos, crop)
+        heads, whole = photos.vectors[photos.found], self.cache.embed(embedder, self.likeness_photos, WHOLE).vectors
         training = self.photo_set.training_files
         views = torch.stack([self.cache.embed(embedder, training, crop).vectors for crop in view_crops()], 1)
-        floor = float(likeness(self._cut_and_embedded(embedder, of_base), photos).mean())
-        return LikenessModel(embedder, photos, views, floor, ceiling(photos), photo_spread(views))
+        model = LikenessModel(embedder, crop, heads, whole, views, 0.0, ceiling(heads), photo_spread(views))
+        return replace(model, floor=self._mean_likeness(model, of_base))
 
     def _fidelity(self, of_base: np.ndarray) -> FidelityModel | None:
         if self.pair_location is None:
@@ -189,7 +193,7 @@ class Scorer:
         return FidelityModel(pair, texts, floor, float(similarity.diagonal().mean()))
 
     def _of_likeness(self, model: LikenessModel, images: np.ndarray) -> dict[str, float | None]:
-        value = float(likeness(self._cut_and_embedded(model.embedder, images), model.photos).mean())
+        value = self._mean_likeness(model, images)
         row = {**NOT_MEASURED, "likeness": value, "likeness_share": span_fraction(value, model.floor, model.top)}
         if model.spread is None:
             return row
@@ -197,12 +201,14 @@ class Scorer:
         above = float((nearest > model.spread.limit).float().mean())
         return row | {"copying": float(nearest.mean()), "copying_share": above}
 
-    def _cut_and_embedded(self, embedder: ImageEmbedder, images: np.ndarray) -> Tensor:
-        """Embeddings of the pictures by which likeness is judged: of those that name no style, if there are any."""
+    def _mean_likeness(self, model: LikenessModel, images: np.ndarray) -> float:
+        """Of the pictures by which likeness is judged: of those that name no style, if there are any."""
         prompts = validation_prompts(self.subject, self.settings, as_class=True)
         plain = [index for index, prompt in enumerate(prompts) if styles_named(prompt) == []]
         chosen = [images[index] for index in plain or range(len(prompts))]
-        return embedder.embed([self.crop.cut(image, embedder.size_px)[0] for image in chosen])
+        parts = model.crop.parts(chosen, model.embedder.size_px)
+        vectors, cut = model.embedder.embed([part.image for part in parts]), torch.tensor([p.found for p in parts])
+        return float(likeness_like_for_like(vectors, cut, model.photos, model.whole_photos).mean())
 
 
 def scoring(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from limner.embeddings import WHOLE, EmbedderLocation, view_crops
+from limner.embeddings import WHOLE, EmbedderLocation, read_image, view_crops
 from limner.errors import InputError
 from limner.measuring import ScoreSheet
 from limner.metrics import (
@@ -52,6 +52,9 @@ def score(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> N
 def _score_image_models(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> None:
     stands_for_all = next(metric for metric in all_metrics() if isinstance(metric.source, OfImageModel))
     heads_noted = inputs.crop is WHOLE
+    if inputs.crop.squares is not None:
+        photos = inputs.photo_set.files
+        scores.mark_photos(photos, inputs.crop.squares([read_image(file) for file in photos]))
     for name, location in models.image.items():
         try:
             view = _view(inputs, name, location)
@@ -62,6 +65,9 @@ def _score_image_models(inputs: MeasureInputs, models: MeasureModels, scores: Sc
             _add(inputs, scores, metric, metric.of(name), _seen(metric, view), view.embedder.name)
         if view.crop.leaves_out or not heads_noted:
             scores.notes += not_found_notes(view)
+        if not view.crop.leaves_out and not heads_noted:
+            squares = view.renders.squares.tolist()
+            scores.mark(inputs.pictures, [square if square[0] >= 0 else None for square in squares])
         heads_noted = heads_noted or not view.crop.leaves_out
     scores.notes += _unmeasured(inputs, OfImageModel, OfWholePictures)
 
@@ -85,12 +91,13 @@ def _view(inputs: MeasureInputs, name: str, location: EmbedderLocation | str) ->
         of_photos = cache.embed(embedder, photos, crop, advance)
         renders = cache.embed(embedder, inputs.files, crop, advance)
         if face_crop is None:
+            whole_photos = cache.embed(embedder, photos, WHOLE).vectors
             whole = cache.embed(embedder, inputs.files, WHOLE, advance).vectors
             of_training = torch.stack([cache.embed(embedder, training, each, advance).vectors for each in views], 1)
-            return WholeView(inputs, embedder, crop, of_photos, renders, whole, of_training)
+            return WholeView(inputs, embedder, crop, of_photos, renders, whole_photos, whole, of_training)
     if not of_photos.found.any():
         raise InputError(f"no face was found in any of the {len(photos)} photos")
-    return ModelView(inputs, embedder, crop, of_photos, renders)
+    return ModelView(inputs, embedder, crop, of_photos, renders, of_photos.vectors)
 
 
 def _score_text_model(inputs: MeasureInputs, models: MeasureModels, scores: ScoreSheet) -> None:

@@ -21,15 +21,16 @@ from limner.artifacts import (
 )
 from limner.base import BaseLocation
 from limner.config import Measure, Subject
-from limner.embeddings import WHOLE, Crop, EmbedderLocation, EmbeddingCache, around_head, find_embedder
+from limner.embeddings import WHOLE, EmbedderLocation, EmbeddingCache, SubjectHeads, find_embedder
 from limner.errors import InputError
 from limner.measuring import Picture, ScoreSheet, control_summary, prompt_kinds
-from limner.metrics import MeasureInputs, OtherPictures
+from limner.metrics import MeasureInputs, OtherPictures, compared_photos
 from limner.progress import SILENT, Progress
+from limner.stages.measure.not_found import whole_pictures_note
 from limner.stages.measure.others import OTHERS, others_of, read_others
 from limner.stages.measure.scoring import MeasureModels, score
 
-STAGE, VERSION = "measure", 4
+STAGE, VERSION = "measure", 5
 CACHE = Path("work") / ".embeddings"  # no variant's name starts with a dot
 
 
@@ -52,7 +53,7 @@ def measure(
     Embeddings are kept in `cache` (`work/.embeddings` beside `out` unless given). Raises LimnerError for a picture
     that cannot be read; a model that is absent or unfit is left out and named under "models".
     """
-    models, crop = find_models(settings, base_location), likeness_crop(subject, settings)
+    models = find_models(settings, base_location)
     scores = ScoreSheet()
     pictures = _pictures(renders, scores) + (_pictures(controls, scores) if controls else [])
     others = others_of(settings.others, class_set, pictures)
@@ -64,6 +65,10 @@ def measure(
     cache = cache or out.parent / CACHE
     if settings.others is not None:
         others = read_others(settings.others, photo_set.size_px, cache.with_name(OTHERS), progress)
+    heads = SubjectHeads(subject.class_noun, compared_photos(photo_set), device) if settings.crop == "head" else None
+    crop = heads.crop if heads and heads.compared else WHOLE
+    if heads and not heads.compared:
+        scores.notes.append(whole_pictures_note(heads))
     embeddings = EmbeddingCache(cache)
     inputs = MeasureInputs(photo_set, pictures, controls, subject, kinds, others, crop, embeddings, device, progress)
     score(inputs, models, scores)
@@ -83,6 +88,7 @@ def specify_measure(
     others: OtherPictures,
 ) -> Specification:
     """What scores follow from: every model by its content."""
+    compared = compared_photos(photo_set)
     read = {
         "measure": settings.model_dump(mode="json", exclude={"others"}),
         "subject": [subject.identifier, subject.class_noun],
@@ -92,7 +98,7 @@ def specify_measure(
         "renders": _grid_hash(renders),
         "controls": controls and _grid_hash(controls),
         "models": models.identities,
-        "crop": likeness_crop(subject, settings).name,
+        "crop": WHOLE.name if settings.crop == "whole" else SubjectHeads(subject.class_noun, compared).identity,
         "others": [others.origin, others.content_hash],
     }
     return Specification(STAGE, VERSION, read, inputs)
@@ -102,11 +108,6 @@ def find_models(settings: Measure, base: BaseLocation) -> MeasureModels:
     """Where the models are that the settings name; none is loaded."""
     of_images = {name: _find(name, base) for name in settings.likeness}
     return MeasureModels(of_images, settings.prompt_fidelity, _find(settings.prompt_fidelity, base))
-
-
-def likeness_crop(subject: Subject, settings: Measure) -> Crop:
-    """What likeness compares of a picture."""
-    return around_head(subject.class_noun) if settings.crop == "head" else WHOLE
 
 
 def _find(name: str, base: BaseLocation) -> EmbedderLocation | str:
