@@ -19,7 +19,7 @@ from miniature.individuals import (  # noqa: E402
     nearest_prototype,
     real_photos_recognised,
 )
-from miniature.personalise import STYLED, Judgement  # noqa: E402
+from miniature.personalise import STYLED, Judgement, greyness  # noqa: E402
 from miniature.subject_results import met, right_count, style_share  # noqa: E402
 from miniature.subjects import make_parser, parse_settings, read_configs, study_of  # noqa: E402
 from tests.recorded import photos  # noqa: E402

@@ -111,12 +111,27 @@ def test_few_photos_with_faces_are_too_few_for_a_ceiling(scored, models):
     assert anchor["note"] == "ceiling: not measurable with 3 photos; 4 are needed"
 
 
+def embedded(vectors: torch.Tensor, found: torch.Tensor) -> Embedded:
+    return Embedded(vectors, found, torch.full((len(found), 4), -1))
+
+
 def test_a_photo_whose_face_a_style_hides_is_not_recognised_and_others_without_a_face_stand_in_no_line():
     photos, others = torch.eye(20)[:1].expand(5, 20).clone(), torch.eye(20)[5:15]
     seen, unseen = torch.ones(5, dtype=torch.bool), torch.tensor([True, True, False, False, True])
-    own, beside = Embedded(photos, seen), Embedded(others, torch.ones(10, dtype=torch.bool))
-    assert share_recognised(own, beside, own, leaves_out=True) == 1.0
-    assert share_recognised(Embedded(photos, unseen), beside, own, leaves_out=True) == pytest.approx(0.6)
-    few = Embedded(others, torch.arange(10) < 6)
-    assert share_recognised(own, few, own, leaves_out=True) is None
-    assert share_recognised(own, few, own, leaves_out=False) == 1.0
+    own, beside = embedded(photos, seen), embedded(others, torch.ones(10, dtype=torch.bool))
+    assert share_recognised(own, beside, own, photos, leaves_out=True) == 1.0
+    assert share_recognised(embedded(photos, unseen), beside, own, photos, leaves_out=True) == pytest.approx(0.6)
+    few = embedded(others, torch.arange(10) < 6)
+    assert share_recognised(own, few, own, photos, leaves_out=True) is None
+    assert share_recognised(own, few, own, photos, leaves_out=False) == 1.0
+
+
+def test_a_picture_whose_head_a_style_hides_is_compared_whole_on_both_sides():
+    """Styled heads look like the heads, hidden ones like whole photos; with heads these have nothing in common."""
+    heads, whole = torch.eye(20)[:1].expand(5, 20).clone(), torch.eye(20)[1:2].expand(5, 20).clone()
+    found = torch.tensor([True, True, False, False, True])
+    styled = torch.where(found[:, None], heads, whole)
+    photos = embedded(heads, torch.ones(5, dtype=torch.bool))
+    others = embedded(torch.eye(20)[5:15], torch.zeros(10, dtype=torch.bool))
+    assert share_recognised(embedded(styled, found), others, photos, whole, leaves_out=False) == 1.0
+    assert share_recognised(embedded(heads, ~found), others, photos, whole, leaves_out=False) == pytest.approx(0.4)

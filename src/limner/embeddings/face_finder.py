@@ -94,7 +94,15 @@ class _Detectors(threading.local):
     def loaded(self) -> Any:
         import cv2
 
-        return cv2.FaceDetectorYN.create(str(face_weights()), "", (32, 32), LEAST_SCORE, SAME_FACE_OVERLAP, MOST_FACES)
+        made_with = (str(face_weights()), "", (32, 32), LEAST_SCORE, SAME_FACE_OVERLAP, MOST_FACES)
+        with _OPENING:
+            level = cv2.utils.logging.getLogLevel()
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own new engine
+            try:
+                return cv2.FaceDetectorYN.create(*made_with)
+            finally:
+                cv2.utils.logging.setLogLevel(level)
 
 
+_OPENING = threading.Lock()
 _DETECTORS = _Detectors()

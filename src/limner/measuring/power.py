@@ -16,9 +16,9 @@ def power(subject: Tensor, of_others: Tensor) -> float | None:
     """How often the subject is found among eight: a styled photo of it beside seven styled pictures of others.
 
     The one nearest to the subject's plain photos (by likeness, the photo itself left out of them) is taken for the
-    subject. `subject` (M, M) are cosines of its styled photos to its plain photos, the same in the same order, `of_others`
-    (N, M) those of the others; NaN in a row of `subject` is a photo that is not recognised. The mean over all photos and
-    all ways to choose seven others, exactly; chance is 1/8. None with fewer than four photos or seven others.
+    subject. `subject` (M, M) are cosines of its styled photos to its plain ones, in the same order, `of_others` (N, M)
+    those of the others; NaN in a row of `subject` is a photo that is not recognised. The mean over all photos and all
+    ways to choose seven others, exactly; chance is 1/8. None with fewer than four photos or seven others.
     """
     photos, count = len(subject), len(of_others)
     if photos < FEWEST_PHOTOS or count < FEWEST_OTHERS:

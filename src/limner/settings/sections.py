@@ -247,8 +247,8 @@ class Measure(Section):
     """Image embeddings that compare renders with the photos: hub ids, folders, "efficientnet-lite0", "base" for the
     base's own CLIP, or "sface" for people's faces. Those that are not there are named and left out."""
     crop: Literal["head", "whole"] = "head"
-    """What likeness compares: squares around heads, or whole pictures (for things without a head, and as DreamBench
-    does it)."""
+    """What likeness compares: heads, cut out of photos and renders in the same way (whole pictures where most photos
+    show no head), or whole pictures throughout, as DreamBench does."""
     others: Path | None = None
     """Folder of seven or more real pictures of others of the class, relative to the study file: among them it is
     measured whether an embedding knows the subject under a prompt's style. Left out: class images, or the base's
