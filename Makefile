@@ -5,10 +5,12 @@ VENV := .venv
 PIP_OPTIONS ?=
 # Another build of torch: make demo TORCH_INDEX=https://…/whl/cu130
 TORCH_INDEX ?=
+# Every how many file events make chaos stops a run
+EVERY ?= 1
 BIN := $(VENV)/bin
 SOURCES := src tests miniature bench
 
-.PHONY: help demo install dev test check mutations format settings clean
+.PHONY: help demo install dev test check chaos mutations format settings clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +30,9 @@ check: dev ## Formatting, lint, types, layers
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+chaos: dev ## Stop a tiny study at its file events in seven ways and see that nothing is lost (hours; EVERY=8: half an hour)
+	$(BIN)/python -m tests.chaos --every $(EVERY)
 
 mutations: dev ## See that the tests notice when the code goes wrong (an hour or so)
 	$(BIN)/python -m tests.mutations

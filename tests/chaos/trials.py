@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class Laboratory:
     events: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        os.environ["XDG_CACHE_HOME"] = str(self.work / "cache")
         base = self.work / "base"
         if not base.is_dir():
             write_tiny_base(base)

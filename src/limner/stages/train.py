@@ -246,8 +246,11 @@ def _train_together(inputs: TrainingInputs, pending: Sequence[Pending], parts: i
             log = open_logs.enter_context(log)
             variants.append(VariantInTraining(order.run, order.work, one.manifest.key, log, curve, order.validate))
         take_steps(training, variants, progress=context.progress)
+        if len(pending) > 1:  # killed between two deliveries, the rest is delivered from here, not trained alone anew
+            training.keep(variants)
         for index, one in enumerate(pending):
             if not variants[index].failure:
+                variants[index].log.sync()
                 _deliver(training, variants, index, inputs.start, one)
     for order, variant in zip(orders, variants, strict=True):
         if not variant.failure:

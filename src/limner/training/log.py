@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +61,10 @@ class TrainingLog:
                 self._tensorboard.add_scalar(name, value, record.step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=record.step)
+
+    def sync(self) -> None:
+        """See that every line is on the disk: a state or an adapter that follows from these steps may be next."""
+        os.fsync(self._file.fileno())
 
 
 def _line(path: Path, record: StepRecord) -> str:

@@ -127,6 +127,7 @@ class Training:
             flush_records(self, variants)
             for index, variant in enumerate(variants):
                 if not variant.failure:  # a failed one keeps its last good state
+                    variant.log.sync()
                     write_checkpoint(variant.work, self.checkpoint(index, variant.skipped_in_a_row), variant.key)
             self.kept_step = self.step
 
