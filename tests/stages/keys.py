@@ -8,6 +8,8 @@ from pathlib import Path
 from types import NoneType, SimpleNamespace
 from typing import Any, get_args
 
+from PIL import Image
+
 from limner.base import BaseLocation, find_base
 from limner.base.find import find_controlnet, find_vae
 from limner.config import Section, Study, expand_variants, with_settings
@@ -46,7 +48,10 @@ class Workshop:
         _draw(folder / "others", 7, 30)
         _draw(folder / "class pictures", 3, 40)
         for name, seed in (("reference", 50), ("another", 51)):
-            draw_subject((80, 64), seed).save(folder / f"{name}.png")
+            reference = Image.new("RGB", (80, 64))  # mostly two-valued, so that it may be given as edges too
+            reference.paste("white", (4, 4, 60, 6))
+            reference.paste(draw_subject((22, 22), seed), (30, 20))
+            reference.save(folder / f"{name}.png")
         for name in ("base", "another base"):
             shutil.copytree(tiny_base, folder / name)
             for part in ("safety_checker", "feature_extractor"):
