@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +15,9 @@ import typer
 from limner import __version__
 from limner.cli import lora, models, running
 from limner.cli.options import Device, Json, device_named, print_path
+from limner.cli.signals import ENDED, SIGNALLED, sigterm_as_ctrl_c
 from limner.errors import InputError, LimnerError
 from limner.escaping import printable
-
-ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM"}
-SIGNALLED = 128  # a command that a signal ends has this exit code plus the signal's number: 130 for Ctrl-C, 143
 
 app = typer.Typer(
     name="limner",
@@ -289,7 +285,7 @@ def main() -> None:
     """Run the command line: one line an error, exit code 2 for wrong input, 1 for failure, 130 and 143 for signals."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with _sigterm_as_ctrl_c() as came:
+    with sigterm_as_ctrl_c() as came:
         code = _called()
     if came or code == SIGNALLED + signal.SIGINT:  # some versions of typer catch Ctrl-C and return its code
         ended_by = signal.SIGTERM if came else signal.SIGINT
@@ -307,27 +303,6 @@ def _called() -> Any:
         if "--debug" in sys.argv:
             traceback.print_exception(error)
         return _tell(error)
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[list[int]]:
-    """Let SIGTERM end a command as Ctrl-C does: by a KeyboardInterrupt, which stages answer by saving their state.
-
-    Yields the list that its number is put into when it comes. A SIGTERM that is to be ignored still is.
-    """
-    came: list[int] = []
-
-    def end(number: int, frame: Any) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, end)
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _tell(error: Exception) -> int:
