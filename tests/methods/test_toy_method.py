@@ -275,7 +275,7 @@ def test_stopped_it_resumes_to_the_same_bytes_and_nothing_is_rendered_again(fini
     assert not (run / "adapters" / SWEPT[0]).exists()
     resumed = Stopping("", 0)
     run_study(finished.study, run, until="render", progress=resumed)
-    assert any("going on after step 2 of 3" in line for line in resumed.said)
+    assert any("continuing after step 2 of 3" in line for line in resumed.said)
     for label in SWEPT:
         assert (run / "adapters" / label / FILE).read_bytes() == (finished.run / "adapters" / label / FILE).read_bytes()
     manifests = [(folder / "renders" / "manifest.json").read_bytes() for folder in (run, finished.run)]

@@ -34,7 +34,9 @@ def done(tiny_folder, tmp_path_factory):
     """A study, its run, and what was heard of it."""
     folder, heard = tmp_path_factory.mktemp("planned"), []
     study = write_study(folder, tiny_folder)
-    before = plan_study(study, folder / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # other tests have left how long theirs took
+        before = plan_study(study, folder / "run")
     run_study(study, folder / "run", progress=Progress(heard.append, every_seconds=0))
     return study, folder / "run", before, heard
 

@@ -208,7 +208,7 @@ def test_a_full_variant_goes_on_from_a_full_one(room):
 @pytest.mark.parametrize(
     ("start", "run", "message"),
     [
-        (lora_run(name="s"), full_run(), "is a LoRA, and a full variant"),
+        (lora_run(name="s"), full_run(), 'is low-rank updates, which method = "full" cannot start from'),
         (lora_run(name="s"), lora_run(rank=3), "has rank 2 and alpha 2, this variant 3 and 3"),
         (lora_run(name="s"), lora_run(alpha=1.0), "has rank 2 and alpha 2, this variant 2 and 1"),
     ],
