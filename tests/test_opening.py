@@ -57,7 +57,7 @@ def test_models_beside_the_study_file_are_found_wherever_the_command_runs(study_
 
 def test_a_reference_that_is_no_picture_is_a_fault_of_the_study(study_folder):
     (study_folder / "drawn.png").write_bytes(b"<html>404</html>")
-    with pytest.raises(StudyError, match=r"control.references.drawn.image: .*cannot be read as a picture"):
+    with pytest.raises(StudyError, match=r"control.references.drawn.image: .*is not a picture"):
         open_study(study_folder / "study.toml")
 
 
