@@ -29,7 +29,7 @@ def study(tiny_folder, tmp_path):
 @pytest.fixture
 def small_cards(monkeypatch):
     """Nothing but tensors takes memory, so that a tiny base can be too large for a card."""
-    free = Calibration(context=0, workspace=0, slack=1.0, plain_slack=1.0, apart=0.0, beside=0.0)
+    free = Calibration(context=0, workspace=0, slack=1.0, plain_slack=1.0, apart=0.0, side_stream=0.0)
     monkeypatch.setattr("limner.memory.calibration.CALIBRATION", free)
 
 
