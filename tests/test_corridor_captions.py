@@ -58,7 +58,7 @@ def prompts_of(run: Path, label: str) -> list[str]:
 
 def test_each_photo_is_trained_with_its_caption_and_the_report_shows_what_came_of_it(study):
     run = study.parent / "run"
-    assert [photo.get("caption") for photo in PhotoSet(run / "photos").photos] == [*PLACES, None]
+    assert [photo.caption or None for photo in PhotoSet(run / "photos").photos] == [*PLACES, None]
     assert prompts_of(run, "captioned") == [*(f"a photo of sks cat, {place}" for place in PLACES), "a photo of sks cat"]
     assert prompts_of(run, "plain") == "a photo of sks cat"
     assert len(list((run / "renders").rglob("*.png"))) == 3
