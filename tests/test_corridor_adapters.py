@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_they_stand_beside_the_variants_in_pictures_report_and_lock(finished):
     assert f"{FILE}, strength 0.5" in page
     assert "three LoRAs made elsewhere" in page
     assert "seed 3, training seed" not in readme  # they stand in the rows of the others
-    assert "half +" in readme[readme.index("Mean difference in likeness") :].splitlines()[0]
+    assert re.search("half [+−]", readme[readme.index("Mean difference in likeness") :].splitlines()[0])
     assert 'pipeline.load_lora_weights("adapters/half")' in readme
     lock = json.loads((finished.run / "study.lock.json").read_text())
     assert lock["adapters"]["half"] == hash_file(finished.study.parent / FILE)
